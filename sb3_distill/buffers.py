@@ -1,0 +1,63 @@
+"""Rollout buffers that carry the teacher's answers beside the observations."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+
+from sb3_distill.distributions import parameter_size
+
+
+class _TeacherAnswers(RolloutBuffer):
+    """
+    What both buffers add to SB3's.
+
+    ``teacher_parameters`` has shape (n_steps, n_envs, columns) while a rollout is collected, and
+    (n_steps · n_envs, columns) from the first ``get`` on, as SB3's own arrays do.
+    """
+
+    teacher_parameters: np.ndarray
+    #: called at a rollout's end, when rewards may still change, with SB3's own computation of returns and advantages
+    finish_rollout: Callable[[Callable[[th.Tensor], None], th.Tensor], None] | None = None
+    #: indices of the minibatch that ``get`` gave out last
+    batch_inds: np.ndarray
+
+    def reset(self) -> None:
+        super().reset()
+        shape = (self.buffer_size, self.n_envs, parameter_size(self.action_space))
+        self.teacher_parameters = np.zeros(shape, dtype=np.float32)
+
+    def compute_returns_and_advantage(self, last_values: th.Tensor, dones: np.ndarray) -> None:
+        compute = partial(super().compute_returns_and_advantage, dones=dones)
+        if self.finish_rollout is None:
+            compute(last_values)
+        else:
+            self.finish_rollout(compute, last_values)
+
+    def get(self, batch_size: int | None = None) -> Any:
+        if not self.generator_ready:
+            self.teacher_parameters = self.swap_and_flatten(self.teacher_parameters)
+        return super().get(batch_size)
+
+    def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
+        self.batch_inds = batch_inds
+        return super()._get_samples(batch_inds, env)
+
+    def batch_teacher_parameters(self) -> th.Tensor:
+        """
+        The teacher's answers for the minibatch that ``get`` gave out last.
+
+        :return: shape (batch, columns), on the buffer's device
+        """
+        return self.to_torch(self.teacher_parameters[self.batch_inds])
+
+
+class DistillRolloutBuffer(_TeacherAnswers, RolloutBuffer):
+    """SB3's ``RolloutBuffer`` with the teacher's answers."""
+
+
+class DistillDictRolloutBuffer(_TeacherAnswers, DictRolloutBuffer):
+    """SB3's ``DictRolloutBuffer`` with the teacher's answers."""

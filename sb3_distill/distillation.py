@@ -1,0 +1,459 @@
+"""What distillation adds to SB3's on-policy algorithms, at their seams: no method body of SB3's is repeated.
+
+* ``collect_rollouts`` runs SB3's own on an environment that is listened to (:mod:`sb3_distill.envs.tap`).
+* The rollout buffer calls back before advantages are computed. There the teacher is asked about the whole rollout in one
+  batch, and r̂ joins the rewards.
+* ``train`` runs SB3's own while ``policy.evaluate_actions``, the one forward pass of a minibatch, attaches ∇ℓ to the
+  graph and weighs the policy gradient.
+"""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.utils import FloatSchedule
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_distill import losses
+from sb3_distill.buffers import DistillDictRolloutBuffer, DistillRolloutBuffer
+from sb3_distill.distributions import from_parameters, parameters, plain
+from sb3_distill.envs.tap import StudentView, Tap, concatenate_obs, raw_env, same_obs, stack_obs
+from sb3_distill.methods import CONTROLS, Method, get_method, nearest
+from sb3_distill.rewards import Transitions
+from sb3_distill.teachers import Answer, Teacher, join_answers
+from sb3_distill.zoo.teachers import load_teacher
+
+
+class Distillation(OnPolicyAlgorithm):
+    """
+    The part that DistillPPO and DistillA2C share. Put it before the SB3 algorithm in a class's bases.
+
+    It descends along E_q[ Σ_t −∇ log π_θ(a_t|s_t) Â_t + loss_coef ∇ℓ_t ], where Â_t is SB3's advantage of the rewards
+    reward_coef · r̂_t + env_reward_coef · r_t. With w = reward_coef + env_reward_coef, the buffer holds those rewards
+    divided by w and the policy-gradient loss is multiplied by w. Without normalised advantages that changes nothing; with
+    them it gives the coefficients the meaning that normalisation would take from them. Where w = 0 there is no
+    policy-gradient term, and the critic learns the environment's return.
+    """
+
+    #: what distillation changes of SB3's defaults: for every row, then for single rows
+    defaults: ClassVar[dict[str, Any]] = {}
+    row_defaults: ClassVar[dict[str, dict[str, Any]]] = {}
+    #: the row of the named classes; None where the argument ``method`` chooses it
+    fixed_method: ClassVar[str | None] = None
+
+    rollout_buffer: DistillRolloutBuffer
+
+    def __init__(
+        self,
+        policy: Any,
+        env: GymEnv | str | None,
+        *,
+        teacher: Any = None,
+        method: str | Method | None = None,
+        form: str = "unbiased",
+        baseline: str = "teacher",
+        control: str | None = None,
+        loss_coef: float | Schedule = 1.0,
+        reward_coef: float | Schedule | None = None,
+        env_reward_coef: float | Schedule = 0.0,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        if self.fixed_method is not None and method is not None:
+            raise ValueError(f"{type(self).__name__} is the method {self.fixed_method!r}: leave method={method!r} out.")
+        method = self.fixed_method or method or "n_distill"
+        row = get_method(method, form, baseline)
+        if control is not None and control not in CONTROLS:
+            raise ValueError(f"Unknown control policy {control!r}: choose one of {', '.join(map(repr, CONTROLS))}.")
+        if isinstance(env, str):
+            check_env_id(env)
+        settings = self.defaults | self.row_defaults.get(row.name, {})
+        if form == "paper":
+            # A normalised advantage is not the R̂ of the paper.
+            settings = settings | {"normalize_advantage": False, "reward_coef": 1.0, "gamma": 0.99}
+        if reward_coef is None:
+            reward_coef = settings.get("reward_coef", 1.0)
+        settings = {name: value for name, value in settings.items() if name != "reward_coef"}
+        super().__init__(policy, env, **(settings | kwargs), _init_setup_model=False)
+        self.teacher = teacher
+        self.method = method
+        self.form = form
+        self.baseline = baseline
+        self.control = control
+        self.loss_coef = loss_coef
+        self.reward_coef = reward_coef
+        self.env_reward_coef = env_reward_coef
+        if _init_setup_model:
+            self._setup_model()
+
+    # --- setting up ---------------------------------------------------------------------------------------------------
+
+    def _setup_model(self) -> None:
+        self._row = get_method(self.method, self.form, self.baseline)
+        if self.control is None:
+            self.control = self._row.control
+        for name in ("loss_coef", "reward_coef", "env_reward_coef"):
+            setattr(self, name, FloatSchedule(getattr(self, name)))
+        dict_obs = isinstance(self.observation_space, spaces.Dict)
+        buffer_class = DistillDictRolloutBuffer if dict_obs else DistillRolloutBuffer
+        if self.rollout_buffer_class is None:
+            self.rollout_buffer_class = buffer_class
+        elif not issubclass(self.rollout_buffer_class, buffer_class):
+            raise ValueError(
+                f"rollout_buffer_class must be a subclass of {buffer_class.__name__}, which carries the teacher's answers, "
+                f"not {self.rollout_buffer_class.__name__}."
+            )
+        super()._setup_model()
+        #: the last state of the rollout before, and the teacher's answer there
+        self._carried: tuple[Teacher, Any, Answer] | None = None
+        if self.teacher is not None:
+            self._check_teacher()
+        self._weights()
+
+    def _check_teacher(self) -> None:
+        """Make the teacher answer, and see that it fits the row and the environment."""
+        if self.teacher is None:
+            raise ValueError(
+                f"{type(self).__name__} has no teacher to learn from: set model.teacher = load_teacher(…), or give "
+                "teacher=… to the constructor or to load()."
+            )
+        self.teacher = load_teacher(self.teacher)
+        reward = self._row.reward
+        if reward is not None and reward.uses_value and not self.teacher.has_value:
+            raise ValueError(
+                f"The method {self._row.name!r} needs the teacher's value function, and {self.teacher.name} has none: use a "
+                "DQN, QR-DQN, PPO, A2C or TRPO teacher, or another method."
+            )
+        if self.env is not None:
+            check_spaces(self.teacher, raw_env(self.env)[0].observation_space, self.action_space)
+
+    def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
+        self._check_teacher()
+        return super()._setup_learn(*args, **kwargs)
+
+    def _excluded_save_params(self) -> list[str]:
+        # Neither the teacher nor our buffer: the saved student is a plain SB3 model, which needs neither.
+        return [*super()._excluded_save_params(), "teacher", "rollout_buffer_class", "_row", "_carried"]
+
+    def _weights(self) -> tuple[float, float, float]:
+        """Present values of loss_coef, reward_coef and env_reward_coef; those that cannot have an effect are 0."""
+        loss, reward, env_reward = (
+            schedule(self._current_progress_remaining) for schedule in (self.loss_coef, self.reward_coef, self.env_reward_coef)
+        )
+        if min(loss, reward, env_reward) < 0:
+            raise ValueError(
+                f"Coefficients must be at least 0: loss_coef={loss}, reward_coef={reward}, env_reward_coef={env_reward}."
+            )
+        if self._row.loss is None:
+            loss = 0.0
+        if self._row.reward is None:
+            reward = 0.0
+        if reward + env_reward > 0 and self.control != "student":
+            term = "a weight on the environment's reward" if env_reward > 0 else f"the reward r̂ = {self._row.reward.formula}"
+            change = "env_reward_coef=0" if env_reward > 0 else "reward_coef=0"
+            raise ValueError(
+                f"control={self.control!r} cannot go with {term}, whose policy gradient needs the student's own actions: "
+                f"set control='student' or {change}."
+            )
+        return loss, reward, env_reward
+
+    # --- rollouts -----------------------------------------------------------------------------------------------------
+
+    def collect_rollouts(
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+    ) -> bool:
+        """SB3's, on an environment that is listened to; see :class:`~stable_baselines3.PPO`."""
+        _, reward_coef, env_reward_coef = self._weights()
+        self._pg_coef = reward_coef + env_reward_coef
+        env_scale = 1.0 if self._critic_is_of_env else env_reward_coef / self._pg_coef
+        raw, vec_normalize = raw_env(env)
+        view = StudentView(env, env_scale)
+        student: list[np.ndarray] = []
+        answers: list[Answer] = []
+
+        def before_step(actions: np.ndarray) -> np.ndarray:
+            # Here and not in the buffer: callbacks run in between, and their predict() overwrites the distribution.
+            student.append(parameters(self.policy.action_dist).cpu().numpy())
+            if self.control == "student":
+                return actions
+            if self.control == "uniform":
+                return np.stack([self.action_space.sample() for _ in range(env.num_envs)])
+            answers.append(self._carried_answer(tap.observations[-1]) or self._ask(tap.observations[-1]))
+            return draw_actions(self.action_space, self._distribution(answers[-1].parameters))
+
+        def finish_rollout(compute: Callable[[th.Tensor], None], last_values: th.Tensor) -> None:
+            answer = self._answer_for(tap, answers)
+            self._finish_rollout(compute, last_values, tap, view, answer, np.stack(student))
+
+        tap = Tap(raw, self._last_obs if vec_normalize is None else vec_normalize.old_obs, before_step)
+        self.rollout_buffer.finish_rollout = finish_rollout
+        try:
+            with tap:
+                return super().collect_rollouts(view, callback, rollout_buffer, n_rollout_steps)
+        finally:
+            self.rollout_buffer.finish_rollout = None
+
+    @property
+    def _critic_is_of_env(self) -> bool:
+        """Whether the critic learns the environment's return, and not that of the rewards that are optimised."""
+        reward = self._row.reward
+        return self._pg_coef == 0 or (reward is not None and reward.uses_student_value)
+
+    def _distribution(self, params: th.Tensor) -> Distribution:
+        return from_parameters(self.action_space, params)
+
+    def _ask(self, *batches: Any) -> Answer:
+        """The teacher's answer for batches of states, as one batch."""
+        with_value = self._row.reward is not None and self._row.reward.uses_value
+        return self.teacher.answer_in_chunks(concatenate_obs(list(batches)), with_value)
+
+    def _carried_answer(self, obs: Any) -> Answer | None:
+        """What the teacher said about these states at the end of the rollout before, if it did."""
+        carried, self._carried = self._carried, None
+        if carried is not None and carried[0] is self.teacher and same_obs(carried[1], obs):
+            return carried[2]
+        return None
+
+    def _answer_for(self, tap: Tap, answers: list[Answer]) -> Answer:
+        """The teacher's answer for s_1 … s_{T+1}, then for the truncated states: what is not known yet, in one batch."""
+        if not answers:
+            carried = self._carried_answer(tap.observations[0])
+            answers = [carried] if carried is not None else []
+        to_ask = tap.observations[len(answers) :]
+        if self._row.reward is not None and self._row.reward.uses_next_state and tap.truncated:
+            to_ask = [*to_ask, stack_obs([obs for _, _, obs in tap.truncated])]
+        answer = join_answers([*answers, self._ask(*to_ask)])
+        if not th.isfinite(answer.parameters).all():
+            raise ValueError(f"The teacher {self.teacher.name} answered with NaN or infinity: are its weights damaged?")
+        last = slice(n := self.n_steps * self.n_envs, n + self.n_envs)
+        last_answer = Answer(answer.parameters[last], None if answer.value is None else answer.value[last])
+        self._carried = (self.teacher, tap.observations[-1], last_answer)
+        return Answer(answer.parameters.cpu(), None if answer.value is None else answer.value.cpu())
+
+    def _finish_rollout(
+        self,
+        compute: Callable[[th.Tensor], None],
+        last_values: th.Tensor,
+        tap: Tap,
+        view: StudentView,
+        answer: Answer,
+        student: np.ndarray,
+    ) -> None:
+        """Add r̂ to the rewards and have returns and advantages computed."""
+        buffer, row = self.rollout_buffer, self._row
+        n = self.n_steps * self.n_envs
+        teacher_t = answer.parameters[:n]
+        student_t = th.from_numpy(student).reshape(n, -1)
+        buffer.teacher_parameters[:] = teacher_t.reshape(buffer.teacher_parameters.shape).numpy()
+        self._log_rollout(self._distribution(teacher_t), self._distribution(student_t))
+        if row.reward is None:
+            return compute(last_values)
+
+        step = Transitions(
+            action_t=self._rollout_actions(),
+            reward_t=th.from_numpy(np.concatenate(tap.rewards)),
+            continues_t=th.from_numpy(np.concatenate(tap.continues)),
+            gamma=self.gamma,
+            teacher_t=self._distribution(teacher_t),
+            student_t=self._distribution(student_t),
+            student_value_t=th.from_numpy(buffer.values.flatten()),
+        )
+        if answer.value is not None:
+            value_tp1 = next_states(answer.value, n, self.n_envs, tap.truncated)
+            step = step._replace(teacher_value_t=answer.value[:n], teacher_value_tp1=value_tp1)
+        if row.reward.uses_next_state and row.reward.uses_student:
+            ends = [self._last_obs, stack_obs(view.truncated)] if view.truncated else [self._last_obs]
+            with th.no_grad():
+                obs_tensor, _ = self.policy.obs_to_tensor(concatenate_obs(ends))
+                student_ends = parameters(self.policy.get_distribution(obs_tensor)).cpu()
+            student_all = th.cat([student_t, student_ends])
+            step = step._replace(
+                teacher_tp1=self._distribution(next_states(answer.parameters, n, self.n_envs, tap.truncated)),
+                student_tp1=self._distribution(next_states(student_all, n, self.n_envs, tap.truncated)),
+            )
+        injected = row.reward(step, row.loss).reshape(self.n_steps, self.n_envs).numpy()
+        self.logger.record("distill/reward", float(injected.mean()))
+        self._mix_rewards(compute, last_values, injected)
+
+    def _mix_rewards(self, compute: Callable[[th.Tensor], None], last_values: th.Tensor, injected: np.ndarray) -> None:
+        """Returns and advantages of reward_coef · r̂ + env_reward_coef · r, over their sum."""
+        buffer = self.rollout_buffer
+        if self._pg_coef == 0:
+            return compute(last_values)
+        share = self._weights()[1] / self._pg_coef
+        if not self._critic_is_of_env:
+            buffer.rewards += share * injected
+            return compute(last_values)
+        # The critic is V_πθ, which r̂ contains already. So r̂ has no critic: its advantage is its own sum, discounted by γλ.
+        rewards, values = buffer.rewards, buffer.values
+        buffer.rewards, buffer.values = injected, np.zeros_like(values)
+        compute(th.zeros_like(last_values))
+        advantages = share * buffer.advantages
+        buffer.rewards, buffer.values = rewards, values
+        compute(last_values)
+        buffer.advantages = advantages + (1 - share) * buffer.advantages
+
+    def _rollout_actions(self) -> th.Tensor:
+        """The actions of the rollout as ``log_prob`` takes them: of Box spaces the unclipped ones."""
+        actions = th.from_numpy(self.rollout_buffer.actions.reshape(self.n_steps * self.n_envs, -1))
+        return actions.long().flatten() if isinstance(self.action_space, spaces.Discrete) else actions.float()
+
+    def _log_rollout(self, teacher: Distribution, student: Distribution) -> None:
+        """Means over the states of the rollout, with the student as it was when it saw them."""
+        self.logger.record("distill/kl", float(losses.kl(teacher, student).mean()))
+        self.logger.record("distill/teacher_entropy", float(losses.entropy(teacher).mean()))
+        greedy = [d.mode().reshape(self.n_steps * self.n_envs, -1) for d in (teacher, student)]
+        if isinstance(self.action_space, spaces.Box):
+            self.logger.record("distill/mean_distance", float((greedy[0] - greedy[1]).abs().mean()))
+        else:
+            self.logger.record("distill/agreement", float((greedy[0] == greedy[1]).all(dim=1).float().mean()))
+
+    # --- updates ------------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """SB3's, with ∇ℓ added and the policy gradient weighed; see :class:`~stable_baselines3.PPO`."""
+        loss_coef = self._weights()[0]
+        evaluate_actions = self.policy.evaluate_actions
+        batch_losses: list[float] = []
+
+        def evaluate_and_attach(obs: Any, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
+            values, log_prob, entropy = evaluate_actions(obs, actions)
+            if entropy is None:
+                # What SB3 would estimate it with, before the gradient of log_prob is scaled.
+                entropy = -log_prob
+            log_prob = ScaleGradient.apply(log_prob, self._pg_coef) if self._pg_coef > 0 else log_prob.detach()
+            if self._row.loss is not None:
+                student = plain(self.action_space, self.policy.action_dist)
+                loss = self._row.loss(self._distribution(self.rollout_buffer.batch_teacher_parameters()), student).mean()
+                batch_losses.append(check_loss(loss.item(), len(batch_losses), self.num_timesteps))
+                values = AttachLoss.apply(values, loss, loss_coef)
+            return values, log_prob, entropy
+
+        self.policy.evaluate_actions = evaluate_and_attach  # type: ignore[method-assign]
+        try:
+            super().train()
+        finally:
+            del self.policy.evaluate_actions
+        if batch_losses:
+            self.logger.record("distill/loss", float(np.mean(batch_losses)))
+
+
+class AttachLoss(th.autograd.Function):
+    """Returns ``values`` unchanged; whatever loss is computed from them gains ``coef · loss`` in the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, values: th.Tensor, loss: th.Tensor, coef: float) -> th.Tensor:
+        ctx.coef = coef
+        return values.view_as(values)
+
+    @staticmethod
+    def backward(ctx: Any, grad_values: th.Tensor) -> tuple[th.Tensor, th.Tensor, None]:  # type: ignore[override]
+        return grad_values, grad_values.new_tensor(ctx.coef), None
+
+
+class ScaleGradient(th.autograd.Function):
+    """Returns ``x`` unchanged; its gradient is multiplied by ``factor``."""
+
+    @staticmethod
+    def forward(ctx: Any, x: th.Tensor, factor: float) -> th.Tensor:
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, grad: th.Tensor) -> tuple[th.Tensor, None]:  # type: ignore[override]
+        return grad * ctx.factor, None
+
+
+def next_states(x: th.Tensor, n: int, n_envs: int, truncated: list[tuple[int, int, Any]]) -> th.Tensor:
+    """
+    Shift what is known of states by one step.
+
+    :param x: about s_1 … s_{T+1}, then about the states at which time limits cut episodes, in rows: n + n_envs + k
+    :param n: T · n_envs
+    :param n_envs: number of environments; rows of one step are neighbours
+    :param truncated: the k steps and environments of the latter; k = 0 leaves truncated steps as they are
+    :return: about s_{t+1} of each of the n steps; of a step that ended an episode without a time limit, about the first
+        state of the next episode, which is to be masked
+    """
+    x_tp1 = x[n_envs : n + n_envs].clone()
+    for k, (step, i, _) in enumerate(truncated):
+        x_tp1[step * n_envs + i] = x[n + n_envs + k]
+    return x_tp1
+
+
+def draw_actions(action_space: spaces.Space, distribution: Distribution) -> np.ndarray:
+    """
+    :param action_space: of one environment
+    :param distribution: for n environments
+    :return: n actions as the environments take them
+    """
+    actions = distribution.sample().cpu().numpy().reshape((-1, *(action_space.shape or ())))
+    if isinstance(action_space, spaces.Box):
+        actions = np.clip(actions, action_space.low, action_space.high)
+    return actions
+
+
+def check_loss(loss: float, update: int, num_timesteps: int) -> float:
+    """
+    :param loss: ℓ, mean over a minibatch
+    :param update: the minibatch's number since the rollout
+    :param num_timesteps: for the message
+    :return: the loss
+    :raises ValueError: if it is not finite, before it reaches the optimiser
+    """
+    if not np.isfinite(loss):
+        raise ValueError(
+            f"The distillation loss is {loss} in update {update + 1} after {num_timesteps} steps: lower learning_rate or loss_coef."
+        )
+    return loss
+
+
+def check_env_id(env_id: str) -> None:
+    """
+    :param env_id: a Gymnasium id
+    :raises ValueError: if there is no such environment, with the nearest ids
+    """
+    try:
+        gym.spec(env_id)
+    except gym.error.Error as error:
+        raise ValueError(f"Unknown environment {env_id!r}: {nearest(env_id, list(gym.registry), limit=8)}") from error
+
+
+def check_spaces(teacher: Teacher, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    """
+    :param teacher: who shall teach
+    :param observation_space: of the student's environment, before any VecNormalize
+    :param action_space: of the student's environment
+    :raises ValueError: if the teacher cannot read those observations or does other actions; both spaces are shown
+    """
+    for kind, mine, theirs in (
+        ("observation", teacher.observation_space, observation_space),
+        ("action", teacher.action_space, action_space),
+    ):
+        if space_signature(mine) != space_signature(theirs):
+            raise ValueError(
+                f"The teacher {teacher.name} does not fit the environment: its {kind} space is {mine}, "
+                f"the environment's is {theirs}."
+            )
+
+
+def space_signature(space: spaces.Space) -> Any:
+    """What two spaces must share for one network to serve both: kind and shape; bounds may have changed with a version."""
+    if isinstance(space, spaces.Dict):
+        return {key: space_signature(sub) for key, sub in space.spaces.items()}
+    if isinstance(space, spaces.Discrete):
+        return "Discrete", int(space.n)
+    if isinstance(space, spaces.MultiDiscrete):
+        return "MultiDiscrete", tuple(space.nvec.flatten().tolist())
+    if isinstance(space, spaces.Box) and is_image_space(space) and not is_image_space_channels_first(space):
+        return "Box", (space.shape[-1], *space.shape[:-1])
+    return type(space).__name__, space.shape

@@ -1,0 +1,46 @@
+"""Returns of whole episodes, with the same seeds for everyone who plays."""
+
+from collections.abc import Callable
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+
+def episode_returns(
+    act: Callable[[Any], np.ndarray], env_id: str, n_episodes: int = 100, seed: int = 0, max_steps: int | None = None
+) -> np.ndarray:
+    """
+    Play one episode in each of n environments, side by side.
+
+    :param act: from a batch of n observations to n actions
+    :param env_id: a Gymnasium id
+    :param n_episodes: n
+    :param seed: episode k is seeded with ``seed + k``, so that two players meet the same episodes
+    :param max_steps: an episode that has not ended by then is cut; None waits for its end
+    :return: the n undiscounted returns
+    """
+    env = DummyVecEnv([lambda: gym.make(env_id)] * n_episodes)
+    try:
+        env.seed(seed)
+        obs = env.reset()
+        returns = np.zeros(n_episodes)
+        running = np.ones(n_episodes, dtype=bool)
+        step = 0
+        while running.any() and (max_steps is None or step < max_steps):
+            obs, rewards, dones, _ = env.step(act(obs))
+            returns += rewards * running
+            running &= ~dones
+            step += 1
+        return returns
+    finally:
+        env.close()
+
+
+def standard_error(returns: np.ndarray) -> float:
+    """
+    :param returns: of n episodes
+    :return: of their mean
+    """
+    return float(returns.std(ddof=1) / np.sqrt(len(returns)))

@@ -1,0 +1,290 @@
+"""What a teacher is: anything that answers, for a batch of observations, with an action distribution and a value.
+
+One class per family of SB3 algorithms. A teacher wraps an SB3 *policy* (the network), never an algorithm, so it makes
+no difference whether that came from a loaded model or from a checkpoint that SB3 itself cannot load.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from sb3_contrib.qrdqn.policies import QRDQNPolicy
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.dqn.policies import DQNPolicy
+
+from sb3_distill.distributions import from_parameters, parameters
+from sb3_distill.evaluation import episode_returns
+from sb3_distill.temperature import check_softness, soften, softest_by_confidence, softest_by_return
+
+Observation = np.ndarray | dict[str, np.ndarray]
+
+
+class Answer(NamedTuple):
+    """A teacher's answer for n states.
+
+    :param parameters: of π(·|s), shape (n, columns), see :mod:`sb3_distill.distributions`
+    :param value: V_π(s), shape (n,), in units of the environment's own reward; None if it was not asked for
+    """
+
+    parameters: th.Tensor
+    value: th.Tensor | None
+
+
+def join_answers(answers: list[Answer]) -> Answer:
+    """
+    :param answers: at least one, all with values or all without
+    :return: one answer for all their states
+    """
+    values = [answer.value for answer in answers if answer.value is not None]
+    return Answer(th.cat([answer.parameters for answer in answers]), th.cat(values) if values else None)
+
+
+class Teacher(ABC):
+    """
+    A frozen policy that is asked, in batches and without gradients, what it would do and how good a state is.
+
+    :param policy: the network, on the device where it shall answer
+    :param normalize_obs: from the environment's observation to the one that the policy was trained on (VecNormalize)
+    :param value_scale: what to multiply the critic's values with to get units of the environment's own reward
+    :param env_id: where the policy was trained, if that is known
+    :param name: for messages and tables
+    """
+
+    #: whether the teacher has a value function
+    has_value = True
+
+    def __init__(
+        self,
+        policy: BasePolicy,
+        normalize_obs: Callable[[Any], Any] | None = None,
+        value_scale: float = 1.0,
+        env_id: str | None = None,
+        name: str | None = None,
+    ) -> None:
+        self.policy = policy
+        self.normalize_obs = normalize_obs
+        self.value_scale = value_scale
+        self.env_id = env_id
+        self.name = name or type(policy).__name__
+
+    @property
+    def observation_space(self) -> spaces.Space:
+        """The space of the environment's observations, before any normalisation."""
+        return self.policy.observation_space
+
+    @property
+    def action_space(self) -> spaces.Space:
+        """The space of the actions."""
+        return self.policy.action_space
+
+    @property
+    def device(self) -> th.device:
+        """Where the answers live."""
+        return self.policy.device
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers the network that picks the actions has."""
+        return actor_size(self.policy)
+
+    def prepare(self, obs: Observation) -> Any:
+        """
+        :param obs: n observations as the environment gives them
+        :return: what the network takes: normalised as in its training, images channels first, tensors on its device
+        """
+        if self.normalize_obs is not None:
+            obs = self.normalize_obs(obs)
+        if self.policy.training:
+            self.policy.set_training_mode(False)
+        return self.policy.obs_to_tensor(obs)[0]
+
+    def answer(self, obs: Observation, with_value: bool = False) -> Answer:
+        """
+        Ask about a batch of states: one forward pass.
+
+        :param obs: n observations as the environment gives them (arrays of shape (n, …), or a dict of such)
+        :param with_value: whether V_π(s) is wanted too
+        :return: the parameters of π(·|s) and, if wanted, the values
+        """
+        with th.no_grad():
+            return self._answer(self.prepare(obs), with_value)
+
+    def answer_in_chunks(self, obs: Observation, with_value: bool = False, chunk: int = 1_024) -> Answer:
+        """
+        :meth:`answer` for a batch of any size.
+
+        :param obs: n observations as the environment gives them
+        :param with_value: whether V_π(s) is wanted too
+        :param chunk: how many states a forward pass takes: activations of more no longer fit a cache
+        :return: one answer
+        """
+        n = len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
+        parts = []
+        for start in range(0, n, chunk):
+            part = slice(start, start + chunk)
+            obs_part = {key: value[part] for key, value in obs.items()} if isinstance(obs, dict) else obs[part]
+            parts.append(self.answer(obs_part, with_value))
+        return join_answers(parts)
+
+    @abstractmethod
+    def _answer(self, obs: Any, with_value: bool) -> Answer:
+        """:meth:`answer` for what :meth:`prepare` returned."""
+
+    def distribution(self, obs: Observation) -> Distribution:
+        """
+        The teacher's action distribution.
+
+        :param obs: n observations as the environment gives them
+        :return: a new SB3 distribution over a batch of n states
+        """
+        return from_parameters(self.action_space, self.answer(obs).parameters)
+
+    def value(self, obs: Observation) -> th.Tensor:
+        """
+        The teacher's value function V_π.
+
+        :param obs: n observations as the environment gives them
+        :return: shape (n,), in units of the environment's own reward
+        :raises ValueError: if the teacher has none
+        """
+        if not self.has_value:
+            raise ValueError(f"The teacher {self.name} has no value function: use a DQN, QR-DQN, PPO, A2C or TRPO teacher.")
+        value = self.answer(obs, with_value=True).value
+        assert value is not None
+        return value
+
+    def act(self, obs: Observation) -> np.ndarray:
+        """
+        The teacher's greedy actions.
+
+        :param obs: n observations as the environment gives them
+        :return: n actions as the environment takes them
+        """
+        actions = self.distribution(obs).mode().cpu().numpy().reshape((-1, *(self.action_space.shape or ())))
+        if isinstance(self.action_space, spaces.Box):
+            actions = np.clip(actions, self.action_space.low, self.action_space.high)
+        return actions
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name}, {self.n_parameters:,} parameters)"
+
+
+class ActorCriticTeacher(Teacher):
+    """A teacher from PPO, A2C or TRPO: its own action distribution and its own critic."""
+
+    policy: ActorCriticPolicy
+
+    def _answer(self, obs: Any, with_value: bool) -> Answer:
+        if not with_value:
+            return Answer(parameters(self.policy.get_distribution(obs)), None)
+        # One pass through a shared features extractor. forward() would do too, but it draws actions and so
+        # would shift the global random state that the student's run depends on.
+        n = len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
+        actions = th.zeros((n, *(self.action_space.shape or ())), device=self.device)
+        values, _, _ = self.policy.evaluate_actions(obs, actions)
+        return Answer(parameters(self.policy.action_dist), values.flatten() * self.value_scale)
+
+
+class QTeacher(Teacher):
+    """
+    A teacher from DQN or QR-DQN: π(a|s) = (1−ε) softmax(Q(s,·)/τ) + ε/|A| and V_π(s) = Σ_a π(a|s) Q(s,a).
+
+    For QR-DQN, Q is the mean over quantiles.
+
+    :param policy: the Q-network
+    :param temperature: τ > 0, in units of Q. None leaves it to be found from the first observations, see
+        :func:`~sb3_distill.temperature.softest_by_confidence`
+    :param epsilon: ε in [0, 1]; ε > 0 bounds log π from below by log(ε/|A|)
+    :param kwargs: see :class:`Teacher`
+    """
+
+    policy: DQNPolicy | QRDQNPolicy
+    action_space: spaces.Discrete
+
+    def __init__(
+        self, policy: DQNPolicy | QRDQNPolicy, temperature: float | None = None, epsilon: float = 0.0, **kwargs: Any
+    ) -> None:
+        super().__init__(policy, **kwargs)
+        check_softness(temperature, epsilon)
+        self.temperature = temperature
+        self.epsilon = epsilon
+        #: what the temperature was chosen by and what it costs, for tables and logs
+        self.temperature_report = "given" if temperature is not None else "not chosen yet"
+
+    def q_values(self, obs: Observation) -> th.Tensor:
+        """
+        The action values.
+
+        :param obs: n observations as the environment gives them
+        :return: Q(s, ·), shape (n, |A|), in units of the environment's own reward
+        """
+        with th.no_grad():
+            return self._q_values(self.prepare(obs))
+
+    def _q_values(self, obs: Any) -> th.Tensor:
+        if isinstance(self.policy, QRDQNPolicy):
+            q_values = self.policy.quantile_net(obs).mean(dim=1)
+        else:
+            q_values = self.policy.q_net(obs)
+        return q_values * self.value_scale
+
+    def _answer(self, obs: Any, with_value: bool) -> Answer:
+        q_values = self._q_values(obs)
+        if self.temperature is None:
+            self.temperature, self.temperature_report = softest_by_confidence(q_values)
+        log_probs = soften(q_values, self.temperature, self.epsilon)
+        return Answer(log_probs, (log_probs.exp() * q_values).sum(-1) if with_value else None)
+
+    def __repr__(self) -> str:
+        return f"{super().__repr__()[:-1]}, temperature={self.temperature}, epsilon={self.epsilon})"
+
+
+def tune_temperature(
+    teacher: QTeacher, env_id: str, n_episodes: int = 20, max_steps: int = 1_000, seed: int = 0
+) -> None:
+    """
+    Set a Q-teacher's temperature to the softest one that plays as the greedy policy does, and say what it costs.
+
+    :param teacher: changed in place; its own ε does not take part
+    :param env_id: a Gymnasium id; the environments are made, played and closed here
+    :param n_episodes: for each temperature, with the same seeds
+    :param max_steps: an episode that has not ended by then is cut
+    :param seed: of everything random here; the global random state is left alone
+    """
+
+    def play(temperature: float | None) -> np.ndarray:
+        generator = th.Generator(teacher.device).manual_seed(seed)
+
+        def act(obs: Observation) -> np.ndarray:
+            q_values = teacher.q_values(obs)
+            if temperature is None:
+                return q_values.argmax(-1).cpu().numpy()
+            return th.multinomial(soften(q_values, temperature).exp(), 1, generator=generator).squeeze(-1).cpu().numpy()
+
+        return episode_returns(act, env_id, n_episodes, seed, max_steps)
+
+    choice = softest_by_return(play)
+    teacher.temperature = choice.temperature
+    teacher.temperature_report = f"{choice.report} ({n_episodes} episodes of {env_id})"
+
+
+def actor_size(policy: BasePolicy) -> int:
+    """
+    How many parameters take part in picking an action: the Q-network, or the actor without the critic.
+
+    :param policy: an actor-critic, DQN or QR-DQN policy
+    :return: a number of parameters
+    """
+    if isinstance(policy, DQNPolicy):
+        modules: list[th.nn.Module] = [policy.q_net]
+    elif isinstance(policy, QRDQNPolicy):
+        modules = [policy.quantile_net]
+    elif isinstance(policy, ActorCriticPolicy):
+        modules = [policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net]
+    else:
+        modules = [policy]
+    return sum(p.numel() for module in modules for p in module.parameters())
