@@ -58,7 +58,9 @@ class Tap:
         self.env.step_wait = self._tapped_step_wait  # type: ignore[method-assign]
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         del self.env.step_async, self.env.step_wait
 
     def _tapped_step_async(self, actions: np.ndarray) -> None:
@@ -155,4 +157,6 @@ def check_finite(obs: Any, when: str) -> None:
         if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
             key = f" {name!r}" if name else ""
-            raise ValueError(f"The observation{key} of environment {bad} {when} is not finite: {values[bad]}. Mend the environment.")
+            raise ValueError(
+                f"The observation{key} of environment {bad} {when} is not finite: {values[bad]}. Mend the environment."
+            )

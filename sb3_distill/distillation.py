@@ -18,7 +18,6 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
@@ -29,6 +28,7 @@ from sb3_distill.distributions import from_parameters, parameters, plain
 from sb3_distill.envs.tap import StudentView, Tap, concatenate_obs, raw_env, same_obs, stack_obs
 from sb3_distill.methods import CONTROLS, Method, get_method, nearest
 from sb3_distill.rewards import Transitions
+from sb3_distill.spaces import action_tensor, check_spaces, draw_actions
 from sb3_distill.teachers import Answer, Teacher, join_answers
 from sb3_distill.zoo.teachers import load_teacher
 
@@ -134,7 +134,13 @@ class Distillation(OnPolicyAlgorithm):
                 "DQN, QR-DQN, PPO, A2C or TRPO teacher, or another method."
             )
         if self.env is not None:
-            check_spaces(self.teacher, raw_env(self.env)[0].observation_space, self.action_space)
+            check_spaces(
+                self.teacher.name,
+                self.teacher.observation_space,
+                self.teacher.action_space,
+                raw_env(self.env)[0].observation_space,
+                self.action_space,
+            )
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._check_teacher()
@@ -147,7 +153,8 @@ class Distillation(OnPolicyAlgorithm):
     def _weights(self) -> tuple[float, float, float]:
         """Present values of loss_coef, reward_coef and env_reward_coef; those that cannot have an effect are 0."""
         loss, reward, env_reward = (
-            schedule(self._current_progress_remaining) for schedule in (self.loss_coef, self.reward_coef, self.env_reward_coef)
+            schedule(self._current_progress_remaining)
+            for schedule in (self.loss_coef, self.reward_coef, self.env_reward_coef)
         )
         if min(loss, reward, env_reward) < 0:
             raise ValueError(
@@ -158,7 +165,11 @@ class Distillation(OnPolicyAlgorithm):
         if self._row.reward is None:
             reward = 0.0
         if reward + env_reward > 0 and self.control != "student":
-            term = "a weight on the environment's reward" if env_reward > 0 else f"the reward r̂ = {self._row.reward.formula}"
+            term = (
+                "a weight on the environment's reward"
+                if env_reward > 0
+                else f"the reward r̂ = {self._row.reward.formula}"
+            )
             change = "env_reward_coef=0" if env_reward > 0 else "reward_coef=0"
             raise ValueError(
                 f"control={self.control!r} cannot go with {term}, whose policy gradient needs the student's own actions: "
@@ -259,7 +270,7 @@ class Distillation(OnPolicyAlgorithm):
             return compute(last_values)
 
         step = Transitions(
-            action_t=self._rollout_actions(),
+            action_t=action_tensor(self.action_space, buffer.actions.reshape(n, -1)),
             reward_t=th.from_numpy(np.concatenate(tap.rewards)),
             continues_t=th.from_numpy(np.concatenate(tap.continues)),
             gamma=self.gamma,
@@ -302,11 +313,6 @@ class Distillation(OnPolicyAlgorithm):
         compute(last_values)
         buffer.advantages = advantages + (1 - share) * buffer.advantages
 
-    def _rollout_actions(self) -> th.Tensor:
-        """The actions of the rollout as ``log_prob`` takes them: of Box spaces the unclipped ones."""
-        actions = th.from_numpy(self.rollout_buffer.actions.reshape(self.n_steps * self.n_envs, -1))
-        return actions.long().flatten() if isinstance(self.action_space, spaces.Discrete) else actions.float()
-
     def _log_rollout(self, teacher: Distribution, student: Distribution) -> None:
         """Means over the states of the rollout, with the student as it was when it saw them."""
         self.logger.record("distill/kl", float(losses.kl(teacher, student).mean()))
@@ -333,7 +339,9 @@ class Distillation(OnPolicyAlgorithm):
             log_prob = ScaleGradient.apply(log_prob, self._pg_coef) if self._pg_coef > 0 else log_prob.detach()
             if self._row.loss is not None:
                 student = plain(self.action_space, self.policy.action_dist)
-                loss = self._row.loss(self._distribution(self.rollout_buffer.batch_teacher_parameters()), student).mean()
+                loss = self._row.loss(
+                    self._distribution(self.rollout_buffer.batch_teacher_parameters()), student
+                ).mean()
                 batch_losses.append(check_loss(loss.item(), len(batch_losses), self.num_timesteps))
                 values = AttachLoss.apply(values, loss, loss_coef)
             return values, log_prob, entropy
@@ -390,18 +398,6 @@ def next_states(x: th.Tensor, n: int, n_envs: int, truncated: list[tuple[int, in
     return x_tp1
 
 
-def draw_actions(action_space: spaces.Space, distribution: Distribution) -> np.ndarray:
-    """
-    :param action_space: of one environment
-    :param distribution: for n environments
-    :return: n actions as the environments take them
-    """
-    actions = distribution.sample().cpu().numpy().reshape((-1, *(action_space.shape or ())))
-    if isinstance(action_space, spaces.Box):
-        actions = np.clip(actions, action_space.low, action_space.high)
-    return actions
-
-
 def check_loss(loss: float, update: int, num_timesteps: int) -> float:
     """
     :param loss: ℓ, mean over a minibatch
@@ -412,7 +408,8 @@ def check_loss(loss: float, update: int, num_timesteps: int) -> float:
     """
     if not np.isfinite(loss):
         raise ValueError(
-            f"The distillation loss is {loss} in update {update + 1} after {num_timesteps} steps: lower learning_rate or loss_coef."
+            f"The distillation loss is {loss} in update {update + 1} after {num_timesteps} steps: "
+            "lower learning_rate or loss_coef."
         )
     return loss
 
@@ -426,34 +423,3 @@ def check_env_id(env_id: str) -> None:
         gym.spec(env_id)
     except gym.error.Error as error:
         raise ValueError(f"Unknown environment {env_id!r}: {nearest(env_id, list(gym.registry), limit=8)}") from error
-
-
-def check_spaces(teacher: Teacher, observation_space: spaces.Space, action_space: spaces.Space) -> None:
-    """
-    :param teacher: who shall teach
-    :param observation_space: of the student's environment, before any VecNormalize
-    :param action_space: of the student's environment
-    :raises ValueError: if the teacher cannot read those observations or does other actions; both spaces are shown
-    """
-    for kind, mine, theirs in (
-        ("observation", teacher.observation_space, observation_space),
-        ("action", teacher.action_space, action_space),
-    ):
-        if space_signature(mine) != space_signature(theirs):
-            raise ValueError(
-                f"The teacher {teacher.name} does not fit the environment: its {kind} space is {mine}, "
-                f"the environment's is {theirs}."
-            )
-
-
-def space_signature(space: spaces.Space) -> Any:
-    """What two spaces must share for one network to serve both: kind and shape; bounds may have changed with a version."""
-    if isinstance(space, spaces.Dict):
-        return {key: space_signature(sub) for key, sub in space.spaces.items()}
-    if isinstance(space, spaces.Discrete):
-        return "Discrete", int(space.n)
-    if isinstance(space, spaces.MultiDiscrete):
-        return "MultiDiscrete", tuple(space.nvec.flatten().tolist())
-    if isinstance(space, spaces.Box) and is_image_space(space) and not is_image_space_channels_first(space):
-        return "Box", (space.shape[-1], *space.shape[:-1])
-    return type(space).__name__, space.shape

@@ -80,7 +80,9 @@ def parameter_size(action_space: spaces.Space) -> int:
         return int(np.prod(action_space.shape))
     if isinstance(action_space, spaces.Box):
         return 2 * int(np.prod(action_space.shape))
-    raise TypeError(f"No action distribution for {action_space}: use a Discrete, MultiDiscrete, MultiBinary or Box action space.")
+    raise TypeError(
+        f"No action distribution for {action_space}: use a Discrete, MultiDiscrete, MultiBinary or Box action space."
+    )
 
 
 def plain(action_space: spaces.Space, distribution: Distribution) -> Distribution:

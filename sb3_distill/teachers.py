@@ -18,6 +18,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_distill.distributions import from_parameters, parameters
 from sb3_distill.evaluation import episode_returns
+from sb3_distill.spaces import env_actions
 from sb3_distill.temperature import check_softness, soften, softest_by_confidence, softest_by_return
 
 Observation = np.ndarray | dict[str, np.ndarray]
@@ -152,7 +153,9 @@ class Teacher(ABC):
         :raises ValueError: if the teacher has none
         """
         if not self.has_value:
-            raise ValueError(f"The teacher {self.name} has no value function: use a DQN, QR-DQN, PPO, A2C or TRPO teacher.")
+            raise ValueError(
+                f"The teacher {self.name} has no value function: use a DQN, QR-DQN, PPO, A2C or TRPO teacher."
+            )
         value = self.answer(obs, with_value=True).value
         assert value is not None
         return value
@@ -164,10 +167,7 @@ class Teacher(ABC):
         :param obs: n observations as the environment gives them
         :return: n actions as the environment takes them
         """
-        actions = self.distribution(obs).mode().cpu().numpy().reshape((-1, *(self.action_space.shape or ())))
-        if isinstance(self.action_space, spaces.Box):
-            actions = np.clip(actions, self.action_space.low, self.action_space.high)
-        return actions
+        return env_actions(self.action_space, self.distribution(obs).mode())
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name}, {self.n_parameters:,} parameters)"
@@ -244,7 +244,7 @@ class QTeacher(Teacher):
 
 
 def tune_temperature(
-    teacher: QTeacher, env_id: str, n_episodes: int = 20, max_steps: int = 1_000, seed: int = 0
+    teacher: QTeacher, env_id: str, n_episodes: int = 40, max_steps: int = 1_000, seed: int = 0
 ) -> None:
     """
     Set a Q-teacher's temperature to the softest one that plays as the greedy policy does, and say what it costs.

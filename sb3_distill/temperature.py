@@ -57,7 +57,7 @@ def softest_by_return(returns: Callable[[float | None], np.ndarray], tolerance: 
     """
     The largest τ of the grid whose mean return is that of greedy play, less ``tolerance`` of its magnitude.
 
-    Where returns scatter (LunarLander: by 100 in an episode), a shortfall of one standard error counts as none.
+    Where returns scatter (LunarLander's by 100 an episode), a shortfall counts once it is two standard errors large.
 
     :param returns: plays the same episodes at a temperature, greedily for None, and tells their returns
     :param tolerance: a share of the greedy return
@@ -68,7 +68,7 @@ def softest_by_return(returns: Callable[[float | None], np.ndarray], tolerance: 
         soft = returns(temperature)
         shortfall = greedy - soft
         standard_error = shortfall.std(ddof=1) / math.sqrt(len(shortfall))
-        if shortfall.mean() <= max(tolerance * abs(greedy.mean()), standard_error):
+        if shortfall.mean() <= max(tolerance * abs(greedy.mean()), 2 * standard_error):
             break
     return Choice(
         temperature,

@@ -1,0 +1,1 @@
+"""Teachers: finding and reading checkpoints, bundled agents, benchmarks."""

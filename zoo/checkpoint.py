@@ -71,7 +71,9 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         with zipfile.ZipFile(path) as archive:
             missing = {"data", "policy.pth"} - set(archive.namelist())
             if missing:
-                raise CheckpointError(f"{path} is no SB3 checkpoint: it has no member {' and no '.join(sorted(missing))}.")
+                raise CheckpointError(
+                    f"{path} is no SB3 checkpoint: it has no member {' and no '.join(sorted(missing))}."
+                )
             data = json.loads(archive.read("data"))
             weights = th.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True)
             version = "unknown"
@@ -156,7 +158,11 @@ def read_space(field: dict[str, Any]) -> spaces.Space:
         return spaces.MultiBinary(int(n[0]) if n.size == 1 else n.tolist())
     if kind == "Box":
         shape_text = field.get("_shape", field.get("shape"))
-        shape = tuple(int(n) for n in shape_text) if isinstance(shape_text, list) else tuple(_numbers(shape_text).astype(int))
+        shape = (
+            tuple(int(n) for n in shape_text)
+            if isinstance(shape_text, list)
+            else tuple(_numbers(shape_text).astype(int))
+        )
         dtype = np.dtype(field["dtype"])
         size = int(np.prod(shape))
         bounds = {}
@@ -242,7 +248,9 @@ def read_vecnormalize(path: str | Path) -> NormalizeStatistics:
             obs_var=each(lambda r: np.asarray(r.var, dtype=np.float64)) if norm_obs else None,
             clip_obs=float(saved.clip_obs),
             epsilon=epsilon,
-            reward_scale=float(np.sqrt(np.asarray(saved.ret_rms.var, dtype=np.float64) + epsilon)) if norm_reward else 1.0,
+            reward_scale=float(np.sqrt(np.asarray(saved.ret_rms.var, dtype=np.float64) + epsilon))
+            if norm_reward
+            else 1.0,
         )
     except FileNotFoundError:
         raise

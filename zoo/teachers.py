@@ -8,6 +8,13 @@ from typing import Any
 
 import gymnasium as gym
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
+from sb3_distill.zoo.checkpoint import (
+    CheckpointError,
+    NormalizeStatistics,
+    read_checkpoint,
+    read_config,
+    read_vecnormalize,
+)
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -17,13 +24,6 @@ from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_distill.methods import nearest
 from sb3_distill.teachers import ActorCriticTeacher, QTeacher, Teacher, check_softness, tune_temperature
-from sb3_distill.zoo.checkpoint import (
-    CheckpointError,
-    NormalizeStatistics,
-    read_checkpoint,
-    read_config,
-    read_vecnormalize,
-)
 
 #: agents that ship with the package, in the layout of the RL Zoo
 BUNDLED = Path(__file__).parent / "agents"
@@ -51,7 +51,7 @@ def load_teacher(
     Make a teacher.
 
     A Q-network's policy is (1−ε) softmax(Q/τ) + ε/|A|. ``temperature="auto"`` chooses the largest τ that plays as the
-    greedy policy does, by 20 episodes in the teacher's environment if its id is known, else from the first
+    greedy policy does, by 40 episodes in the teacher's environment if its id is known, else from the first
     observations that the teacher is asked about; ``teacher.temperature_report`` says which and what it costs.
 
     :param source: a loaded SB3 model (DQN, QR-DQN, PPO, A2C, TRPO; its network is shared, not copied), a path to an SB3
@@ -87,7 +87,9 @@ def load_teacher(
         )
     if not issubclass(teacher_class, QTeacher):
         if temperature != "auto" or epsilon is not None:
-            raise ValueError(f"temperature and epsilon belong to Q-network teachers, and {kwargs['name']} is none: leave them out.")
+            raise ValueError(
+                f"temperature and epsilon belong to Q-network teachers, and {kwargs['name']} is none: leave them out."
+            )
         return teacher_class(policy, **kwargs)
     teacher = teacher_class(
         policy,
@@ -117,7 +119,9 @@ def find_checkpoint(source: str | Path) -> Path:
     if not path.exists():
         if path.with_name(path.name + ".zip").exists():
             return path.with_name(path.name + ".zip")
-        raise FileNotFoundError(f"No teacher at {text!r}: give a path to an SB3 zip or folder, or a name such as 'zoo:dqn/CartPole-v1'.")
+        raise FileNotFoundError(
+            f"No teacher at {text!r}: give a path to an SB3 zip or folder, or a name such as 'zoo:dqn/CartPole-v1'."
+        )
     return path
 
 
@@ -144,7 +148,11 @@ def zoo_folders() -> dict[str, Path]:
 def _find_in_zoo(name: str) -> Path:
     folders = zoo_folders()
     if name not in folders:
-        where = "" if os.environ.get("RL_TRAINED_AGENTS") else " Set RL_TRAINED_AGENTS to your rl-trained-agents folder to have more."
+        where = (
+            ""
+            if os.environ.get("RL_TRAINED_AGENTS")
+            else " Set RL_TRAINED_AGENTS to your rl-trained-agents folder to have more."
+        )
         raise FileNotFoundError(f"No agent 'zoo:{name}': {nearest(name, list(folders))}{where}")
     return folders[name]
 
@@ -171,7 +179,9 @@ def resolve_env_id(env_id: str) -> str:
     if not versions:
         return env_id
     newest = f"{name}-v{max(versions)}"
-    warnings.warn(f"Environment {env_id} is now {newest}: the agent trained on the former plays the latter.", stacklevel=2)
+    warnings.warn(
+        f"Environment {env_id} is now {newest}: the agent trained on the former plays the latter.", stacklevel=2
+    )
     return newest
 
 
@@ -193,7 +203,9 @@ def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
             obs_var=each(lambda r: r.var.copy()) if rms is not None else None,
             clip_obs=vec_normalize.clip_obs,
             epsilon=vec_normalize.epsilon,
-            reward_scale=float((vec_normalize.ret_rms.var + vec_normalize.epsilon) ** 0.5) if vec_normalize.norm_reward else 1.0,
+            reward_scale=float((vec_normalize.ret_rms.var + vec_normalize.epsilon) ** 0.5)
+            if vec_normalize.norm_reward
+            else 1.0,
         )
         kwargs |= _normalization(statistics)
     return model.policy, kwargs

@@ -1,0 +1,235 @@
+"""Environments that pay the teacher's reward: any SB3 algorithm distils in them, unmodified.
+
+* :class:`TeacherReward` wraps one Gymnasium environment, :class:`VecTeacherReward` an SB3 ``VecEnv``. They mean the same.
+* :class:`LogTeacherReward` is a callback that logs the mean of what they pay.
+
+Two rewards need the teacher and nothing of the student, so an environment can pay them. The agent gets
+``reward_coef · r̂_t + env_reward_coef · r_t`` with
+
+=====================  ===============================================================================================
+``reward``             r̂_t
+=====================  ===============================================================================================
+``"log_prob"``         log π(a_t|s_t) + c(s_t), entropy regularised. ``shift="teacher_entropy"`` (default): c = H(π(s_t)),
+                       so that r̂ averages 0 for the teacher's own actions; ``shift=None``: c = 0, the paper's own form,
+                       where every step costs and ending the episode stops the cost
+``"teacher_value"``    r_t + γ V_π(s_{t+1}) − V_π(s_t), teacher V reward. V_π of a terminal state is 0; a state at which a
+                       time limit cut the episode keeps its value
+=====================  ===============================================================================================
+
+Keep the agent's own ``gamma`` low (0.5) with ``"log_prob"``: with c = H(π) a student that plays the teacher's best action
+earns more than 0 a step, and a long horizon would pay it for making episodes longer.
+
+The environment's own return stays what ``Monitor``, ``EvalCallback`` and ``rollout/ep_rew_mean`` report.
+``info["teacher_reward"]`` has r̂_t. Of continuous actions the environment sees the clipped ones, and log π is theirs.
+
+>>> import gymnasium as gym
+>>> from sb3_distill import load_teacher
+>>> from sb3_distill.envs import TeacherReward
+>>> teacher = load_teacher("zoo:dqn/CartPole-v1", temperature=0.1)
+>>> env = TeacherReward(gym.make("CartPole-v1"), teacher, reward="log_prob", shift=None)
+>>> _ = env.reset(seed=0)
+>>> obs, reward, terminated, truncated, info = env.step(1)
+>>> reward == info["teacher_reward"] <= 0
+True
+"""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from sb3_distill.envs.tap import concatenate_obs, is_truncated, stack_obs
+from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.env_util import is_wrapped
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, is_vecenv_wrapped
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from sb3_distill import losses
+from sb3_distill.distributions import from_parameters
+from sb3_distill.methods import LOG_PROB, TEACHER_VALUE
+from sb3_distill.rewards import Transitions
+from sb3_distill.spaces import action_tensor, check_spaces
+from sb3_distill.teachers import Answer, Teacher
+
+REWARDS = {"log_prob": LOG_PROB, "teacher_value": TEACHER_VALUE}
+SHIFTS = ("teacher_entropy", None)
+
+
+class _Payer:
+    """Computes r̂ for a batch of environments, step by step, asking the teacher about each state once."""
+
+    def __init__(
+        self,
+        env: Any,
+        teacher: Teacher,
+        reward: str,
+        shift: str | None,
+        gamma: float,
+        reward_coef: float,
+        env_reward_coef: float,
+    ) -> None:
+        if reward not in REWARDS:
+            raise ValueError(f"Unknown reward {reward!r}: choose one of {', '.join(map(repr, REWARDS))}.")
+        if shift not in SHIFTS:
+            raise ValueError(f"Unknown shift {shift!r}: choose one of {', '.join(map(repr, SHIFTS))}.")
+        self.reward = REWARDS[reward]
+        if self.reward.uses_value and not teacher.has_value:
+            raise ValueError(f"reward={reward!r} needs the teacher's value function, and {teacher.name} has none.")
+        check_spaces(
+            teacher.name, teacher.observation_space, teacher.action_space, env.observation_space, env.action_space
+        )
+        self.teacher = teacher
+        self.action_space = env.action_space
+        self.shift = shift if self.reward is LOG_PROB else None
+        self.gamma = gamma
+        self.reward_coef = reward_coef
+        self.env_reward_coef = env_reward_coef
+        self.present: Answer | None = None
+
+    def start(self, obs: Any) -> None:
+        """:param obs: the n first observations"""
+        self.present = self.teacher.answer(obs, self.reward.uses_value)
+
+    def pay(
+        self, actions: Any, rewards: np.ndarray, obs: Any, dones: np.ndarray, truncated: dict[int, Any]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """
+        :param actions: the n actions that were executed
+        :param rewards: the environments' own, shape (n,)
+        :param obs: the n observations that follow, of a new episode where one has ended
+        :param dones: where an episode ended, shape (n,)
+        :param truncated: the last observations of those that a time limit ended, by environment
+        :return: what the agent gets, and r̂; both of shape (n,)
+        """
+        assert self.present is not None, "reset() comes before step()"
+        present, n = self.present, len(rewards)
+        ends = list(truncated) if self.reward.uses_next_state else []
+        batch = concatenate_obs([obs, stack_obs([truncated[i] for i in ends])]) if ends else obs
+        following = self.teacher.answer(batch, self.reward.uses_value)
+        self.present = Answer(following.parameters[:n], None if following.value is None else following.value[:n])
+        continues = th.as_tensor(~dones, dtype=th.float32)
+        value_tp1 = None
+        if following.value is not None:
+            value_tp1 = following.value[:n].clone()
+            for k, i in enumerate(ends):
+                value_tp1[i] = following.value[n + k]
+                continues[i] = 1.0
+        teacher_t = from_parameters(self.action_space, present.parameters)
+        step = Transitions(
+            action_t=action_tensor(self.action_space, np.asarray(actions)).to(present.parameters.device),
+            reward_t=th.as_tensor(rewards, dtype=th.float32, device=present.parameters.device),
+            continues_t=continues.to(present.parameters.device),
+            gamma=self.gamma,
+            teacher_t=teacher_t,
+            teacher_value_t=present.value,
+            teacher_value_tp1=value_tp1,
+        )
+        injected = self.reward(step)
+        if self.shift == "teacher_entropy":
+            injected = injected + losses.entropy(teacher_t)
+        paid = injected.cpu().numpy()
+        return self.reward_coef * paid + self.env_reward_coef * rewards, paid
+
+
+class TeacherReward(gym.Wrapper):
+    """
+    Pays the teacher's reward in one Gymnasium environment. See the module's docstring for the formulas.
+
+    :param env: the environment; it is put in a ``Monitor`` first, unless it is in one
+    :param teacher: whose spaces must be those of ``env``
+    :param reward: ``"log_prob"`` or ``"teacher_value"``
+    :param shift: of ``"log_prob"``: ``"teacher_entropy"`` or None
+    :param gamma: γ in ``"teacher_value"``
+    :param reward_coef: weight of r̂
+    :param env_reward_coef: weight of the environment's own reward
+    :raises ValueError: for unknown names, spaces that differ, or a teacher without the value function that is asked for
+    """
+
+    def __init__(
+        self,
+        env: gym.Env,
+        teacher: Teacher,
+        reward: str = "log_prob",
+        shift: str | None = "teacher_entropy",
+        gamma: float = 0.99,
+        reward_coef: float = 1.0,
+        env_reward_coef: float = 0.0,
+    ) -> None:
+        payer = _Payer(env, teacher, reward, shift, gamma, reward_coef, env_reward_coef)
+        super().__init__(env if is_wrapped(env, Monitor) else Monitor(env))
+        self._payer = payer
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        obs, info = self.env.reset(seed=seed, options=options)
+        self._payer.start(stack_obs([obs]))
+        return obs, info
+
+    def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:  # type: ignore[override]
+        obs, reward, terminated, truncated, info = self.env.step(action)
+        # There is no automatic reset here, so the state that follows is always the episode's own.
+        rewards, injected = self._payer.pay(
+            [action], np.array([float(reward)]), stack_obs([obs]), np.array([terminated]), {}
+        )
+        info["teacher_reward"] = float(injected[0])
+        return obs, float(rewards[0]), terminated, truncated, info
+
+
+class VecTeacherReward(VecEnvWrapper):
+    """
+    Pays the teacher's reward in an SB3 ``VecEnv``: one question to the teacher a step, for all environments.
+
+    :param venv: the environments; a ``VecNormalize`` belongs outside, for the teacher reads raw observations
+    :param teacher: whose spaces must be those of ``venv``
+    :param reward: ``"log_prob"`` or ``"teacher_value"``
+    :param shift: of ``"log_prob"``: ``"teacher_entropy"`` or None
+    :param gamma: γ in ``"teacher_value"``
+    :param reward_coef: weight of r̂
+    :param env_reward_coef: weight of the environment's own reward
+    :raises ValueError: for unknown names, spaces that differ, a teacher without the value function that is asked for, or
+        a ``VecNormalize`` inside
+    """
+
+    def __init__(
+        self,
+        venv: VecEnv,
+        teacher: Teacher,
+        reward: str = "log_prob",
+        shift: str | None = "teacher_entropy",
+        gamma: float = 0.99,
+        reward_coef: float = 1.0,
+        env_reward_coef: float = 0.0,
+    ) -> None:
+        if is_vecenv_wrapped(venv, VecNormalize):
+            raise ValueError(
+                "VecTeacherReward is around a VecNormalize, whose observations the teacher cannot read: "
+                "use VecNormalize(VecTeacherReward(env, teacher))."
+            )
+        super().__init__(venv)
+        self._payer = _Payer(venv, teacher, reward, shift, gamma, reward_coef, env_reward_coef)
+
+    def reset(self) -> VecEnvObs:
+        obs = self.venv.reset()
+        self._payer.start(obs)
+        return obs
+
+    def step_async(self, actions: np.ndarray) -> None:
+        self._actions = np.array(actions)
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        obs, env_rewards, dones, infos = self.venv.step_wait()
+        truncated = {int(i): infos[i]["terminal_observation"] for i in np.flatnonzero(dones) if is_truncated(infos[i])}
+        rewards, injected = self._payer.pay(self._actions, env_rewards, obs, dones, truncated)
+        for info, paid in zip(infos, injected, strict=True):
+            info["teacher_reward"] = float(paid)
+        return obs, rewards, dones, infos
+
+
+class LogTeacherReward(BaseCallback):
+    """Logs ``distill/reward``, the mean of r̂ over a rollout, for an algorithm that knows nothing of distillation."""
+
+    def _on_step(self) -> bool:
+        for info in self.locals["infos"]:
+            self.logger.record_mean("distill/reward", info["teacher_reward"])
+        return True
