@@ -6,13 +6,33 @@ while a rollout runs: ``EvalCallback`` walks it beside its own and fails on any 
 and ``step_wait`` of one environment are replaced on the instance for as long as the rollout lasts.
 """
 
-from collections.abc import Callable
-from types import TracebackType
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+
+@contextmanager
+def replaced(thing: Any, name: str, method: Callable[..., Any]) -> Iterator[None]:
+    """
+    A context in which one object has another method; afterwards it is as it was, whatever happens.
+
+    :param thing: the object; its class is left alone
+    :param name: of the method
+    :param method: what to call instead
+    """
+    own = vars(thing).get(name)
+    setattr(thing, name, method)
+    try:
+        yield
+    finally:
+        if own is None:
+            delattr(thing, name)
+        else:
+            setattr(thing, name, own)
 
 
 def raw_env(env: VecEnv) -> tuple[VecEnv, VecNormalize | None]:
@@ -54,14 +74,13 @@ class Tap:
 
     def __enter__(self) -> "Tap":
         self._step_async, self._step_wait = self.env.step_async, self.env.step_wait
-        self.env.step_async = self._tapped_step_async  # type: ignore[method-assign]
-        self.env.step_wait = self._tapped_step_wait  # type: ignore[method-assign]
+        self._stack = ExitStack()
+        self._stack.enter_context(replaced(self.env, "step_async", self._tapped_step_async))
+        self._stack.enter_context(replaced(self.env, "step_wait", self._tapped_step_wait))
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        del self.env.step_async, self.env.step_wait
+    def __exit__(self, *error: Any) -> None:
+        self._stack.close()
 
     def _tapped_step_async(self, actions: np.ndarray) -> None:
         self._step_async(self.before_step(actions))
@@ -73,10 +92,10 @@ class Tap:
         self.observations.append(copy_obs(obs))
         self.rewards.append(np.array(rewards, dtype=np.float32))
         continues = 1.0 - dones.astype(np.float32)
-        for i in np.flatnonzero(dones):
+        for i in ended(dones):
             if is_truncated(infos[i]):
                 continues[i] = 1.0
-                self.truncated.append((step, int(i), copy_obs(infos[i]["terminal_observation"])))
+                self.truncated.append((step, i, copy_obs(infos[i]["terminal_observation"])))
         self.continues.append(continues)
         return obs, rewards, dones, infos
 
@@ -101,11 +120,16 @@ class StudentView(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         obs, rewards, dones, infos = self.venv.step_wait()
-        for i in np.flatnonzero(dones):
+        for i in ended(dones):
             if is_truncated(infos[i]):
                 self.truncated.append(copy_obs(infos[i]["terminal_observation"]))
         # A new array: SB3 adds bootstrap values to it in place.
         return obs, rewards * self.reward_scale, dones, infos
+
+
+def ended(dones: np.ndarray) -> list[int]:
+    """The environments whose episode has just ended: mostly none, and then this costs next to nothing."""
+    return np.flatnonzero(dones).tolist() if dones.any() else []
 
 
 def is_truncated(info: dict[str, Any]) -> bool:
@@ -154,7 +178,7 @@ def check_finite(obs: Any, when: str) -> None:
     :raises ValueError: if one of them holds NaN or infinity: which environment, which step
     """
     for name, values in obs.items() if isinstance(obs, dict) else (("", obs),):
-        if np.issubdtype(values.dtype, np.floating) and not np.isfinite(values).all():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
             key = f" {name!r}" if name else ""
             raise ValueError(

@@ -38,7 +38,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 import torch as th
-from sb3_distill.envs.tap import concatenate_obs, is_truncated, stack_obs
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
@@ -47,6 +46,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from sb3_distill import losses
 from sb3_distill.distributions import from_parameters
+from sb3_distill.envs.tap import concatenate_obs, is_truncated, stack_obs
 from sb3_distill.methods import LOG_PROB, TEACHER_VALUE
 from sb3_distill.rewards import Transitions
 from sb3_distill.spaces import action_tensor, check_spaces

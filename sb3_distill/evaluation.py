@@ -7,6 +7,9 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv
 
+#: of the first episode of a comparison: the same for every run, and far from the seeds that training takes
+EVALUATION_SEED = 2_000_000
+
 
 def episode_returns(
     act: Callable[[Any], np.ndarray], env_id: str, n_episodes: int = 100, seed: int = 0, max_steps: int | None = None

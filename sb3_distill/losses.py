@@ -64,6 +64,10 @@ def kl_of(p: Distribution, q: Distribution) -> th.Tensor:
     :param q: the other one; of the same class
     :return: shape (n,), in nats, at least 0 up to rounding
     """
+    if isinstance(p, CategoricalDistribution):
+        # SB3's would do, but its care for probabilities of exactly 0 triples the time; logits are finite here.
+        log_p = p.distribution.logits
+        return (p.distribution.probs * (log_p - q.distribution.logits)).sum(-1)
     divergence = sb3_kl_divergence(p, q)
     # SB3 leaves the independent dimensions of Gaussians and Bernoullis unsummed.
     return divergence if divergence.dim() == 1 else sum_independent_dims(divergence)

@@ -24,7 +24,7 @@ class DistillPPO(Distillation, PPO):
         "learning_rate": LinearSchedule(4e-3, 2e-4, 1.0),
         "n_steps": 128,
         "batch_size": 64,
-        "n_epochs": 10,
+        "n_epochs": 15,
     }
     row_defaults: ClassVar[dict[str, dict[str, Any]]] = {
         # Without rewards to optimise there is nothing for a critic to do, and its gradient would take most of max_grad_norm.
@@ -33,9 +33,20 @@ class DistillPPO(Distillation, PPO):
         # A short horizon: while the student is poor its KL is a cost that ending an episode would save.
         "n_distill": {"gamma": 0.9, "reward_coef": 0.1},
         "expected_entropy": {"gamma": 0.5},
-        "entropy_regularised": {"gamma": 0.5, "gae_lambda": 0.8, "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0)},
+        "entropy_regularised": {
+            "gamma": 0.5,
+            "gae_lambda": 0.8,
+            "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0),
+            "batch_size": 256,
+            "n_epochs": 10,
+        },
         # V_π judges the next few steps, not the student's critic at their end.
-        "teacher_v_reward": {"gae_lambda": 0.5, "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0)},
+        "teacher_v_reward": {
+            "gae_lambda": 0.5,
+            "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0),
+            "batch_size": 128,
+            "n_epochs": 10,
+        },
     }
 
     def learn(

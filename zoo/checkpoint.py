@@ -4,7 +4,7 @@ A checkpoint is a zip with ``data`` (JSON; what JSON cannot hold is a pickle in 
 as text) and ``policy.pth`` (the weights). SB3's own ``load`` runs those pickles, which is unsafe for files from others and
 fails where a module they name is gone: agents made with ``gym`` and older Pythons do not load. Here the text and the
 weights are read, and no pickle is: the weights go through ``torch.load(weights_only=True)``, pickled class names are
-read off their opcodes, and running statistics pass an unpickler that knows a closed list of numpy constructors.
+read off their opcodes, and running statistics pass an unpickler that knows stand-ins for numpy's arrays and little else.
 """
 
 import base64
@@ -14,7 +14,6 @@ import pickle
 import pickletools
 import re
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -67,32 +66,16 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"No such checkpoint: {path}")
+    members = _members(path)
+    missing = {"data", "policy.pth"} - set(members)
+    if missing:
+        raise CheckpointError(f"{path} is no SB3 checkpoint: it has no member {' and no '.join(sorted(missing))}.")
     try:
-        with zipfile.ZipFile(path) as archive:
-            missing = {"data", "policy.pth"} - set(archive.namelist())
-            if missing:
-                raise CheckpointError(
-                    f"{path} is no SB3 checkpoint: it has no member {' and no '.join(sorted(missing))}."
-                )
-            data = json.loads(archive.read("data"))
-            weights = th.load(io.BytesIO(archive.read("policy.pth")), map_location="cpu", weights_only=True)
-            version = "unknown"
-            if "_stable_baselines3_version" in archive.namelist():
-                version = archive.read("_stable_baselines3_version").decode("ascii", "replace").strip()
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
-        raise CheckpointError(f"{path} is not a complete zip file: {error}. Copy or download it again.") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        data = json.loads(members["data"])
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is no SB3 checkpoint: its member 'data' is not JSON: {error}.") from error
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds more than weights in its member 'policy.pth', so it was not loaded: {str(error).splitlines()[0]}"
-        ) from error
-    except RuntimeError as error:
-        raise CheckpointError(f"{path} has a damaged member 'policy.pth': {str(error).splitlines()[0]}") from error
     if not isinstance(data, dict) or not isinstance(data.get("policy_class"), dict):
         raise CheckpointError(f"{path} is no SB3 checkpoint: its member 'data' names no policy class.")
-    if not isinstance(weights, dict) or not all(isinstance(value, th.Tensor) for value in weights.values()):
-        raise CheckpointError(f"{path} is no SB3 checkpoint: its member 'policy.pth' is not a dictionary of tensors.")
     try:
         return Checkpoint(
             path=path,
@@ -100,11 +83,58 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             policy_kwargs=_policy_kwargs(data),
             observation_space=read_space(data["observation_space"]),
             action_space=read_space(data["action_space"]),
-            weights=weights,
-            version=version,
+            weights=_weights(path, members["policy.pth"]),
+            version=members.get("_stable_baselines3_version", b"unknown").decode("ascii", "replace").strip(),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except CheckpointError:
+        raise
+    except ValueError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
+    except Exception as error:  # hostile entries may raise anything at all
+        raise CheckpointError(f"{path} cannot be read: its member 'data' is damaged: {_in_short(error)}") from error
+
+
+def _members(path: Path) -> dict[str, bytes]:
+    """What is read of a zip, as far as it is there."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if min((member.header_offset for member in archive.infolist()), default=0) > 0:
+                # What was found is the end of an uncompressed policy.pth, which is a zip itself.
+                raise zipfile.BadZipFile("its own list of members is missing")
+            present = set(archive.namelist())
+            return {
+                name: archive.read(name)
+                for name in ("data", "policy.pth", "_stable_baselines3_version")
+                if name in present
+            }
+    except Exception as error:  # a damaged zip asks for passwords, compressions and versions that there are not
+        raise CheckpointError(f"{path} is not a complete zip file: {error}. Copy or download it again.") from error
+
+
+def _weights(path: Path, member: bytes) -> dict[str, th.Tensor]:
+    """The state dict in ``policy.pth``."""
+    try:
+        weights = th.load(io.BytesIO(member), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's own message goes on to advise weights_only=False, which would run the file.
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        raise CheckpointError(
+            f"{path} holds more than weights in its member 'policy.pth', so it was not loaded"
+            f"{f': it asks for {wanted[1]}' if wanted else ''}."
+        ) from error
+    except Exception as error:  # torch raises whatever its reader trips over
+        raise CheckpointError(f"{path} has a damaged member 'policy.pth': {_in_short(error)}") from error
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(value, th.Tensor) for name, value in weights.items()
+    ):
+        raise CheckpointError(f"{path} is no SB3 checkpoint: its member 'policy.pth' is not a dictionary of tensors.")
+    return weights
+
+
+def _in_short(error: Exception) -> str:
+    """One line that says something, even of an error without a message."""
+    text = next(iter(str(error).splitlines()), "")
+    return text if text and type(error) is RuntimeError else f"{type(error).__name__}: {text}"
 
 
 def _class_name(field: dict[str, Any]) -> str:
@@ -145,7 +175,7 @@ def read_space(field: dict[str, Any]) -> spaces.Space:
     A space from the text that SB3 writes beside its pickle.
 
     :param field: an entry ``observation_space`` or ``action_space`` of a checkpoint's ``data``
-    :return: the space; bounds that the text abbreviates become infinite
+    :return: the space; bounds that the text abbreviates become infinite, an integer's as wide as its type
     :raises ValueError: for a kind of space that is not known here
     """
     kind = field[":type:"].removesuffix("'>").rpartition(".")[2]
@@ -171,8 +201,9 @@ def read_space(field: dict[str, Any]) -> spaces.Space:
             if numbers.size not in (1, size):
                 integer = np.issubdtype(dtype, np.integer)
                 values = set(numbers.tolist())
+                widest = (np.iinfo(dtype).min if sign < 0 else np.iinfo(dtype).max) if integer else sign * np.inf
                 # An image's bounds are printed as "[[[0 0 ... 0 0]]]": one number, over and over.
-                numbers = np.array([values.pop() if integer and len(values) == 1 else sign * np.inf])
+                numbers = np.array([values.pop() if integer and len(values) == 1 else widest], dtype)
             bounds[name] = np.broadcast_to(numbers.reshape(shape if numbers.size == size else ()), shape).astype(dtype)
         return spaces.Box(bounds["low"], bounds["high"], shape, dtype.type)
     raise ValueError(f"it has a space of kind {kind}; known are Box, Discrete, MultiDiscrete and MultiBinary.")
@@ -197,17 +228,70 @@ class _Inert:
         if isinstance(state, dict):
             self.__dict__.update(state)
 
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
 
-_NUMPY = {("numpy", "dtype"): np.dtype, ("numpy", "ndarray"): np.ndarray}
+    def append(self, value: Any) -> None:
+        pass
+
+
+class _Dtype:
+    """
+    Stands in for a ``numpy.dtype``, which would believe any flags that the pickle tells it, and then take numbers for
+    pointers.
+    """
+
+    def __init__(self, kind: str, *_: Any) -> None:
+        self.kind, self.order = kind, "="
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.order = state[1]
+
+
+class _Array:
+    """Stands in for a numpy array or scalar; becomes one when it is asked for, if it is one of plain numbers."""
+
+    def __init__(self, *_: Any) -> None:
+        self.state: tuple[Any, ...] = ()
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.state = state
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        _, shape, numbers, fortran, data = self.state
+        if not re.fullmatch("b1|[iu][1248]|f[248]", numbers.kind):
+            raise ValueError(f"an array of {numbers.kind!r} holds no plain numbers.")
+        array = np.frombuffer(data, np.dtype(numbers.kind).newbyteorder(numbers.order))
+        return array.reshape(shape, order="F" if fortran else "C").astype(dtype)
+
+    @classmethod
+    def scalar(cls, dtype: _Dtype, data: bytes) -> "_Array":
+        array = cls()
+        array.state = (1, (), dtype, False, data)
+        return array
+
+    @classmethod
+    def frombuffer(cls, data: Any, dtype: _Dtype, shape: Any, order: str, *_: Any) -> "_Array":
+        array = cls()
+        array.state = (1, shape, dtype, order == "F", data)
+        return array
+
+
+_KNOWN: dict[tuple[str, str], Any] = {("collections", "OrderedDict"): dict, ("numpy", "dtype"): _Dtype}
 for _core in ("numpy.core", "numpy._core"):
-    _NUMPY[_core + ".multiarray", "_reconstruct"] = np._core.multiarray._reconstruct  # type: ignore[attr-defined]
-    _NUMPY[_core + ".multiarray", "scalar"] = np._core.multiarray.scalar  # type: ignore[attr-defined]
-    _NUMPY[_core + ".numeric", "_frombuffer"] = np._core.numeric._frombuffer  # type: ignore[attr-defined]
+    _KNOWN[_core + ".multiarray", "_reconstruct"] = _Array
+    _KNOWN[_core + ".multiarray", "scalar"] = _Array.scalar
+    _KNOWN[_core + ".numeric", "_frombuffer"] = _Array.frombuffer
 
 
 class _StatisticsUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        return _NUMPY.get((module, name)) or type(name, (_Inert,), {})
+        return _KNOWN.get((module, name)) or type(name, (_Inert,), {})
+
+
+def _numeric(value: Any) -> np.ndarray:
+    """A number or array of a pickle, as float64."""
+    return np.asarray(value, dtype=np.float64)
 
 
 class NormalizeStatistics(NamedTuple):
@@ -239,18 +323,16 @@ def read_vecnormalize(path: str | Path) -> NormalizeStatistics:
     try:
         with path.open("rb") as file:
             saved = _StatisticsUnpickler(file).load()
-        norm_obs, norm_reward = bool(saved.norm_obs), bool(saved.norm_reward)
+        norm_obs, norm_reward = bool(_numeric(saved.norm_obs)), bool(_numeric(saved.norm_reward))
         rms = saved.obs_rms if norm_obs else None
         each = (lambda get: {k: get(v) for k, v in rms.items()}) if isinstance(rms, dict) else (lambda get: get(rms))
-        epsilon = float(saved.epsilon)
+        epsilon = float(_numeric(saved.epsilon))
         return NormalizeStatistics(
-            obs_mean=each(lambda r: np.asarray(r.mean, dtype=np.float64)) if norm_obs else None,
-            obs_var=each(lambda r: np.asarray(r.var, dtype=np.float64)) if norm_obs else None,
-            clip_obs=float(saved.clip_obs),
+            obs_mean=each(lambda r: _numeric(r.mean)) if norm_obs else None,
+            obs_var=each(lambda r: _numeric(r.var)) if norm_obs else None,
+            clip_obs=float(_numeric(saved.clip_obs)),
             epsilon=epsilon,
-            reward_scale=float(np.sqrt(np.asarray(saved.ret_rms.var, dtype=np.float64) + epsilon))
-            if norm_reward
-            else 1.0,
+            reward_scale=float(np.sqrt(_numeric(saved.ret_rms.var) + epsilon)) if norm_reward else 1.0,
         )
     except FileNotFoundError:
         raise
@@ -287,5 +369,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
     try:
         config = yaml.load(path.read_text(), Loader=_PlainLoader)  # noqa: S506 - a safe loader, see above
         return dict(config or {})
-    except (yaml.YAMLError, TypeError, ValueError, IndexError) as error:
+    except OSError:
+        raise
+    except Exception as error:  # PyYAML's constructors raise whatever they trip over
         raise CheckpointError(f"{path} is not a hyperparameter file of the RL Zoo: {error}") from error

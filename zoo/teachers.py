@@ -7,14 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+import torch as th
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
-from sb3_distill.zoo.checkpoint import (
-    CheckpointError,
-    NormalizeStatistics,
-    read_checkpoint,
-    read_config,
-    read_vecnormalize,
-)
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.running_mean_std import RunningMeanStd
@@ -24,6 +19,13 @@ from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_distill.methods import nearest
 from sb3_distill.teachers import ActorCriticTeacher, QTeacher, Teacher, check_softness, tune_temperature
+from sb3_distill.zoo.checkpoint import (
+    CheckpointError,
+    NormalizeStatistics,
+    read_checkpoint,
+    read_config,
+    read_vecnormalize,
+)
 
 #: agents that ship with the package, in the layout of the RL Zoo
 BUNDLED = Path(__file__).parent / "agents"
@@ -80,7 +82,7 @@ def load_teacher(
     if env_id is not None:
         kwargs["env_id"] = resolve_env_id(env_id)
     teacher_class = next((t for p, t in FAMILIES.values() if isinstance(policy, p)), None)
-    if teacher_class is None:
+    if teacher_class is None or isinstance(policy, RecurrentActorCriticPolicy):  # whose answer depends on the past
         raise CheckpointError(
             f"Cannot learn from {kwargs['name']}: its policy is a {type(policy).__name__}, and known teachers have one of "
             f"{', '.join(sorted(p.__name__ for p, _ in FAMILIES.values()))}."
@@ -113,12 +115,13 @@ def find_checkpoint(source: str | Path) -> Path:
     text = str(source)
     if text.startswith("zoo:"):
         return _checkpoint_in(_find_in_zoo(text.removeprefix("zoo:")))
-    path = Path(source).expanduser()
+    path = Path(source).expanduser().absolute()
+    zipped = path.parent / f"{path.name}.zip"
+    if not path.is_file() and zipped.is_file():  # in the zoo, beside a folder of that name with its settings
+        return zipped
     if path.is_dir():
         return _checkpoint_in(path)
     if not path.exists():
-        if path.with_name(path.name + ".zip").exists():
-            return path.with_name(path.name + ".zip")
         raise FileNotFoundError(
             f"No teacher at {text!r}: give a path to an SB3 zip or folder, or a name such as 'zoo:dqn/CartPole-v1'."
         )
@@ -147,14 +150,14 @@ def zoo_folders() -> dict[str, Path]:
 
 def _find_in_zoo(name: str) -> Path:
     folders = zoo_folders()
-    if name not in folders:
-        where = (
-            ""
-            if os.environ.get("RL_TRAINED_AGENTS")
-            else " Set RL_TRAINED_AGENTS to your rl-trained-agents folder to have more."
-        )
-        raise FileNotFoundError(f"No agent 'zoo:{name}': {nearest(name, list(folders))}{where}")
-    return folders[name]
+    if name in folders:
+        return folders[name]
+    # An agent is filed under the name that its environment had then: LunarLander-v2, now v3.
+    former = [known for known in folders if known.rpartition("-v")[0] == name.rpartition("-v")[0] and "-v" in known]
+    if former and name.partition("/")[2] in gym.registry:
+        return folders[max(former)]
+    where = "" if os.environ.get("RL_TRAINED_AGENTS") else " Set RL_TRAINED_AGENTS to a folder of agents to have more."
+    raise FileNotFoundError(f"No agent 'zoo:{name}': {nearest(name, list(folders))}{where}")
 
 
 def _checkpoint_in(folder: Path) -> Path:
@@ -234,11 +237,15 @@ def _from_path(path: Path, device: Any) -> tuple[BasePolicy, dict[str, Any]]:
             f"{path} cannot teach yet: its policy is a {checkpoint.policy_class}, and known are {', '.join(sorted(FAMILIES))}."
         )
     try:
-        policy = family[0](
-            checkpoint.observation_space, checkpoint.action_space, lr_schedule=lambda _: 0.0, **checkpoint.policy_kwargs
-        )
+        with th.random.fork_rng(devices=[]):  # the network is first filled with random numbers, on the CPU
+            policy = family[0](
+                checkpoint.observation_space,
+                checkpoint.action_space,
+                lr_schedule=lambda _: 0.0,
+                **checkpoint.policy_kwargs,
+            )
         policy.load_state_dict(checkpoint.weights)
-    except (TypeError, RuntimeError, AssertionError) as error:
+    except Exception as error:  # SB3 builds a network from hostile sizes and spaces until something breaks
         raise CheckpointError(f"{path} has weights that do not fit the network it describes: {error}") from error
     policy.set_training_mode(False)
     return policy.to(device), kwargs

@@ -1,0 +1,551 @@
+"""The command line: ``sb3-distill distill`` and ``sb3-distill methods``.
+
+A subcommand has two halves. The first checks everything that the user said and loads what was named; what goes wrong
+there is the user's to mend, so it ends in one line and exit code 2. The second does the work; what goes wrong there is
+ours. PyTorch and SB3 are imported by the subcommands only: the help does not need them.
+"""
+
+import argparse
+import copy
+import importlib
+import io
+import json
+import math
+import platform
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import gymnasium as gym
+    import numpy as np
+    from stable_baselines3.common.vec_env import VecEnv
+
+    from sb3_distill.distillation import Distillation
+    from sb3_distill.report import LearningCurve, Player
+    from sb3_distill.teachers import Teacher
+
+#: options that are handed to the student's constructor if they are given
+STUDENT_OPTIONS = ("control", "loss_coef", "reward_coef", "env_reward_coef")
+#: learning-curve points after the first
+CURVE_POINTS = 16
+CURVE_EPISODES = 20
+#: an environment without a time limit must not stop a run for good
+MAX_EPISODE_STEPS = 100_000
+#: what ``distill`` writes
+FILES = ("student.zip", "results.json", "learning_curve.csv", "learning_curve.png")
+#: whose versions results depend on
+PACKAGES = ("sb3-distill", "stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run a command.
+
+    :param argv: arguments after the program's name, by default those of the process
+    :return: exit code: 0; 2 after an error of the user's, which stderr explains; 130 after Ctrl+C
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # An output that lacks π shall show a question mark.
+            stream.reconfigure(errors="replace")
+    try:
+        args = make_parser().parse_args(argv)
+        with warnings.catch_warnings(record=True) as caught:
+            work: Callable[[], None] = args.prepare(args)
+    except (ValueError, OSError, ImportError) as error:
+        sys.stderr.write(f"sb3-distill: error: {error}\n")
+        return 2
+    for warning in caught:
+        sys.stderr.write(f"sb3-distill: warning: {warning.message}\n")
+    try:
+        work()
+    except KeyboardInterrupt:
+        sys.stderr.write("sb3-distill: interrupted\n")
+        return 130
+    return 0
+
+
+# --- what can be typed ------------------------------------------------------------------------------------------------
+
+
+class UsageError(ValueError):
+    """Arguments that cannot be parsed."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose errors look like all others: no usage text above them."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """
+    :return: the parser; what it parses has ``prepare``, the first half of a subcommand
+    """
+    parser = Parser(
+        prog="sb3-distill",
+        description="Policy distillation: turn a trained agent into a small student.",
+        epilog="'sb3-distill distill' alone turns the bundled CartPole-v1 agent into a student.",
+    )
+    parser.add_argument("--version", action="version", version=f"sb3-distill {version('sb3-distill')}")
+    commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
+    methods = commands.add_parser(
+        "methods", help="show the table of methods", description="Show the table of methods, in both forms."
+    )
+    methods.set_defaults(prepare=prepare_methods)
+    _add_distill_options(
+        commands.add_parser(
+            "distill",
+            help="distil a teacher into a student",
+            description="Distil a teacher into a student, compare the two, and save the student as a plain SB3 model.",
+        )
+    )
+    return parser
+
+
+def _add_distill_options(distill: argparse.ArgumentParser) -> None:
+    distill.set_defaults(prepare=prepare_distill)
+    add = distill.add_argument_group("what").add_argument
+    add("--env", default="CartPole-v1", metavar="ID", help="Gymnasium environment, or MODULE:ID (default: %(default)s)")
+    add(
+        "--teacher",
+        metavar="NAME",
+        help="zoo:ALGO/ENV, or the path of an SB3 zip or of a folder of the RL Zoo (default: zoo:dqn/ENV)",
+    )
+    add("--method", default="n-distill", metavar="NAME", help="see 'sb3-distill methods' (default: %(default)s)")
+    add("--engine", default="ppo", metavar="NAME", help="ppo or a2c: whose machinery trains (default: %(default)s)")
+    add(
+        "--net-arch",
+        default=[32, 32],
+        type=_whole(1),
+        nargs="*",
+        metavar="UNITS",
+        help="hidden layers of the student; nothing after it for a linear student (default: 32 32)",
+    )
+
+    add = distill.add_argument_group("how long, and with which dice").add_argument
+    add("--steps", default=16_384, type=_whole(1), metavar="N", help="environment steps (default: %(default)s)")
+    add("--n-envs", default=8, type=_whole(1), metavar="N", help="environments side by side (default: %(default)s)")
+    add("--seed", default=0, type=_whole(0), metavar="N", help="of everything random (default: %(default)s)")
+    add(
+        "--threads",
+        type=_whole(1),
+        metavar="N",
+        help="of PyTorch (default: 1, which is fastest for networks as small as MlpPolicy's; PyTorch's own for images)",
+    )
+
+    add = distill.add_argument_group("the teacher, if it is a Q-network: (1-ε) softmax(Q/τ) + ε/|A|").add_argument
+    add(
+        "--temperature",
+        default="auto",
+        type=_temperature,
+        metavar="τ",
+        help="auto takes the largest that plays as greedily acting does (default: %(default)s)",
+    )
+    add("--epsilon", type=_number, metavar="ε", help="between 0 and 1 (default: 0.01)")
+
+    add = distill.add_argument_group("the method").add_argument
+    add("--form", default="unbiased", metavar="NAME", help="unbiased or paper (default: %(default)s)")
+    add(
+        "--baseline",
+        default="teacher",
+        metavar="NAME",
+        help="of teacher-v-reward: teacher or student (default: %(default)s)",
+    )
+    add("--control", metavar="NAME", help="who acts: student, teacher or uniform (default: the method's own)")
+    add("--loss-coef", type=_number, metavar="X", help="weight of the loss ℓ (default: 1)")
+    add("--reward-coef", type=_number, metavar="X", help="weight of the reward r̂ (default: the method's own)")
+    add("--env-reward-coef", type=_number, metavar="X", help="weight of the environment's reward (default: 0)")
+
+    add = distill.add_argument_group("results").add_argument
+    add(
+        "--eval-episodes",
+        default=100,
+        type=_whole(2),
+        metavar="N",
+        help="for teacher and student each, at the end (default: %(default)s)",
+    )
+    add("--out", metavar="FOLDER", help="where the files go (default: runs/METHOD-ENGINE-ENV-SEED)")
+    add("--overwrite", action="store_true", help="replace the student that the folder holds")
+
+
+def _whole(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text.replace("_", ""))
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text!r}")
+        return value
+
+    return parse
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}")
+    return value
+
+
+def _temperature(text: str) -> float | str:
+    if text == "auto":
+        return text
+    try:
+        return _number(text)
+    except argparse.ArgumentTypeError:
+        raise argparse.ArgumentTypeError(f"must be a number greater than 0 or 'auto', not {text!r}") from None
+
+
+# --- methods ----------------------------------------------------------------------------------------------------------
+
+
+def prepare_methods(args: argparse.Namespace) -> Callable[[], None]:
+    """
+    :param args: nothing
+    :return: prints the table
+    """
+    return show_methods
+
+
+def show_methods() -> None:
+    """Print the table of methods in both forms."""
+    from sb3_distill.methods import FORMS
+    from sb3_distill.report import methods_table
+
+    for form in FORMS:
+        _show(methods_table(form))
+    sys.stdout.write("π is the teacher, π_θ the student. gradient?: whether the update is the gradient of anything.\n")
+
+
+def _show(table: Any) -> None:
+    from rich.console import Console
+
+    # What is piped into a file or a pager is not folded to the 80 columns that rich assumes there.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
+# --- distill ----------------------------------------------------------------------------------------------------------
+
+
+def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
+    """
+    Check the arguments, cheapest first, load the teacher and build the student.
+
+    :param args: see ``sb3-distill distill --help``
+    :return: trains and writes
+    :raises ValueError: for what does not exist or does not go together; also OSError and ImportError
+    """
+    import torch as th
+    from rich.console import Console
+
+    from sb3_distill import DistillA2C, DistillPPO, load_teacher
+    from sb3_distill.distillation import check_env_id
+    from sb3_distill.methods import get_method, nearest
+    from sb3_distill.spaces import check_spaces
+    from sb3_distill.temperature import check_softness
+    from sb3_distill.zoo.checkpoint import read_checkpoint
+    from sb3_distill.zoo.teachers import find_checkpoint
+
+    engines: dict[str, type[Distillation]] = {"ppo": DistillPPO, "a2c": DistillA2C}
+    if args.engine not in engines:
+        raise ValueError(f"Unknown engine {args.engine!r}: {nearest(args.engine, engines)}")
+    row = get_method(args.method, args.form, args.baseline)
+    module, _, args.env = args.env.rpartition(":")
+    if module:
+        # As gymnasium.make does it: the module registers the environment.
+        importlib.import_module(module)
+    check_env_id(args.env)
+    check_softness(None if args.temperature == "auto" else args.temperature, args.epsilon or 0.0)
+    out = output_folder(args, row.name)
+    source = args.teacher or default_teacher(args.env)
+    checkpoint = read_checkpoint(find_checkpoint(source))
+    env = make_envs(args.env, args.n_envs, args.seed)
+    check_spaces(source, checkpoint.observation_space, checkpoint.action_space, env.observation_space, env.action_space)
+
+    policy = policy_for(env.observation_space)
+    images = policy == "CnnPolicy"
+    if args.threads or not images:
+        th.set_num_threads(args.threads or 1)
+    device = "auto" if images else "cpu"
+    build = partial(
+        engines[args.engine],
+        policy,
+        env,
+        method=row.name,
+        form=args.form,
+        baseline=args.baseline,
+        policy_kwargs={"net_arch": args.net_arch},
+        seed=args.seed,
+        device=device,
+        **{name: getattr(args, name) for name in STUDENT_OPTIONS if getattr(args, name) is not None},
+    )
+    # A student without a teacher takes no time and checks the rest, before the teacher's temperature takes some.
+    build(teacher=None)
+    with Console(stderr=True).status("Loading the teacher and seeing how it plays …"):
+        teacher = load_teacher(
+            source, env_id=args.env, temperature=args.temperature, epsilon=args.epsilon, device=device
+        )
+    student = build(teacher=teacher)
+    out.mkdir(parents=True, exist_ok=True)
+    return partial(distill, args, teacher, student, out)
+
+
+def output_folder(args: argparse.Namespace, method: str) -> Path:
+    """
+    :param args: of ``distill``
+    :param method: the row's name
+    :return: where its files go; it may not exist yet
+    :raises ValueError: if there is a student already, or something that is no folder
+    """
+    name = f"{hyphens(method)}-{args.engine}-{args.env.replace('/', '-')}-{args.seed}"
+    out = Path(args.out).expanduser() if args.out else Path("runs") / name
+    if out.exists() and not out.is_dir():
+        raise ValueError(f"{out} is not a folder: choose another with --out.")
+    if (out / "student.zip").exists() and not args.overwrite:
+        raise ValueError(f"{out} holds a student already: choose another folder with --out, or add --overwrite.")
+    return out
+
+
+def make_envs(env_id: str, n_envs: int, seed: int) -> "VecEnv":
+    """
+    :param env_id: a Gymnasium id
+    :param n_envs: how many
+    :param seed: of the first
+    :return: the environments that the student trains in
+    :raises ValueError: if they cannot be made
+    """
+    import gymnasium as gym
+    from stable_baselines3.common.env_util import make_vec_env
+
+    try:
+        return make_vec_env(env_id, n_envs, seed=seed)
+    except gym.error.Error as error:
+        raise ValueError(f"Environment {env_id!r} cannot be made here: {error}") from error
+
+
+def policy_for(space: "gym.Space") -> str:
+    """
+    :param space: of the observations
+    :return: SB3's name for the policy that reads them
+    """
+    from gymnasium import spaces
+    from stable_baselines3.common.preprocessing import is_image_space
+
+    if isinstance(space, spaces.Dict):
+        return "MultiInputPolicy"
+    return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
+
+
+def distill(args: argparse.Namespace, teacher: "Teacher", student: "Distillation", out: Path) -> None:
+    """
+    Train the student, compare it with its teacher, write the files.
+
+    :param args: of ``distill``
+    :param teacher: the student's
+    :param student: untrained
+    :param out: a folder
+    """
+    from sb3_distill import report
+    from sb3_distill.evaluation import EVALUATION_SEED, episode_returns
+    from sb3_distill.teachers import actor_size
+
+    sys.stdout.write(f"{describe(teacher)}\n")
+    curve = report.LearningCurve(
+        args.env, max(1, args.steps // CURVE_POINTS), CURVE_EPISODES, max_steps=MAX_EPISODE_STEPS
+    )
+    seconds = train(student, args.steps, curve)
+    # Before anything else can go wrong.
+    with report.replacing(out / "student.zip") as temporary:
+        student.save(temporary)
+
+    def returns(act: "Callable[[Any], np.ndarray]") -> "np.ndarray":
+        return episode_returns(act, args.env, args.eval_episodes, EVALUATION_SEED, MAX_EPISODE_STEPS)
+
+    students_play = returns(report.greedy(student.predict))
+    players = [
+        report.Player("teacher", returns(teacher.act), teacher.n_parameters),
+        report.Player("student", students_play, actor_size(student.policy), student.num_timesteps, seconds),
+        report.Player("random play", returns(random_play(student.action_space, args.eval_episodes))),
+    ]
+    title = f"{hyphens(method_name(student))} with {args.engine.upper()} on {args.env}"
+    write_results(out, args, teacher, student, players)
+    write_curve(out, args, title, curve, players)
+    _show(
+        report.result_table(players, f"{title}: the same {args.eval_episodes} episodes for all", teacher.n_parameters)
+    )
+    sys.stdout.write(f"Written to {out}:\n" + "".join(f"  {out / name}\n" for name in FILES))
+    sys.stdout.write("Load the student:\n" + "".join(f"  {line}\n" for line in loading_lines(args.engine, out)))
+
+
+def write_results(
+    out: Path, args: argparse.Namespace, teacher: "Teacher", student: "Distillation", players: "list[Player]"
+) -> None:
+    """
+    Write ``results.json``: all that the run was made from, and what came of it.
+
+    :param out: a folder
+    :param args: of ``distill``
+    :param teacher: the student's
+    :param student: trained
+    :param players: teacher, student and others
+    """
+    from sb3_distill.report import result_data, write_json
+
+    data = {
+        "settings": settings(args, student),
+        "teacher": about_teacher(teacher),
+        "players": result_data(players),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+    }
+    write_json(out / "results.json", data)
+
+
+def write_curve(
+    out: Path, args: argparse.Namespace, title: str, curve: "LearningCurve", players: "list[Player]"
+) -> None:
+    """
+    Write ``learning_curve.csv`` and draw it as ``learning_curve.png``.
+
+    :param out: a folder
+    :param args: of ``distill``
+    :param title: above the figure
+    :param curve: of the student
+    :param players: of whom the student has a curve, and the others a horizontal line each
+    """
+    from sb3_distill import report
+
+    report.write_csv(
+        out / "learning_curve.csv",
+        ["environment_steps", "mean_return", "standard_error", "n_episodes"],
+        [(steps, *point) for steps, point in curve.points],
+    )
+    names = {p.name: f"{p.name}, {p.parameters:,} parameters" if p.parameters else p.name for p in players}
+    levels = [report.Level(names[p.name], report.score(p.returns)) for p in players if p.name != "student"]
+    note = (
+        f"mean ± standard error of {CURVE_EPISODES} episodes (student) or {args.eval_episodes} (teacher, random play)"
+    )
+    figure = report.draw_learning_curves([curve.curve(names["student"])], levels, title, note)
+    report.write_figure(out / "learning_curve.png", figure)
+
+
+def describe(teacher: "Teacher") -> str:
+    """
+    :param teacher: loaded
+    :return: a line about it
+    """
+    about = about_teacher(teacher)
+    line = f"Teacher {about['name']}: {about['parameters']:,} parameters"
+    if "temperature" not in about:
+        return line
+    return (
+        f"{line}, temperature {about['temperature']:.3g} ({about['temperature_report']}), epsilon {about['epsilon']:g}"
+    )
+
+
+def about_teacher(teacher: "Teacher") -> dict[str, Any]:
+    """
+    :param teacher: loaded
+    :return: its name and size and, of a Q-network, how its policy is made
+    """
+    from sb3_distill.teachers import QTeacher
+
+    about: dict[str, Any] = {"name": teacher.name, "parameters": teacher.n_parameters}
+    if isinstance(teacher, QTeacher):
+        about |= {
+            "temperature": teacher.temperature,
+            "temperature_report": teacher.temperature_report,
+            "epsilon": teacher.epsilon,
+        }
+    return about
+
+
+def train(student: "Distillation", steps: int, curve: "LearningCurve") -> float:
+    """
+    :param student: untrained
+    :param steps: environment steps
+    :param curve: evaluates the student now and then
+    :return: seconds of training, without those of the evaluations
+    """
+    start = time.perf_counter()
+    student.learn(steps, callback=curve, progress_bar=True)
+    return time.perf_counter() - start - curve.seconds
+
+
+def random_play(space: "gym.Space", n: int, seed: int = 0) -> "Callable[[Any], np.ndarray]":
+    """
+    :param space: of the actions
+    :param n: environments side by side
+    :param seed: of the actions
+    :return: from observations to n uniformly random actions
+    """
+    import numpy as np
+
+    own = copy.deepcopy(space)
+    own.seed(seed)
+    return lambda obs: np.stack([own.sample() for _ in range(n)])
+
+
+def settings(args: argparse.Namespace, student: "Distillation") -> dict[str, Any]:
+    """
+    :param args: of ``distill``
+    :param student: made from them
+    :return: the arguments, with the method's own values for those that were left out
+    """
+    given = {name: value for name, value in vars(args).items() if name not in ("prepare", "command", "overwrite")}
+    return given | {
+        "teacher": args.teacher or default_teacher(args.env),
+        "method": method_name(student),
+        "control": student.control,
+        **{name: getattr(student, name)(1.0) for name in ("loss_coef", "reward_coef", "env_reward_coef")},
+    }
+
+
+def loading_lines(engine: str, out: Path) -> list[str]:
+    """
+    :param engine: whose machinery trained
+    :param out: the folder with the student
+    :return: two lines of Python
+    """
+    name = engine.upper()
+    path = json.dumps(str(out / "student.zip"), ensure_ascii=False)
+    return [f"from stable_baselines3 import {name}", f"student = {name}.load({path})"]
+
+
+def default_teacher(env_id: str) -> str:
+    """
+    :param env_id: a Gymnasium id
+    :return: the name of the teacher for it
+    """
+    return f"zoo:dqn/{env_id}"
+
+
+def method_name(student: "Distillation") -> str:
+    """
+    :param student: made from a row's name
+    :return: that name
+    """
+    return str(student.method)
+
+
+def hyphens(name: str) -> str:
+    """
+    :param name: of a method
+    :return: as it is typed
+    """
+    return name.replace("_", "-")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,359 @@
+"""What a run shows for itself: scores, tables, learning curves, and files that are either whole or not there."""
+
+import csv
+import json
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from rich.table import Table
+from stable_baselines3.common.callbacks import BaseCallback
+
+from sb3_distill import a2c, ppo
+from sb3_distill.evaluation import episode_returns, standard_error
+from sb3_distill.methods import METHODS, TEACHER_VALUE, Method, get_method
+
+#: of students; Okabe and Ito's palette, which colour-blind readers can tell apart
+COLORS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+#: of teachers and other horizontal lines
+LEVEL_COLORS = ("#D55E00", "#666666")
+LEVEL_STYLES = ("--", ":")
+
+
+# --- scores and tables ------------------------------------------------------------------------------------------------
+
+
+class Score(NamedTuple):
+    """The mean return of some episodes.
+
+    :param mean: over the episodes
+    :param standard_error: of that mean
+    :param n_episodes: how many
+    """
+
+    mean: float
+    standard_error: float
+    n_episodes: int
+
+    def __str__(self) -> str:
+        return f"{self.mean:,.1f} ± {self.standard_error:,.1f}"
+
+
+def score(returns: np.ndarray) -> Score:
+    """
+    :param returns: of at least two episodes
+    :return: their mean and how sure it is
+    """
+    return Score(float(returns.mean()), standard_error(returns), len(returns))
+
+
+class Player(NamedTuple):
+    """Somebody whose play is compared with others'; what does not apply is None.
+
+    :param name: teacher, student, …
+    :param returns: of the episodes that all play
+    :param parameters: how many numbers pick the actions
+    :param steps: environment steps of the training
+    :param seconds: of the training
+    """
+
+    name: str
+    returns: np.ndarray
+    parameters: int | None = None
+    steps: int | None = None
+    seconds: float | None = None
+
+
+def result_table(players: Iterable[Player], title: str | None = None, teacher_parameters: int | None = None) -> Table:
+    """
+    Compare players.
+
+    :param players: a line for each
+    :param title: above the table
+    :param teacher_parameters: what sizes are compared with
+    :return: something for rich's ``Console.print``
+    """
+    table = Table(title=title, title_justify="left")
+    table.add_column("player", no_wrap=True)
+    for header in ("return ± standard error", "parameters", "size", "environment steps", "seconds"):
+        table.add_column(header, justify="right")
+    for player in players:
+        table.add_row(
+            player.name,
+            str(score(player.returns)),
+            "—" if player.parameters is None else f"{player.parameters:,}",
+            size_ratio(player.parameters, teacher_parameters),
+            "—" if player.steps is None else f"{player.steps:,}",
+            "—" if player.seconds is None else f"{player.seconds:.1f}",
+        )
+    return table
+
+
+def result_data(players: Iterable[Player]) -> dict[str, dict[str, Any]]:
+    """
+    :param players: as in :func:`result_table`
+    :return: the same for :func:`write_json`, with every episode's return
+    """
+    data = {}
+    for player in players:
+        mean, error, _ = score(player.returns)
+        data[player.name] = {
+            "mean_return": mean,
+            "standard_error": error,
+            "parameters": player.parameters,
+            "training_steps": player.steps,
+            "training_seconds": player.seconds,
+            "returns": player.returns.tolist(),
+        }
+    return data
+
+
+def size_ratio(parameters: int | None, teacher_parameters: int | None) -> str:
+    """
+    :param parameters: a player's
+    :param teacher_parameters: its teacher's
+    :return: how many times smaller or larger it is, in words for tables
+    """
+    if parameters is None or teacher_parameters is None:
+        return "—"
+    if parameters == teacher_parameters:
+        return "1×"
+    if parameters < teacher_parameters:
+        return f"{teacher_parameters / parameters:.1f}× smaller"
+    return f"{parameters / teacher_parameters:.1f}× larger"
+
+
+def methods_table(form: str) -> Table:
+    """
+    The rows that ``method=`` takes.
+
+    :param form: ``"unbiased"`` or ``"paper"``
+    :return: something for rich's ``Console.print``
+    """
+    table = Table(title=f'form="{form}"', title_justify="left", show_lines=True)
+    table.add_column("name", no_wrap=True)
+    table.add_column("class", no_wrap=True)
+    for header in ("control", "loss ℓ", "reward r̂", "gradient?", "descends"):
+        table.add_column(header)
+    classes = method_classes()
+    for label, row in _labelled_rows(form):
+        table.add_row(
+            label,
+            "\n".join(classes[row.name]),
+            row.control,
+            row.loss.formula if row.loss else "0",
+            row.reward.formula if row.reward else "0",
+            "yes" if row.is_gradient else "no",
+            row.descends,
+        )
+    return table
+
+
+def _labelled_rows(form: str) -> Iterator[tuple[str, Method]]:
+    for name, row in METHODS[form].items():
+        yield name, row
+        if row.reward is TEACHER_VALUE:
+            yield f"{name}\nbaseline=student", get_method(name, form, "student")
+
+
+def method_classes() -> dict[str, list[str]]:
+    """
+    :return: from the names of rows to those of the classes that fix them
+    """
+    classes: dict[str, list[str]] = {}
+    for module in (ppo, a2c):
+        for name, value in vars(module).items():
+            row_name = vars(value).get("fixed_method") if isinstance(value, type) else None
+            if row_name is not None:
+                classes.setdefault(row_name, []).append(name)
+    return classes
+
+
+# --- learning curves --------------------------------------------------------------------------------------------------
+
+
+class Curve(NamedTuple):
+    """How good a student was as it learned; three columns of the same length.
+
+    :param name: for the legend
+    :param steps: environment steps so far
+    :param mean: return
+    :param standard_error: of that mean
+    """
+
+    name: str
+    steps: Sequence[int]
+    mean: Sequence[float]
+    standard_error: Sequence[float]
+
+
+class Level(NamedTuple):
+    """How good somebody is who does not learn.
+
+    :param name: for the legend
+    :param score: a horizontal line
+    """
+
+    name: str
+    score: Score
+
+
+class LearningCurve(BaseCallback):
+    """
+    Plays the student greedily while it learns, in environments of its own, without a trace in its training.
+
+    A point tells of the network after all updates that its steps have paid for: the first is the network as it was
+    born, the last is the finished one. ``seconds`` is the time that this has taken off the training's.
+
+    :param env_id: a Gymnasium id
+    :param every: environment steps from one evaluation to the next; they wait for the end of a rollout
+    :param n_episodes: for each evaluation, with the same seeds
+    :param seed: of the first episode; see :func:`~sb3_distill.evaluation.episode_returns`
+    :param max_steps: an episode that has not ended by then is cut
+    """
+
+    def __init__(
+        self, env_id: str, every: int, n_episodes: int = 20, seed: int = 1_000_000, max_steps: int | None = None
+    ) -> None:
+        super().__init__()
+        self.env_id = env_id
+        self.every = every
+        self.n_episodes = n_episodes
+        self.seed = seed
+        self.max_steps = max_steps
+        self.seconds = 0.0
+        #: (environment steps, score), in order
+        self.points: list[tuple[int, Score]] = []
+
+    def curve(self, name: str) -> Curve:
+        """
+        :param name: for the legend
+        :return: what there is by now
+        """
+        steps, scores = [p[0] for p in self.points], [p[1] for p in self.points]
+        return Curve(name, steps, [s.mean for s in scores], [s.standard_error for s in scores])
+
+    def _on_rollout_start(self) -> None:
+        # Not at steps: the network changes after rollouts only, and in its last step a rollout has changed nothing yet.
+        if not self.points or self.num_timesteps // self.every > self.points[-1][0] // self.every:
+            self._evaluate()
+
+    def _on_step(self) -> bool:
+        return True
+
+    def _on_training_end(self) -> None:
+        self._evaluate()
+
+    def _evaluate(self) -> None:
+        start = time.perf_counter()
+        act = greedy(self.model.predict)
+        returns = episode_returns(act, self.env_id, self.n_episodes, self.seed, self.max_steps)
+        self.points.append((self.model.num_timesteps, score(returns)))
+        self.seconds += time.perf_counter() - start
+
+
+def greedy(predict: Callable[..., tuple[np.ndarray, Any]]) -> Callable[[Any], np.ndarray]:
+    """
+    :param predict: of an SB3 model
+    :return: from observations to its deterministic actions, for :func:`~sb3_distill.evaluation.episode_returns`
+    """
+    return lambda obs: predict(obs, deterministic=True)[0]
+
+
+def draw_learning_curves(
+    curves: Sequence[Curve], levels: Sequence[Level] = (), title: str | None = None, note: str | None = None
+) -> Figure:
+    """
+    Returns against environment steps, with bands of one standard error.
+
+    :param curves: of students
+    :param levels: horizontal lines: their teacher, random play
+    :param title: above the axes
+    :param note: what the numbers are means of, beneath the title
+    :return: a figure that no global state knows about
+    """
+    figure = Figure(figsize=(6.4, 4.0), dpi=160, layout="constrained")
+    axes = figure.add_subplot()
+    for k, curve in enumerate(curves):
+        color = COLORS[k % len(COLORS)]
+        mean_t, error_t = np.asarray(curve.mean), np.asarray(curve.standard_error)
+        axes.fill_between(curve.steps, mean_t - error_t, mean_t + error_t, color=color, alpha=0.25, linewidth=0)
+        axes.plot(curve.steps, mean_t, color=color, linewidth=1.8, marker="o", markersize=3.5, label=curve.name)
+    for k, level in enumerate(levels):
+        color, style = LEVEL_COLORS[k % len(LEVEL_COLORS)], LEVEL_STYLES[k % len(LEVEL_STYLES)]
+        mean, error, _ = level.score
+        axes.axhspan(mean - error, mean + error, color=color, alpha=0.2, linewidth=0)
+        # Above the curves: a student that has become its teacher would hide it.
+        axes.axhline(mean, color=color, linestyle=style, linewidth=1.4, label=level.name, zorder=3)
+    last = max((curve.steps[-1] for curve in curves), default=1)
+    axes.set_xlim(-0.015 * last, 1.015 * last)
+    axes.margins(y=0.06)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.set_xlabel("environment steps")
+    axes.set_ylabel("return (sum of an episode's rewards)")
+    axes.grid(color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if title is not None:
+        axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=8 if note is None else 22)
+    if note is not None:
+        axes.annotate(note, (0, 1), (0, 7), "axes fraction", textcoords="offset points", fontsize=8.5, color="#555555")
+    # Beneath the axes: inside, one corner or another holds data in every environment.
+    n_columns = min(3, len(curves) + len(levels))
+    figure.legend(loc="outside lower center", ncols=n_columns, frameon=False, fontsize=9)
+    return figure
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """
+    Write a file under a temporary name and rename it once it is complete: nobody meets half a file.
+
+    :param path: what it shall be called
+    :return: where to write; the name ends as ``path`` does
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """
+    :param path: of the file
+    :param data: of numbers, strings, lists and dicts, without NaN
+    """
+    with replacing(path) as temporary:
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """
+    :param path: of the file
+    :param header: names of the columns
+    :param rows: as many values each
+    """
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """
+    :param path: of the file; its suffix says the format
+    :param figure: what to draw
+    """
+    with replacing(path) as temporary:
+        figure.savefig(temporary)

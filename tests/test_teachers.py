@@ -1,0 +1,758 @@
+"""Teachers: found where they are, as soft as asked, and answers that leave nothing behind."""
+
+import math
+import os
+import re
+import warnings
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from sb3_contrib import QRDQN, RecurrentPPO
+from stable_baselines3 import DQN, PPO, SAC
+from stable_baselines3.common.envs import FakeImageEnv
+from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+
+from envs_for_tests import ACTION_SPACES, DICT_SPACE, CountdownEnv
+from sb3_distill.distributions import parameters
+from sb3_distill.teachers import ActorCriticTeacher, Answer, QTeacher, Teacher, tune_temperature
+from sb3_distill.temperature import GRID, check_softness, soften, softest_by_confidence, softest_by_return
+from sb3_distill.zoo.checkpoint import CheckpointError
+from sb3_distill.zoo.teachers import BUNDLED, find_checkpoint, load_teacher, resolve_env_id, zoo_folders
+
+CARTPOLE = BUNDLED / "dqn" / "CartPole-v1_1" / "CartPole-v1.zip"
+
+
+def observations(space, n=10, seed=0):
+    """A batch of random observations."""
+    space.seed(seed)
+    samples = [space.sample() for _ in range(n)]
+    if isinstance(space, spaces.Dict):
+        return {key: np.stack([sample[key] for sample in samples]) for key in space.spaces}
+    return np.stack(samples)
+
+
+def ppo(env=None, policy="MlpPolicy", **kwargs):
+    """A fresh PPO model with a small network."""
+    policy_kwargs = {"net_arch": [8], "ortho_init": False, **kwargs.pop("policy_kwargs", {})}
+    settings = {"n_steps": 4, "batch_size": 4, "device": "cpu", "seed": 0, "policy_kwargs": policy_kwargs}
+    return PPO(policy, env or CountdownEnv(), **settings | kwargs)
+
+
+def dqn(env=None, policy="MlpPolicy", **kwargs):
+    """A fresh DQN model with a small network."""
+    settings = {"buffer_size": 2, "device": "cpu", "seed": 0, "policy_kwargs": {"net_arch": [8]}}
+    return DQN(policy, env or CountdownEnv(), **settings | kwargs)
+
+
+# --- where teachers are found -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def make_agent(tmp_path, monkeypatch):
+    """Makes empty agents in folders of the zoo's layout; the environment variable names ``first`` and ``second``."""
+
+    def make(name, files=None):
+        folder = tmp_path / name
+        folder.mkdir(parents=True)
+        for file in [folder.name.rpartition("_")[0] + ".zip"] if files is None else files:
+            (folder / file).touch()
+        return folder
+
+    monkeypatch.setenv(
+        "RL_TRAINED_AGENTS", os.pathsep.join(["", str(tmp_path / "first"), str(tmp_path / "second"), ""])
+    )
+    return make
+
+
+def test_bundled_agents_come_first(make_agent):
+    """What ships with the package is the same on every machine."""
+    make_agent("first/dqn/CartPole-v1_7")
+    assert find_checkpoint("zoo:dqn/CartPole-v1") == CARTPOLE
+    assert CARTPOLE.is_file()
+
+
+def test_the_first_folder_with_an_agent_wins(make_agent):
+    """Several folders, as in PATH: the order decides, not the number of the run."""
+    first, second = make_agent("first/ppo/A-v0_1"), make_agent("second/ppo/A-v0_5")
+    only_there = make_agent("second/ppo/B-v0_1")
+    assert find_checkpoint("zoo:ppo/A-v0") == first / "A-v0.zip"
+    assert find_checkpoint("zoo:ppo/B-v0") == only_there / "B-v0.zip"
+    assert second not in zoo_folders().values()
+
+
+def test_the_highest_run_wins(make_agent):
+    """Runs are numbers: the tenth follows the ninth."""
+    folders = [make_agent(f"first/ppo/A-v0_{run}") for run in (9, 10, 2)]
+    make_agent("first/ppo/A-v0_final")
+    (folders[0].parent / "A-v0_11").touch()
+    assert find_checkpoint("zoo:ppo/A-v0") == folders[1] / "A-v0.zip"
+    assert set(zoo_folders()) == {"dqn/CartPole-v1", "ppo/A-v0"}
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("dqn/CartPol-v1", "did you mean 'dqn/CartPole-v1'"),
+        ("ppo/Walkr-v3", "did you mean 'ppo/Walker-v3'"),
+        ("zork", "choose one of dqn/CartPole-v1, ppo/Walker-v3"),
+    ],
+)
+def test_unknown_names_come_with_the_nearest(make_agent, name, hint):
+    """A slip of the pen is answered with what was meant."""
+    make_agent("second/ppo/Walker-v3_1")
+    with pytest.raises(FileNotFoundError, match=f"No agent 'zoo:{name}': {hint}") as error:
+        load_teacher(f"zoo:{name}")
+    assert "RL_TRAINED_AGENTS" not in str(error.value)
+
+
+def test_without_a_zoo_the_message_says_how_to_have_one(monkeypatch):
+    """The bundled agents alone are few."""
+    monkeypatch.delenv("RL_TRAINED_AGENTS", raising=False)
+    with pytest.raises(FileNotFoundError, match="Set RL_TRAINED_AGENTS to your rl-trained-agents folder"):
+        load_teacher("zoo:ppo/CartPole-v1")
+
+
+def test_paths(make_agent, tmp_path, monkeypatch):
+    """A zip with and without its suffix, a folder, from here or from home."""
+    folder = make_agent("home/ppo/A-v0_1")
+    (tmp_path / "home" / "lone.zip").touch()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "home")
+    expected = folder / "A-v0.zip"
+    assert find_checkpoint(expected) == find_checkpoint(str(expected)) == expected
+    assert find_checkpoint(folder) == find_checkpoint("ppo/A-v0_1") == find_checkpoint("~/ppo/A-v0_1") == expected
+    assert find_checkpoint(folder / "A-v0") == expected
+    assert find_checkpoint("lone") == tmp_path / "home" / "lone.zip"
+    (folder / "A-v0").mkdir()
+    assert find_checkpoint(folder / "A-v0") == expected, "the zoo keeps an agent's settings in a folder of that name"
+    monkeypatch.chdir(folder)
+    assert find_checkpoint(".") == expected
+
+
+def test_the_last_model_comes_before_the_best(make_agent):
+    """The zoo's own tools enjoy ENV.zip unless they are told otherwise."""
+    both = make_agent("first/ppo/A-v0_1", ["A-v0.zip", "best_model.zip"])
+    best = make_agent("first/ppo/B-v0_1", ["best_model.zip"])
+    assert find_checkpoint(both).name == "A-v0.zip"
+    assert find_checkpoint(best).name == "best_model.zip"
+    none = make_agent("first/ppo/C-v0_1", ["notes.txt"])
+    for source in (none, "zoo:ppo/C-v0"):
+        with pytest.raises(FileNotFoundError, match=r"C-v0_1: it has neither C-v0\.zip nor best_model\.zip"):
+            load_teacher(source)
+
+
+def test_nothing_there(tmp_path):
+    """The message repeats what was given and says what could be."""
+    with pytest.raises(
+        FileNotFoundError, match=r"No teacher at '.*/none': give a path to an SB3 zip or folder, or a name"
+    ):
+        load_teacher(tmp_path / "none")
+
+
+def test_environments_go_by_their_newest_name(monkeypatch):
+    """An agent of an old version plays today's, and its user is told."""
+    with pytest.warns(UserWarning, match=r"LunarLander-v2 is now LunarLander-v3"):
+        assert resolve_env_id("LunarLander-v2") == "LunarLander-v3"
+    monkeypatch.setitem(gym.registry, "SB3DistillNewest-v9", None)
+    monkeypatch.setitem(gym.registry, "SB3DistillNewest-v10", None)
+    with pytest.warns(UserWarning):
+        assert resolve_env_id("SB3DistillNewest-v1") == "SB3DistillNewest-v10"
+
+
+@pytest.mark.parametrize("env_id", ["CartPole-v1", "CartPole-v0", "Nowhere-v1", "Nowhere", "Nowhere-vv"])
+def test_other_names_stay(env_id):
+    """Registered ids and unknown ones are left alone, silently."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert resolve_env_id(env_id) == env_id
+
+
+@pytest.mark.zoo
+def test_the_zoos_lunar_lander(zoo):
+    """A name of the zoo, from RL_TRAINED_AGENTS to an environment that can be made."""
+    with pytest.warns(UserWarning, match=r"LunarLander-v2 is now LunarLander-v3"):
+        teacher = load_teacher("zoo:qrdqn/LunarLander-v2", temperature=1.0)
+    assert (teacher.env_id, teacher.name) == ("LunarLander-v3", "qrdqn/LunarLander-v2")
+
+
+def test_the_folder_tells_the_environment(monkeypatch):
+    """From wherever the path starts; a lone zip tells nothing."""
+    for folder, source in (
+        (CARTPOLE.parent, "."),
+        (CARTPOLE.parents[1], "CartPole-v1_1"),
+        (BUNDLED, "dqn/CartPole-v1_1"),
+    ):
+        monkeypatch.chdir(folder)
+        teacher = load_teacher(source, temperature=1.0)
+        assert (teacher.env_id, teacher.name) == ("CartPole-v1", "dqn/CartPole-v1")
+
+
+# --- models as teachers -----------------------------------------------------------------------------------------------
+
+
+def test_a_loaded_dqn():
+    """A model that SB3 loaded answers as its file does; its network is shared, not copied."""
+    model = DQN.load(CARTPOLE, device="cpu")
+    teacher, expected = load_teacher(model, temperature=2.0), load_teacher(CARTPOLE, temperature=2.0, device="cpu")
+    assert teacher.policy is model.policy
+    assert isinstance(teacher, QTeacher)
+    obs = np.random.default_rng(0).normal(size=(20, 4)).astype(np.float32)
+    for mine, theirs in zip(teacher.answer(obs, True), expected.answer(obs, True), strict=True):
+        assert th.equal(mine, theirs)
+    np.testing.assert_array_equal(teacher.act(obs), model.predict(obs, deterministic=True)[0])
+    assert teacher.n_parameters == 4 * 256 + 256 + 256 * 256 + 256 + 256 * 2 + 2
+
+
+def test_a_model_tells_its_environment():
+    """Where it does, a temperature can be tuned there; where it does not, the caller may."""
+    assert load_teacher(dqn("CartPole-v1"), temperature=1.0).env_id == "CartPole-v1"
+    assert load_teacher(dqn(), temperature=1.0).env_id is None
+    assert load_teacher(dqn(), temperature=1.0, env_id="CartPole-v1").env_id == "CartPole-v1"
+
+
+def test_a_model_under_vecnormalize():
+    """Normalisation is copied as it stands: a run that goes on does not move the teacher."""
+    env = VecNormalize(DummyVecEnv([lambda: gym.make("Pendulum-v1")]), clip_obs=2.0, epsilon=1e-3)
+    model = ppo(env)
+    model.learn(64)
+    teacher = load_teacher(model)
+    obs = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+    normalized = env.normalize_obs(obs)
+    scale = np.sqrt(env.ret_rms.var + env.epsilon)
+    assert abs(scale - 1) > 0.1
+    answer = teacher.answer(obs, with_value=True)
+    with th.no_grad():
+        expected = parameters(model.policy.get_distribution(th.as_tensor(normalized)))
+        values = model.policy.predict_values(th.as_tensor(normalized)).flatten() * scale
+    assert th.equal(answer.parameters, expected)
+    th.testing.assert_close(answer.value, values.float())
+
+    env.reset()
+    for _ in range(20):
+        env.step(np.ones((1, 1)))
+    assert not np.array_equal(env.normalize_obs(obs), normalized), "the wrapper has moved on"
+    again = teacher.answer(obs, with_value=True)
+    assert th.equal(again.parameters, answer.parameters)
+    assert th.equal(again.value, answer.value)
+
+
+def test_a_model_under_vecnormalize_of_dicts():
+    """Of Dict observations, only the parts that were normalised are; the caller's arrays stay as they are."""
+    env = VecNormalize(DummyVecEnv([lambda: CountdownEnv(DICT_SPACE)]), norm_obs_keys=["b"])
+    model = ppo(env, "MultiInputPolicy")
+    model.learn(32)
+    obs = observations(DICT_SPACE)
+    before = {key: value.copy() for key, value in obs.items()}
+    rms = env.obs_rms["b"]
+    normalized = {"a": obs["a"], "b": ((obs["b"] - rms.mean) / np.sqrt(rms.var + env.epsilon)).astype(np.float32)}
+    mine = load_teacher(model).answer(obs).parameters
+    with th.no_grad():
+        tensors = {key: th.as_tensor(value) for key, value in normalized.items()}
+        assert th.equal(mine, parameters(model.policy.get_distribution(tensors)))
+    for key in before:
+        np.testing.assert_array_equal(obs[key], before[key])
+
+
+@pytest.mark.parametrize(("norm_obs", "norm_reward"), [(True, False), (False, True)])
+def test_half_a_vecnormalize(norm_obs, norm_reward):
+    """Running statistics that the wrapper keeps but does not use are not used here either."""
+    env = VecNormalize(DummyVecEnv([CountdownEnv]), norm_obs=norm_obs, norm_reward=norm_reward)
+    model = ppo(env)
+    model.learn(32)
+    teacher = load_teacher(model)
+    assert (teacher.normalize_obs is not None) == norm_obs
+    assert teacher.value_scale == (pytest.approx(np.sqrt(env.ret_rms.var + env.epsilon)) if norm_reward else 1.0)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: SAC("MlpPolicy", "Pendulum-v1", buffer_size=2),
+        lambda: RecurrentPPO("MlpLstmPolicy", "CartPole-v1", n_steps=8),
+    ],
+)
+def test_models_that_cannot_teach(make):
+    """A squashed policy, and one whose answer depends on the past."""
+    with pytest.raises(
+        CheckpointError, match=r"Cannot learn from (SAC|RecurrentPPO) model: its policy is a \w+, and known"
+    ):
+        load_teacher(make())
+
+
+def test_a_teacher_is_its_own_teacher():
+    """Whoever takes sources takes teachers too."""
+    teacher = load_teacher(ppo())
+    assert load_teacher(teacher) is teacher
+
+
+def test_loading_leaves_the_random_state_alone():
+    """A network is first filled with random numbers: a run must not depend on whether its teacher came from a file."""
+    state = th.get_rng_state()
+    load_teacher(CARTPOLE, temperature=1.0)
+    assert th.equal(th.get_rng_state(), state)
+
+
+# --- how soft a Q-network is ------------------------------------------------------------------------------------------
+
+
+def softened(q_values, temperature, epsilon):
+    """log[(1−ε) softmax(Q/τ) + ε/|A|], as it is written."""
+    scaled = np.asarray(q_values, np.float64) / temperature
+    scaled -= scaled.max(-1, keepdims=True)
+    log_softmax = scaled - np.log(np.exp(scaled).sum(-1, keepdims=True))
+    if epsilon == 0:
+        return log_softmax
+    return np.log((1 - epsilon) * np.exp(log_softmax) + epsilon / scaled.shape[-1])
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 1e-6, 0.3, 1.0])
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 40.0])
+def test_soften_is_its_formula(temperature, epsilon):
+    """Against the same formula in numpy."""
+    q_values = np.random.default_rng(0).normal(3.0, 5.0, (50, 4))
+    result = soften(th.as_tensor(q_values), temperature, epsilon)
+    np.testing.assert_allclose(result.numpy(), softened(q_values, temperature, epsilon), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(result.exp().sum(-1).numpy(), 1.0, rtol=1e-12)
+
+
+@pytest.mark.parametrize("epsilon", [0.0, 0.01, 1.0])
+def test_soften_stays_finite(epsilon):
+    """Q-values of a million over the smallest temperature; ε bounds the log-probabilities at log(ε/|A|)."""
+    q_values = th.tensor([[1e6, 0.0, -1e6], [-1e6, -1e6, -1e6]])
+    result = soften(q_values, GRID[0], epsilon)
+    assert result.isfinite().all()
+    np.testing.assert_allclose(result.exp().sum(-1).numpy(), 1.0, rtol=1e-6)
+    if epsilon > 0:
+        assert float(result.min()) == pytest.approx(math.log(epsilon / 3), rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    "make", [lambda **soft: load_teacher(CARTPOLE, **soft), lambda **soft: QTeacher(dqn().policy, **soft)]
+)
+@pytest.mark.parametrize(
+    "wrong",
+    [{"temperature": t} for t in (0.0, -1.5, math.nan, math.inf)] + [{"epsilon": e} for e in (-0.1, 1.1, math.nan)],
+)
+def test_impossible_softness(make, wrong):
+    """The message repeats the value."""
+    ((name, value),) = wrong.items()
+    with pytest.raises(ValueError, match=rf"^{name} must .* not {re.escape(repr(value))}\.$"):
+        make(**{"temperature": 1.0} | wrong)
+
+
+@pytest.mark.parametrize(("temperature", "epsilon"), [(None, 0), (1e-9, 0.0), (1e9, 1.0), (1, 1)])
+def test_extreme_softness_is_possible(temperature, epsilon):
+    """The ends of the ranges belong to them, or do not, as documented."""
+    check_softness(temperature, epsilon)
+
+
+@pytest.mark.parametrize("temperature", ["hot", None, [1.0]])
+def test_a_temperature_is_a_number_or_auto(temperature):
+    """Anything else is no way of choosing one."""
+    with pytest.raises(ValueError, match=r"temperature must be a number greater than 0 or 'auto', not "):
+        load_teacher(CARTPOLE, temperature=temperature)
+
+
+@pytest.mark.parametrize("soft", [{"temperature": 1.0}, {"epsilon": 0.0}, {"epsilon": 0.1}])
+def test_actor_critics_have_no_softness(soft):
+    """They bring their own distribution: a temperature that does nothing would mislead."""
+    with pytest.raises(
+        ValueError, match=r"temperature and epsilon belong to Q-network teachers, and PPO model is none"
+    ):
+        load_teacher(ppo(), **soft)
+
+
+def test_the_default_epsilon():
+    """As documented, 0.01; a given 0 is not taken for the default."""
+    assert load_teacher(CARTPOLE, temperature=1.0).epsilon == 0.01
+    assert load_teacher(CARTPOLE, temperature=1.0, epsilon=0.0).epsilon == 0.0
+
+
+@pytest.mark.parametrize("value_scale", [1.0, 3.0])
+@pytest.mark.parametrize("epsilon", [0.0, 0.3])
+def test_q_teachers_are_their_formula(epsilon, value_scale):
+    """π(a|s) = (1−ε) softmax(Q/τ) + ε/|A| and V = Σ_a π(a|s) Q(s,a), in units of the environment's reward."""
+    teacher = load_teacher(CARTPOLE, temperature=0.5, epsilon=epsilon, device="cpu")
+    teacher.value_scale = value_scale
+    obs = np.random.default_rng(0).normal(0, 0.1, (50, 4)).astype(np.float32)
+    with th.no_grad():
+        q_values = value_scale * teacher.policy.q_net(th.as_tensor(obs)).double().numpy()
+    expected = softened(q_values, 0.5, epsilon)
+    answer = teacher.answer(obs, with_value=True)
+    np.testing.assert_allclose(teacher.q_values(obs).numpy(), q_values, rtol=1e-6)
+    np.testing.assert_allclose(answer.parameters.numpy(), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(answer.value.numpy(), (np.exp(expected) * q_values).sum(-1), rtol=1e-5)
+    np.testing.assert_array_equal(teacher.act(obs), q_values.argmax(-1))
+    assert 0 < np.mean(q_values.argmax(-1)) < 1, "both actions take part"
+
+
+def test_a_qrdqn_model():
+    """Q is the mean over quantiles."""
+    model = QRDQN(
+        "MlpPolicy", CountdownEnv(), buffer_size=2, device="cpu", policy_kwargs={"n_quantiles": 7, "net_arch": [8]}
+    )
+    obs = observations(model.observation_space)
+    q_values = load_teacher(model, temperature=1.0).q_values(obs)
+    with th.no_grad():
+        quantiles = model.policy.quantile_net(th.as_tensor(obs))
+    assert quantiles.shape == (10, 7, 3)
+    np.testing.assert_allclose(q_values.numpy(), quantiles.double().mean(1).numpy(), rtol=1e-5, atol=1e-6)
+
+
+class Player:
+    """Plays with known returns, and remembers at which temperatures it was asked to."""
+
+    def __init__(self, greedy, soft):
+        self.greedy, self.soft, self.asked = greedy, soft, []
+
+    def __call__(self, temperature):
+        self.asked.append(temperature)
+        return np.array(self.greedy if temperature is None else self.soft(temperature), dtype=np.float64)
+
+
+def below(limit, good, bad):
+    """Returns that drop above a temperature."""
+    return lambda temperature: good if temperature <= limit else bad
+
+
+def test_the_grid():
+    """As documented: powers of √10 from 1e-3 to 1e2, in ascending order."""
+    np.testing.assert_allclose(GRID, 10 ** np.arange(-3, 2.25, 0.5), rtol=1e-12)
+
+
+@pytest.mark.parametrize("expected", GRID)
+def test_the_softest_that_plays_as_greedy(expected):
+    """From the softest downwards, each temperature once, until one will do."""
+    player = Player([100.0] * 4, below(expected * 1.01, [100.0] * 4, [50.0] * 4))
+    choice = softest_by_return(player)
+    assert choice.temperature == expected
+    assert player.asked == [None, *GRID[: GRID.index(expected) - len(GRID) - 1 : -1]] or player.asked == [
+        None,
+        *[t for t in reversed(GRID) if t >= expected],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("greedy", "soft", "will_do"),
+    [
+        (100.0, 98.0, True),
+        (100.0, 97.9, False),
+        (100.0, 150.0, True),
+        (-100.0, -102.0, True),
+        (-100.0, -102.1, False),
+        (-100.0, -50.0, True),
+        (0.0, 0.0, True),
+        (0.0, -0.1, False),
+    ],
+)
+def test_two_percent_of_the_magnitude(greedy, soft, will_do):
+    """What may be lost is a share of the greedy return's magnitude, whatever its sign."""
+    choice = softest_by_return(Player([greedy] * 5, below(0.5, [greedy] * 5, [soft] * 5)))
+    assert choice.temperature == pytest.approx(GRID[-1] if will_do else 10**-0.5)
+
+
+@pytest.mark.parametrize(
+    ("shortfall", "will_do"),
+    [
+        ([-4.0, 24.0], True),
+        ([4.9, 15.1], True),  # mean 10, standard error 5.1
+        ([5.1, 14.9], False),  # mean 10, standard error 4.9
+        ([9.0, 11.0], False),
+        ([10.0] * 6, False),
+    ],
+)
+def test_a_shortfall_counts_at_two_standard_errors(shortfall, will_do):
+    """The spread is that of the paired differences: episodes that scatter alike under both players say nothing."""
+    greedy = 100.0 + 80.0 * np.linspace(-1, 1, len(shortfall))
+    choice = softest_by_return(Player(greedy, below(0.5, greedy, greedy - shortfall)))
+    assert choice.temperature == pytest.approx(GRID[-1] if will_do else 10**-0.5)
+
+
+def test_the_coldest_if_none_will_do():
+    """The report tells what it costs."""
+    player = Player([100.0] * 3, lambda temperature: [10.0] * 3)
+    choice = softest_by_return(player)
+    assert choice.temperature == GRID[0]
+    assert choice.report == "auto: actions drawn at temperature 0.001 return 10.0, greedy ones 100.0"
+    assert len(player.asked) == 1 + len(GRID)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "expected"),
+    [
+        # Two actions, a gap g: the greedy one's probability is 0.9 at g/τ = log 9 = 2.197.
+        ([2.2], 1.0),
+        ([2.19], 10**-0.5),
+        ([0.022], 0.01),
+        ([-220.0], 100.0),
+        ([1e-4], GRID[0]),
+        ([1e3, 0.0], GRID[0]),  # 0.75 on average, however cold
+        ([1e3, 1e3, 1e3, 1e3, 1e3, 0.0], 100.0),  # 0.9166
+    ],
+)
+def test_the_softest_that_is_sure(gaps, expected):
+    """By the greedy action's mean probability over the batch."""
+    q_values = th.tensor([[gap + 7.0, 7.0] for gap in gaps], dtype=th.float64)
+    choice = softest_by_confidence(q_values)
+    assert choice.temperature == pytest.approx(expected)
+    assert choice.report.endswith(f" over {len(gaps)} observations")
+
+
+def test_without_an_environment_the_first_observations_decide():
+    """Once and for all: a teacher that changed its mind would be another one in the second rollout."""
+    teacher = load_teacher(dqn())
+    assert (teacher.temperature, teacher.temperature_report) == (None, "not chosen yet")
+    obs = observations(teacher.observation_space, n=30)
+    expected = softest_by_confidence(teacher.q_values(obs))
+    assert teacher.temperature is None, "asking for Q-values decides nothing"
+    first = teacher.answer(obs).parameters
+    assert (teacher.temperature, teacher.temperature_report) == expected
+    np.testing.assert_allclose(
+        first.numpy(), softened(teacher.q_values(obs), expected.temperature, 0.01), rtol=1e-4, atol=1e-5
+    )
+    teacher.policy.q_net.q_net[-1].weight.data *= 1_000
+    assert softest_by_confidence(teacher.q_values(obs)).temperature != expected.temperature
+    teacher.answer(obs)
+    assert (teacher.temperature, teacher.temperature_report) == expected
+
+
+@pytest.fixture(scope="module")
+def tuned():
+    """The bundled agent with a temperature of its own, and the global random states before and after."""
+    th.manual_seed(1)
+    np.random.seed(1)
+    before = th.get_rng_state(), np.random.get_state()[1].copy()
+    teacher = load_teacher("zoo:dqn/CartPole-v1", device="cpu")
+    return teacher, before, (th.get_rng_state(), np.random.get_state()[1].copy())
+
+
+def test_auto_says_what_it_costs(tuned):
+    """CartPole's agent is greedy at 500; the report has both returns."""
+    teacher, _, _ = tuned
+    assert teacher.temperature in GRID
+    pattern = (
+        r"auto: actions drawn at temperature (\S+) return (\S+), greedy ones 500\.0 \(40 episodes of CartPole-v1\)"
+    )
+    temperature, soft = re.fullmatch(pattern, teacher.temperature_report).groups()
+    assert float(temperature) == pytest.approx(teacher.temperature, rel=1e-2)
+    assert float(soft) >= 490.0
+
+
+def test_auto_leaves_the_random_states_alone(tuned):
+    """The student's run is the same with a temperature that was given and one that was found."""
+    _, before, after = tuned
+    assert th.equal(before[0], after[0])
+    np.testing.assert_array_equal(before[1], after[1])
+
+
+def test_tuning_is_repeatable_and_without_epsilon():
+    """Neither the random state nor the teacher's ε takes part; episodes are cut where they are told to be."""
+    reports = []
+    for seed, epsilon in ((0, 0.0), (1, 1.0)):
+        th.manual_seed(seed)
+        np.random.seed(seed)
+        teacher = load_teacher(CARTPOLE, temperature=7.0, epsilon=epsilon, device="cpu")
+        assert teacher.temperature_report == "given"
+        tune_temperature(teacher, "CartPole-v1", n_episodes=5, max_steps=70)
+        reports.append((teacher.temperature, teacher.temperature_report))
+    assert reports[0] == reports[1]
+    assert "greedy ones 70.0 (5 episodes of CartPole-v1)" in reports[0][1]
+    assert reports[0][0] < GRID[-1], "random play falls within 70 steps"
+
+
+@pytest.mark.parametrize(
+    ("settings", "tuned_in"),
+    [
+        ({"temperature": 1.0}, None),
+        ({}, "CartPole-v1"),
+        ({"env_id": "CartPole-v0"}, "CartPole-v0"),
+        ({"env_id": "Nowhere-v1"}, None),
+    ],
+)
+def test_where_a_temperature_is_tuned(monkeypatch, settings, tuned_in):
+    """In the teacher's environment, or the one it is told, if that is registered and no temperature is given."""
+    calls = []
+    monkeypatch.setattr("sb3_distill.zoo.teachers.tune_temperature", lambda teacher, env_id: calls.append(env_id))
+    load_teacher(CARTPOLE, **settings)
+    assert calls == ([tuned_in] if tuned_in else [])
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+class Dropping(FlattenExtractor):
+    """Answers at random while the policy is in training mode."""
+
+    def forward(self, observations):
+        return th.nn.functional.dropout(super().forward(observations), 0.5, self.training)
+
+
+TEACHERS = {
+    **{
+        name: lambda space=space: load_teacher(ppo(CountdownEnv(action_space=space)))
+        for name, space in ACTION_SPACES.items()
+    },
+    "gsde": lambda: load_teacher(ppo(CountdownEnv(action_space=ACTION_SPACES["box"]), use_sde=True)),
+    "dict": lambda: load_teacher(ppo(CountdownEnv(DICT_SPACE), "MultiInputPolicy")),
+    "image": lambda: load_teacher(ppo(FakeImageEnv(2, 36, 40, 3), "CnnPolicy")),
+    "dropout": lambda: load_teacher(ppo(policy_kwargs={"features_extractor_class": Dropping})),
+    "dqn": lambda: load_teacher(dqn(), temperature=0.01),
+    "dqn, dict": lambda: load_teacher(dqn(CountdownEnv(DICT_SPACE), "MultiInputPolicy"), temperature=0.01),
+    "dqn, image": lambda: load_teacher(dqn(FakeImageEnv(2, 36, 40, 3), "CnnPolicy"), temperature=0.01),
+}
+N_COLUMNS = {"discrete": 3, "multi_discrete": 5, "multi_binary": 3, "box": 4, "gsde": 4, "image": 2, "dqn, image": 2}
+
+
+@pytest.fixture(params=TEACHERS)
+def asked(request):
+    """A teacher, its kind, and a function that makes batches of observations as its environment gives them."""
+    teacher = TEACHERS[request.param]()
+    teacher.value_scale = 2.5
+    space = teacher.observation_space
+    if "image" in request.param:
+        space = FakeImageEnv(2, 36, 40, 3).observation_space
+        assert space.shape == (36, 40, 3)
+    return teacher, request.param, lambda n=10, seed=0: observations(space, n, seed)
+
+
+def tensors(teacher, obs):
+    """Observations as the network takes them."""
+    if isinstance(obs, dict):
+        return {key: th.as_tensor(value) for key, value in obs.items()}
+    return th.as_tensor(obs.transpose(0, 3, 1, 2).copy() if obs.ndim == 4 else obs)
+
+
+def test_answers_are_the_networks(asked):
+    """Parameters and values of the wrapped policy, the latter scaled; images come channels last."""
+    teacher, kind, make_obs = asked
+    obs = make_obs()
+    answer = teacher.answer(obs, with_value=True)
+    teacher.policy.set_training_mode(False)
+    with th.no_grad():
+        if kind.startswith("dqn"):
+            q_values = 2.5 * teacher.policy.q_net(tensors(teacher, obs)).double().numpy()
+            expected = th.as_tensor(softened(q_values, 0.01, 0.01)).float()
+            values = th.as_tensor((np.exp(softened(q_values, 0.01, 0.01)) * q_values).sum(-1)).float()
+            th.testing.assert_close(answer.parameters, expected, rtol=1e-4, atol=1e-4)
+        else:
+            expected = parameters(teacher.policy.get_distribution(tensors(teacher, obs)))
+            values = 2.5 * teacher.policy.predict_values(tensors(teacher, obs)).flatten()
+            th.testing.assert_close(answer.parameters, expected)
+    th.testing.assert_close(answer.value, values)
+    assert answer.parameters.shape == (10, N_COLUMNS.get(kind, 3))
+    assert answer.value.shape == (10,)
+    assert len(answer.parameters.unique(dim=0)) > 1, "the states make a difference"
+    assert th.equal(teacher.value(obs), answer.value)
+    assert teacher.answer(obs).value is None
+    th.testing.assert_close(teacher.answer(obs).parameters, answer.parameters)
+    actions = teacher.act(obs)
+    assert all(teacher.action_space.contains(action) for action in actions.astype(teacher.action_space.dtype))
+
+
+def test_answers_carry_no_gradients(asked):
+    """Even where the caller's code does."""
+    teacher, _, make_obs = asked
+    with th.enable_grad():
+        answer = teacher.answer(make_obs(), with_value=True)
+        assert not answer.parameters.requires_grad
+        assert not answer.value.requires_grad
+        assert not parameters(teacher.distribution(make_obs())).requires_grad
+        assert not teacher.value(make_obs()).requires_grad
+        if isinstance(teacher, QTeacher):
+            assert not teacher.q_values(make_obs()).requires_grad
+
+
+def test_answers_are_in_evaluation_mode(asked):
+    """A model that SB3 just trained is in training mode: dropout and batch normalisation must not answer."""
+    teacher, kind, make_obs = asked
+    obs = make_obs()
+    teacher.policy.set_training_mode(False)
+    expected = teacher.answer(obs, with_value=True)
+    teacher.policy.set_training_mode(True)
+    if kind == "dropout":
+        draws = [teacher.policy.predict_values(tensors(teacher, obs)) for _ in range(2)]
+        assert not th.equal(*draws), "control: training mode would show"
+    answer = teacher.answer(obs, with_value=True)
+    assert not teacher.policy.training
+    assert th.equal(answer.parameters, expected.parameters)
+    assert th.equal(answer.value, expected.value)
+
+
+def test_answers_outlive_the_next_call(asked):
+    """SB3's policies keep one distribution object and overwrite it."""
+    teacher, _, make_obs = asked
+    first = teacher.answer(make_obs(seed=0), with_value=True)
+    distribution = teacher.distribution(make_obs(seed=0))
+    kept = first.parameters.clone(), first.value.clone(), parameters(distribution).clone()
+    second = teacher.answer(make_obs(seed=1), with_value=True)
+    assert not th.equal(second.parameters, first.parameters)
+    assert teacher.distribution(make_obs(seed=1)) is not distribution
+    for mine, expected in zip((first.parameters, first.value, parameters(distribution)), kept, strict=True):
+        assert th.equal(mine, expected)
+
+
+def test_answers_leave_the_random_state_alone(asked):
+    """A student's run depends on torch's and numpy's global states."""
+    teacher, _, make_obs = asked
+    obs = make_obs()
+    torch_state, numpy_state = th.get_rng_state(), np.random.get_state()[1].copy()
+    teacher.answer(obs, with_value=True)
+    teacher.answer(obs)
+    teacher.act(obs)
+    assert th.equal(th.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+
+
+@pytest.mark.parametrize("with_value", [True, False])
+@pytest.mark.parametrize(("n", "chunk", "sizes"), [(10, 3, [3, 3, 3, 1]), (10, 5, [5, 5]), (4, 1_024, [4])])
+def test_chunks_make_the_same_answer(asked, monkeypatch, with_value, n, chunk, sizes):
+    """In order, all of them, a chunk at a time."""
+    teacher, _, make_obs = asked
+    obs = make_obs(n)
+    expected = teacher.answer(obs, with_value)
+    seen, ask = [], teacher.answer
+
+    def counting(part, *args):
+        answer = ask(part, *args)
+        seen.append(len(answer.parameters))
+        return answer
+
+    monkeypatch.setattr(teacher, "answer", counting)
+    answer = teacher.answer_in_chunks(obs, with_value, chunk)
+    assert seen == sizes
+    # Not equal to the last bit: a product of matrices sums in an order that depends on their size.
+    th.testing.assert_close(answer.parameters, expected.parameters)
+    if with_value:
+        th.testing.assert_close(answer.value, expected.value)
+    else:
+        assert answer.value is None
+
+
+class Silent(Teacher):
+    """A teacher without a value function."""
+
+    has_value = False
+
+    def _answer(self, obs, with_value):
+        return Answer(th.zeros(len(obs), 3), None)
+
+
+def test_a_teacher_without_values_says_so():
+    """By name, and with what to use instead."""
+    teacher = Silent(ppo().policy, name="the silent one")
+    obs = observations(teacher.observation_space)
+    assert teacher.answer(obs).value is None
+    with pytest.raises(ValueError, match=r"The teacher the silent one has no value function: use a DQN"):
+        teacher.value(obs)
+
+
+def test_the_size_of_the_actor():
+    """What a student is compared with is the part that acts, without critic or target network."""
+    assert load_teacher(dqn(), temperature=1.0).n_parameters == 3 * 8 + 8 + 8 * 3 + 3
+    actor_critic = load_teacher(ppo(policy_kwargs={"net_arch": {"pi": [8], "vf": [64]}}))
+    assert isinstance(actor_critic, ActorCriticTeacher)
+    assert actor_critic.n_parameters == 3 * 8 + 8 + 8 * 3 + 3
