@@ -56,7 +56,7 @@ class Distillation(OnPolicyAlgorithm):
     def __init__(
         self,
         policy: Any,
-        env: GymEnv | str | None,
+        env: GymEnv | str,
         *,
         teacher: Any = None,
         method: str | Method | None = None,
@@ -157,10 +157,10 @@ class Distillation(OnPolicyAlgorithm):
     def _weights(self) -> tuple[float, float, float]:
         """Present values of loss_coef, reward_coef and env_reward_coef; those that cannot have an effect are 0."""
         loss, reward, env_reward = (
-            schedule(self._current_progress_remaining)
-            for schedule in (self.loss_coef, self.reward_coef, self.env_reward_coef)
+            FloatSchedule(value)(self._current_progress_remaining)
+            for value in (self.loss_coef, self.reward_coef, self.env_reward_coef)
         )
-        if not min(loss, reward, env_reward) >= 0:  # also where one is NaN
+        if not all(coef >= 0 for coef in (loss, reward, env_reward)):  # nor is NaN
             raise ValueError(
                 f"Coefficients must be at least 0: loss_coef={loss}, reward_coef={reward}, env_reward_coef={env_reward}."
             )
@@ -169,12 +169,10 @@ class Distillation(OnPolicyAlgorithm):
         if self._row.reward is None:
             reward = 0.0
         if reward + env_reward > 0 and self.control != "student":
-            term = (
-                "a weight on the environment's reward"
-                if env_reward > 0
-                else f"the reward r̂ = {self._row.reward.formula}"
-            )
-            change = "env_reward_coef=0" if env_reward > 0 else "reward_coef=0"
+            if env_reward > 0:
+                term, change = "a weight on the environment's reward", "env_reward_coef=0"
+            else:
+                term, change = f"the reward r̂ of {self._row.name}", "reward_coef=0"
             raise ValueError(
                 f"control={self.control!r} cannot go with {term}, whose policy gradient needs the student's own actions: "
                 f"set control='student' or {change}."
@@ -198,6 +196,11 @@ class Distillation(OnPolicyAlgorithm):
         def before_step(actions: np.ndarray) -> np.ndarray:
             # Here and not in the buffer: callbacks run in between, and their predict() overwrites the distribution.
             student.append(parameters(self.policy.action_dist).cpu().numpy())
+            if not np.isfinite(student[-1]).all():
+                raise ValueError(
+                    f"The student's action distribution is not finite after {self.num_timesteps} steps: {student[-1]}. "
+                    "Lower learning_rate."
+                )
             if self.control == "student":
                 return actions
             if self.control == "uniform":
@@ -209,6 +212,7 @@ class Distillation(OnPolicyAlgorithm):
             answer = self._answer_for(tap, answers)
             self._finish_rollout(compute, last_values, tap, view, answer, np.stack(student))
 
+        assert self._last_obs is not None
         tap = Tap(raw, self._last_obs if vec_normalize is None else vec_normalize.old_obs, before_step)
         self.rollout_buffer.finish_rollout = finish_rollout
         try:
@@ -268,11 +272,6 @@ class Distillation(OnPolicyAlgorithm):
         n = self.n_steps * self.n_envs
         teacher_t = answer.parameters[:n]
         student_t = th.from_numpy(student).reshape(n, -1)
-        if not np.isfinite(student).all():
-            raise ValueError(
-                f"The student's action distribution holds NaN or infinity in the rollout that ended after {self.num_timesteps} "
-                "steps: lower learning_rate."
-            )
         buffer.teacher_parameters[:] = teacher_t.reshape(buffer.teacher_parameters.shape).numpy()
         self._log_rollout(self._distribution(teacher_t), self._distribution(student_t))
         if row.reward is None:

@@ -17,6 +17,7 @@ on the student, and H(π_θ) respectively.
 """
 
 import math
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.distributions import (
@@ -39,20 +40,17 @@ def cross_entropy_of(p: Distribution, q: Distribution) -> th.Tensor:
     :param q: the distribution whose log-probability is averaged; of the same class
     :return: shape (n,), in nats; for Gaussians it is the differential one and may be negative
     """
+    dp: Any = p.distribution
+    dq: Any = q.distribution
     if isinstance(p, MultiCategoricalDistribution):
-        return th.stack(
-            [-(pi.probs * qi.logits).sum(-1) for pi, qi in zip(p.distribution, q.distribution, strict=True)]
-        ).sum(0)
+        return th.stack([-(pi.probs * qi.logits).sum(-1) for pi, qi in zip(dp, dq, strict=True)]).sum(0)
     if isinstance(p, CategoricalDistribution):
-        return -(p.distribution.probs * q.distribution.logits).sum(-1)
+        return -(dp.probs * dq.logits).sum(-1)
     if isinstance(p, BernoulliDistribution):
-        return functional.binary_cross_entropy_with_logits(
-            q.distribution.logits, p.distribution.probs, reduction="none"
-        ).sum(-1)
+        return functional.binary_cross_entropy_with_logits(dq.logits, dp.probs, reduction="none").sum(-1)
     if isinstance(p, DiagGaussianDistribution):
-        (mean_p, std_p), (mean_q, std_q) = ((d.distribution.mean, d.distribution.stddev) for d in (p, q))
-        z2 = ((mean_p - mean_q) ** 2 + std_p**2) / std_q**2
-        return (0.5 * z2 + std_q.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
+        z2 = ((dp.mean - dq.mean) ** 2 + dp.stddev**2) / dq.stddev**2
+        return (0.5 * z2 + dq.stddev.log() + 0.5 * math.log(2 * math.pi)).sum(-1)
     raise TypeError(f"No closed form of the cross-entropy for {type(p).__name__}.")
 
 
@@ -66,8 +64,9 @@ def kl_of(p: Distribution, q: Distribution) -> th.Tensor:
     """
     if isinstance(p, CategoricalDistribution):
         # SB3's would do, but its care for probabilities of exactly 0 triples the time; logits are finite here.
-        log_p = p.distribution.logits
-        return (p.distribution.probs * (log_p - q.distribution.logits)).sum(-1)
+        dp: Any = p.distribution
+        dq: Any = q.distribution
+        return (dp.probs * (dp.logits - dq.logits)).sum(-1)
     divergence = sb3_kl_divergence(p, q)
     # SB3 leaves the independent dimensions of Gaussians and Bernoullis unsummed.
     return divergence if divergence.dim() == 1 else sum_independent_dims(divergence)

@@ -8,7 +8,7 @@ No gradient flows through a reward.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch as th
 from stable_baselines3.common.distributions import Distribution
@@ -35,16 +35,16 @@ class Transitions(NamedTuple):
     continues_t: th.Tensor
     gamma: float
     teacher_t: Distribution
-    student_t: Distribution | None = None
-    teacher_value_t: th.Tensor | None = None
-    student_value_t: th.Tensor | None = None
-    teacher_tp1: Distribution | None = None
-    student_tp1: Distribution | None = None
-    teacher_value_tp1: th.Tensor | None = None
+    student_t: Any = None
+    teacher_value_t: Any = None
+    student_value_t: Any = None
+    teacher_tp1: Any = None
+    student_tp1: Any = None
+    teacher_value_tp1: Any = None
 
 
 LossFunction = Callable[[Distribution, Distribution], th.Tensor]
-RewardFunction = Callable[[Transitions, LossFunction | None], th.Tensor]
+RewardFunction = Callable[[Transitions, Any], th.Tensor]
 
 
 def next_loss(step: Transitions, loss: LossFunction) -> th.Tensor:

@@ -62,7 +62,7 @@ def action_tensor(action_space: spaces.Space, actions: np.ndarray) -> th.Tensor:
     """
     if isinstance(action_space, spaces.Discrete):
         return th.as_tensor(actions, dtype=th.long).flatten()
-    return th.as_tensor(actions, dtype=th.float32).reshape(-1, int(np.prod(action_space.shape)))
+    return th.as_tensor(actions, dtype=th.float32).reshape(-1, int(np.prod(action_space.shape or ())))
 
 
 def draw_actions(action_space: spaces.Space, distribution: Distribution) -> np.ndarray:

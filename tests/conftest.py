@@ -13,8 +13,10 @@ th.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked ``zoo`` skip, with the reason, where there are no checkpoints."""
+    """Tests marked ``zoo`` skip, with the reason, where there are no checkpoints; in CI that is an error."""
     if not ZOO.is_dir():
+        if os.environ.get("SB3_DISTILL_REQUIRE_ZOO"):
+            raise pytest.UsageError(f"SB3_DISTILL_REQUIRE_ZOO is set, and there are no zoo checkpoints at {ZOO}")
         skip = pytest.mark.skip(reason=f"no zoo checkpoints at {ZOO}: set RL_TRAINED_AGENTS")
         for item in items:
             if "zoo" in item.keywords:

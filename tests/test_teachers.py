@@ -112,7 +112,7 @@ def test_unknown_names_come_with_the_nearest(make_agent, name, hint):
 def test_without_a_zoo_the_message_says_how_to_have_one(monkeypatch):
     """The bundled agents alone are few."""
     monkeypatch.delenv("RL_TRAINED_AGENTS", raising=False)
-    with pytest.raises(FileNotFoundError, match="Set RL_TRAINED_AGENTS to your rl-trained-agents folder"):
+    with pytest.raises(FileNotFoundError, match="Set RL_TRAINED_AGENTS to "):
         load_teacher("zoo:ppo/CartPole-v1")
 
 
@@ -430,10 +430,7 @@ def test_the_softest_that_plays_as_greedy(expected):
     player = Player([100.0] * 4, below(expected * 1.01, [100.0] * 4, [50.0] * 4))
     choice = softest_by_return(player)
     assert choice.temperature == expected
-    assert player.asked == [None, *GRID[: GRID.index(expected) - len(GRID) - 1 : -1]] or player.asked == [
-        None,
-        *[t for t in reversed(GRID) if t >= expected],
-    ]
+    assert player.asked == [None, *(t for t in reversed(GRID) if t >= expected)]
 
 
 @pytest.mark.parametrize(
@@ -600,9 +597,9 @@ TEACHERS = {
     "dict": lambda: load_teacher(ppo(CountdownEnv(DICT_SPACE), "MultiInputPolicy")),
     "image": lambda: load_teacher(ppo(FakeImageEnv(2, 36, 40, 3), "CnnPolicy")),
     "dropout": lambda: load_teacher(ppo(policy_kwargs={"features_extractor_class": Dropping})),
-    "dqn": lambda: load_teacher(dqn(), temperature=0.01),
-    "dqn, dict": lambda: load_teacher(dqn(CountdownEnv(DICT_SPACE), "MultiInputPolicy"), temperature=0.01),
-    "dqn, image": lambda: load_teacher(dqn(FakeImageEnv(2, 36, 40, 3), "CnnPolicy"), temperature=0.01),
+    "dqn": lambda: load_teacher(dqn(), temperature=1.0),
+    "dqn, dict": lambda: load_teacher(dqn(CountdownEnv(DICT_SPACE), "MultiInputPolicy"), temperature=1.0),
+    "dqn, image": lambda: load_teacher(dqn(FakeImageEnv(2, 36, 40, 3), "CnnPolicy"), temperature=1.0),
 }
 N_COLUMNS = {"discrete": 3, "multi_discrete": 5, "multi_binary": 3, "box": 4, "gsde": 4, "image": 2, "dqn, image": 2}
 
@@ -635,9 +632,9 @@ def test_answers_are_the_networks(asked):
     with th.no_grad():
         if kind.startswith("dqn"):
             q_values = 2.5 * teacher.policy.q_net(tensors(teacher, obs)).double().numpy()
-            expected = th.as_tensor(softened(q_values, 0.01, 0.01)).float()
-            values = th.as_tensor((np.exp(softened(q_values, 0.01, 0.01)) * q_values).sum(-1)).float()
-            th.testing.assert_close(answer.parameters, expected, rtol=1e-4, atol=1e-4)
+            expected = th.as_tensor(softened(q_values, 1.0, 0.01)).float()
+            values = th.as_tensor((np.exp(softened(q_values, 1.0, 0.01)) * q_values).sum(-1)).float()
+            th.testing.assert_close(answer.parameters, expected)
         else:
             expected = parameters(teacher.policy.get_distribution(tensors(teacher, obs)))
             values = 2.5 * teacher.policy.predict_values(tensors(teacher, obs)).flatten()

@@ -99,7 +99,7 @@ def distil(job: Job, temperature: float) -> dict[str, Any]:
     th.set_num_threads(1)
     teacher = zoo_teacher(job.env_id, temperature=temperature)
     env = make_vec_env(job.env_id, N_ENVS, seed=job.seed)
-    kwargs = dict(method=job.method, form=job.form, seed=job.seed, device="cpu", policy_kwargs=STUDENT)
+    kwargs: dict[str, Any] = dict(method=job.method, form=job.form, seed=job.seed, device="cpu", policy_kwargs=STUDENT)
     student = DistillPPO("MlpPolicy", env, teacher=teacher, **kwargs)
     start = time.perf_counter()
     student.learn(steps_for(job.env_id, job.method))

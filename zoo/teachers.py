@@ -94,7 +94,7 @@ def load_teacher(
             )
         return teacher_class(policy, **kwargs)
     teacher = teacher_class(
-        policy,
+        policy,  # type: ignore[arg-type]
         temperature=None if temperature == "auto" else float(temperature),
         epsilon=DEFAULT_EPSILON if epsilon is None else epsilon,
         **kwargs,
@@ -278,5 +278,5 @@ def normalizer(statistics: NormalizeStatistics) -> Callable[[Any], Any] | None:
         frozen.norm_obs_keys = list(statistics.obs_mean)
         frozen.obs_rms = {k: running(statistics.obs_mean[k], statistics.obs_var[k]) for k in statistics.obs_mean}
     else:
-        frozen.obs_rms = running(statistics.obs_mean, statistics.obs_var)
+        frozen.obs_rms = running(statistics.obs_mean, statistics.obs_var)  # type: ignore[assignment]
     return frozen.normalize_obs
