@@ -348,3 +348,89 @@ def test_greedy_evaluation_by_sb3(teacher):
     """evaluate_policy takes a student."""
     model = make(DistillPPO, teacher)
     assert evaluate_policy(model, model.env, n_eval_episodes=4)[0] > 0
+
+
+@pytest.mark.parametrize("control", ["teacher", "uniform"])
+def test_control_policies(control, teacher):
+    """The environment executes the control policy's actions, not the student's."""
+    executed = []
+
+    class Spy(gym.ActionWrapper):
+        def action(self, action):
+            executed.append(int(action))
+            return action
+
+    env = make_vec_env("CartPole-v1", 4, seed=0, wrapper_class=Spy)
+    model = make(DistillPPO, teacher, env=env, method="on_policy_distill", control=control, n_steps=128, batch_size=512)
+    with th.no_grad():
+        # A student that would only ever push right.
+        model.policy.action_net.weight.zero_()
+        model.policy.action_net.bias.copy_(th.tensor([-50.0, 50.0]))
+    model.learn(512)
+    assert 0.4 < np.mean(executed) < 0.6
+    # Those that the teacher plays are still running, or long.
+    lengths = np.mean([info["l"] for info in model.ep_info_buffer] or [500])
+    assert lengths > 40 if control == "teacher" else lengths < 40
+
+
+def episode_env(n_envs=3):
+    """Episodes of five steps that end by termination, with one reward a step."""
+
+    class Five(CountdownEnv):
+        def reset(self, **kwargs):
+            self.episode = 0  # never the third: no time limits
+            return super().reset(**kwargs)
+
+    return DummyVecEnv([Five] * n_envs)
+
+
+def rollout_of(model):
+    """One rollout and no update; the buffer in the shape (n_steps, n_envs)."""
+    model.train = lambda: None
+    model.learn(model.n_steps * model.n_envs)
+    return model.rollout_buffer
+
+
+def test_the_students_baseline_is_a_critic_of_the_environments_return():
+    """With baseline="student": returns are SB3's of the environment's reward, advantages the λ-sums of r̂, by slow loops."""
+    gamma, lam = 0.9, 0.8
+    who = actor_critic_teacher(CountdownEnv())
+    settings = dict(n_steps=12, batch_size=12, gamma=gamma, gae_lambda=lam, seed=0, device="cpu")
+    model = DistillPPO(
+        "MlpPolicy", episode_env(), teacher=who, method="teacher_v_reward", baseline="student", **settings
+    )
+    buffer = rollout_of(model)
+    plain = rollout_of(PPO("MlpPolicy", episode_env(), **settings))
+    assert np.array_equal(buffer.rewards, np.ones_like(buffer.rewards))
+    assert np.array_equal(buffer.returns, plain.returns)
+    v_teacher = np.stack([who.value(obs).numpy() for obs in [*buffer.observations, model._last_obs]])
+    ends = np.concatenate([buffer.episode_starts[1:], model._last_episode_starts[None]])
+    injected = 1.0 + gamma * (1 - ends) * v_teacher[1:] - buffer.values
+    expected, running = np.zeros_like(injected), 0.0
+    for t in reversed(range(12)):
+        running = injected[t] + gamma * lam * (1 - ends[t]) * running
+        expected[t] = running
+    assert np.allclose(buffer.advantages, expected, atol=1e-5)
+
+
+def test_what_the_buffer_holds_is_the_mix_over_its_weights():
+    """(reward_coef · r̂ + env_reward_coef · r) / (reward_coef + env_reward_coef), step by step."""
+    who = actor_critic_teacher(CountdownEnv())
+    settings = dict(n_steps=12, batch_size=12, seed=0, device="cpu", method="entropy_regularised", teacher=who)
+    only_r_hat = rollout_of(DistillPPO("MlpPolicy", episode_env(), **settings)).rewards
+    mixed = rollout_of(DistillPPO("MlpPolicy", episode_env(), reward_coef=1.0, env_reward_coef=3.0, **settings)).rewards
+    assert np.allclose(mixed, (only_r_hat + 3.0 * 1.0) / 4.0, atol=1e-6)
+    assert only_r_hat.std() > 0.01
+
+
+def test_without_a_policy_gradient_the_critic_learns_the_environments_return():
+    """So that reinforcement learning may follow distillation."""
+    who = actor_critic_teacher(CountdownEnv())
+    settings = dict(n_steps=12, batch_size=12, gamma=0.9, gae_lambda=0.8, seed=0, device="cpu")
+    ours = rollout_of(DistillPPO("MlpPolicy", episode_env(), teacher=who, method="on_policy_distill", **settings))
+    plain = rollout_of(PPO("MlpPolicy", episode_env(), **settings))
+    assert np.array_equal(ours.returns, plain.returns)
+    model = DistillPPO("MlpPolicy", episode_env(), teacher=who, method="on_policy_distill", vf_coef=0.5, **settings)
+    before = model.policy.value_net.weight.clone()
+    model.learn(36)
+    assert not th.equal(before, model.policy.value_net.weight)

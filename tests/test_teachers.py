@@ -234,21 +234,27 @@ def test_a_model_under_vecnormalize():
     env.reset()
     for _ in range(20):
         env.step(np.ones((1, 1)))
+    env.obs_rms.mean += 0.1  # in place
+    env.obs_rms.var *= 2
     assert not np.array_equal(env.normalize_obs(obs), normalized), "the wrapper has moved on"
     again = teacher.answer(obs, with_value=True)
     assert th.equal(again.parameters, answer.parameters)
     assert th.equal(again.value, answer.value)
 
 
-def test_a_model_under_vecnormalize_of_dicts():
+@pytest.mark.parametrize("keys", [["b"], ["a", "b"]])
+def test_a_model_under_vecnormalize_of_dicts(keys):
     """Of Dict observations, only the parts that were normalised are; the caller's arrays stay as they are."""
-    env = VecNormalize(DummyVecEnv([lambda: CountdownEnv(DICT_SPACE)]), norm_obs_keys=["b"])
+    env = VecNormalize(DummyVecEnv([lambda: CountdownEnv(DICT_SPACE)]), norm_obs_keys=keys)
     model = ppo(env, "MultiInputPolicy")
     model.learn(32)
     obs = observations(DICT_SPACE)
     before = {key: value.copy() for key, value in obs.items()}
-    rms = env.obs_rms["b"]
-    normalized = {"a": obs["a"], "b": ((obs["b"] - rms.mean) / np.sqrt(rms.var + env.epsilon)).astype(np.float32)}
+    normalized = dict(obs)
+    for key in keys:
+        rms = env.obs_rms[key]
+        normalized[key] = ((obs[key] - rms.mean) / np.sqrt(rms.var + env.epsilon)).astype(np.float32)
+        assert np.abs(normalized[key] - obs[key]).max() > 0.01
     mine = load_teacher(model).answer(obs).parameters
     with th.no_grad():
         tensors = {key: th.as_tensor(value) for key, value in normalized.items()}
@@ -260,7 +266,7 @@ def test_a_model_under_vecnormalize_of_dicts():
 @pytest.mark.parametrize(("norm_obs", "norm_reward"), [(True, False), (False, True)])
 def test_half_a_vecnormalize(norm_obs, norm_reward):
     """Running statistics that the wrapper keeps but does not use are not used here either."""
-    env = VecNormalize(DummyVecEnv([CountdownEnv]), norm_obs=norm_obs, norm_reward=norm_reward)
+    env = VecNormalize(DummyVecEnv([CountdownEnv]), norm_obs=norm_obs, norm_reward=norm_reward, epsilon=0.5)
     model = ppo(env)
     model.learn(32)
     teacher = load_teacher(model)
@@ -488,6 +494,7 @@ def test_the_coldest_if_none_will_do():
         ([-220.0], 100.0),
         ([1e-4], GRID[0]),
         ([1e3, 0.0], GRID[0]),  # 0.75 on average, however cold
+        ([1e3, 1e3, 0.0], GRID[0]),  # 0.83
         ([1e3, 1e3, 1e3, 1e3, 1e3, 0.0], 100.0),  # 0.9166
     ],
 )
