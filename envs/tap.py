@@ -95,7 +95,9 @@ class Tap:
         for i in ended(dones):
             if is_truncated(infos[i]):
                 continues[i] = 1.0
-                self.truncated.append((step, i, copy_obs(infos[i]["terminal_observation"])))
+                last = copy_obs(infos[i]["terminal_observation"])
+                check_finite(stack_obs([last]), f"after step {step + 1} of this rollout", first=i)
+                self.truncated.append((step, i, last))
         self.continues.append(continues)
         return obs, rewards, dones, infos
 
@@ -171,10 +173,11 @@ def same_obs(a: Any, b: Any) -> bool:
     return not isinstance(b, dict) and np.array_equal(a, b)
 
 
-def check_finite(obs: Any, when: str) -> None:
+def check_finite(obs: Any, when: str, first: int = 0) -> None:
     """
     :param obs: a batch of observations
     :param when: for the message
+    :param first: the environment that the batch starts with
     :raises ValueError: if one of them holds NaN or infinity: which environment, which step
     """
     for name, values in obs.items() if isinstance(obs, dict) else (("", obs),):
@@ -182,5 +185,5 @@ def check_finite(obs: Any, when: str) -> None:
             bad = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
             key = f" {name!r}" if name else ""
             raise ValueError(
-                f"The observation{key} of environment {bad} {when} is not finite: {values[bad]}. Mend the environment."
+                f"The observation{key} of environment {first + bad} {when} is not finite: {values[bad]}. Mend the environment."
             )

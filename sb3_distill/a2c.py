@@ -35,7 +35,7 @@ class DistillA2C(Distillation, A2C):
         "expected_entropy": {"gamma": 0.5},
         "entropy_regularised": {"gamma": 0.5, "gae_lambda": 0.8, "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0)},
         # V_π judges the next few steps, not the student's critic at their end.
-        "teacher_v_reward": {"gae_lambda": 0.5, "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0)},
+        "teacher_v_reward": {"gae_lambda": 0.9, "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0)},
     }
 
     def learn(

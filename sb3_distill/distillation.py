@@ -43,6 +43,22 @@ class Distillation(OnPolicyAlgorithm):
     divided by w and the policy-gradient loss is multiplied by w. Without normalised advantages that changes nothing; with
     them it gives the coefficients the meaning that normalisation would take from them. Where w = 0 there is no
     policy-gradient term, and the critic learns the environment's return.
+
+    :param policy: SB3's name or class of the student's policy
+    :param env: the student's environment, or its Gymnasium id
+    :param teacher: a :class:`~sb3_distill.teachers.Teacher`, or whatever :func:`~sb3_distill.load_teacher` takes. It may
+        wait until ``learn``, and is never saved
+    :param method: a row of :data:`~sb3_distill.methods.METHODS` by name, or a row of one's own; by default ``"n_distill"``.
+        The named classes fix it
+    :param form: ``"unbiased"`` or ``"paper"``, see :mod:`~sb3_distill.methods`
+    :param baseline: of teacher V reward, ``"teacher"`` (V_π(s_i)) or ``"student"`` (V_πθ(s_i))
+    :param control: who picks the executed actions: ``"student"``, ``"teacher"`` or ``"uniform"``; by default the row's own
+    :param loss_coef: weight of ℓ, at least 0; a float or a schedule of ``progress_remaining``, as the next two
+    :param reward_coef: weight of r̂; by default the row's own
+    :param env_reward_coef: weight of the environment's reward
+    :param kwargs: of the SB3 algorithm, with its names and meanings
+    :raises ValueError: before any work, for unknown names, a teacher that does not fit the environment or lacks the value
+        function that the row needs, negative coefficients, or w > 0 with a control policy other than the student
     """
 
     #: what distillation changes of SB3's defaults: for every row, then for single rows
@@ -75,7 +91,7 @@ class Distillation(OnPolicyAlgorithm):
         row = get_method(method, form, baseline)
         if control is not None and control not in CONTROLS:
             raise ValueError(f"Unknown control policy {control!r}: choose one of {', '.join(map(repr, CONTROLS))}.")
-        if isinstance(env, str):
+        if isinstance(env, str) and ":" not in env:  # else Gymnasium imports a module first
             check_env_id(env)
         settings = self.defaults | self.row_defaults.get(row.name, {})
         if form == "paper":
@@ -113,15 +129,15 @@ class Distillation(OnPolicyAlgorithm):
                 f"rollout_buffer_class must be a subclass of {buffer_class.__name__}, which carries the teacher's answers, "
                 f"not {self.rollout_buffer_class.__name__}."
             )
+        self._weights()
+        if self.teacher is not None:
+            self._check_teacher()
         super()._setup_model()
         for group in self.policy.optimizer.param_groups:
             if group.get("foreach", False) is None:
                 group["foreach"] = True  # the same arithmetic to the bit, in fewer calls
         #: the last state of the rollout before, and the teacher's answer there
         self._carried: tuple[Teacher, Any, Answer] | None = None
-        if self.teacher is not None:
-            self._check_teacher()
-        self._weights()
 
     def _check_teacher(self) -> None:
         """Make the teacher answer, and see that it fits the row and the environment."""
@@ -368,7 +384,7 @@ class Distillation(OnPolicyAlgorithm):
 
 @contextmanager
 def unvalidated() -> Iterator[None]:
-    """A context without torch's checks of distributions, a tenth of the time; what they would find is checked once a rollout."""
+    """A context without torch's checks of distributions, which take a tenth of the time and find what is checked anyway."""
     default = th.distributions.Distribution._validate_args  # type: ignore[attr-defined]
     th.distributions.Distribution.set_default_validate_args(False)
     try:

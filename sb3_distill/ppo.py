@@ -42,7 +42,7 @@ class DistillPPO(Distillation, PPO):
         },
         # V_π judges the next few steps, not the student's critic at their end.
         "teacher_v_reward": {
-            "gae_lambda": 0.5,
+            "gae_lambda": 0.9,
             "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0),
             "batch_size": 128,
             "n_epochs": 10,

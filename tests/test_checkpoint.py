@@ -153,7 +153,7 @@ def test_every_agent_loads_without_gym(zoo, name, monkeypatch):
     else:
         assert teacher.action_space == env.action_space
     assert (teacher.normalize_obs is not None) == (name in NORMALIZED)
-    env.reset(seed=0)
+    env.observation_space.seed(0)
     obs = np.stack([env.observation_space.sample() for _ in range(5)]).clip(-1e3, 1e3)
     assert all(env.action_space.contains(action) for action in teacher.act(obs))
     assert teacher.value(obs).isfinite().all()
@@ -558,7 +558,7 @@ def first_line(error):
     "entry", ["policy_class", "observation_space", "action_space", "policy_kwargs", "lr_schedule", "a_new_one"]
 )
 def test_pickles_in_data_do_not_run(tmp_path, members, hostile, entry):
-    """Every entry may come with a pickle. Of all, only the name of the policy's class is read, and that off the bytes."""
+    """Every entry may come with a pickle. Only the class name of the policy is read, off the bytes."""
     thing, flag = hostile
     pickled = pickle.dumps(thing)
     before = json.loads(members["data"]).get(entry)
@@ -588,7 +588,7 @@ def test_pickles_in_data_do_not_run(tmp_path, members, hostile, entry):
     assert happened(flag), "control: it stands where SB3 runs it"
 
 
-@pytest.mark.filterwarnings("ignore::ResourceWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::ResourceWarning")
 @pytest.mark.parametrize("form", ["pickle", "torch", "among weights"])
 def test_pickles_in_the_weights_do_not_run(tmp_path, members, hostile, form):
     """policy.pth may hold tensors and nothing else; the message does not advise to run it."""
@@ -648,7 +648,7 @@ class Lies:
 
 
 def test_statistics_cannot_forge_pointers(tmp_path):
-    """A real numpy.dtype believes what a pickle says about it, and then takes the file's bytes for objects in memory."""
+    """A real numpy.dtype believes what a pickle says about it, then takes bytes for objects in memory."""
     env = trained_normalization()
     env.obs_rms.mean = Lies()
     env.save(tmp_path / "v.pkl")
@@ -719,7 +719,7 @@ def test_missing_statistics_are_named_before_weights_are_read(zoo_folder):
         "normalize: !!python/object/apply:os.system [\"touch 'FLAG'\"]",
         "normalize: !!python/object/apply:builtins.exec [\"open('FLAG', 'w').close()\"]",
         "normalize: !!python/object/new:os.system [\"touch 'FLAG'\"]",
-        "!!python/object/apply:collections.OrderedDict\n- - - normalize\n    - !!python/object/apply:builtins.open ['FLAG', w]",
+        "!!python/object/apply:collections.OrderedDict\n- - - a\n    - !!python/object/apply:builtins.open ['FLAG', w]",
         "!!python/object/apply:os.system [\"touch 'FLAG'\"]",
     ],
 )
@@ -932,7 +932,7 @@ def text_box(**entries):
         ({"action_space": {":type:": "Discrete", "n": 4}}, "do not fit the network"),
         ({"action_space": {":type:": "Discrete", "n": -3}}, "cannot be read: .*-3"),
         ({"action_space": {":type:": "Discrete", "n": float("inf")}}, "cannot be read: .*OverflowError"),
-        ({"action_space": {":type:": "Discrete", "n": 10**12}}, "do not fit the network"),
+        ({"action_space": {":type:": "Discrete", "n": 10**15}}, "do not fit the network"),
     ],
     ids=str,
 )

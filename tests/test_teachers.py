@@ -231,11 +231,11 @@ def test_a_model_under_vecnormalize():
     assert th.equal(answer.parameters, expected)
     th.testing.assert_close(answer.value, values.float())
 
+    env.obs_rms.mean += 0.1  # in place
+    env.obs_rms.var *= 2
     env.reset()
     for _ in range(20):
         env.step(np.ones((1, 1)))
-    env.obs_rms.mean += 0.1  # in place
-    env.obs_rms.var *= 2
     assert not np.array_equal(env.normalize_obs(obs), normalized), "the wrapper has moved on"
     again = teacher.answer(obs, with_value=True)
     assert th.equal(again.parameters, answer.parameters)

@@ -20,7 +20,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import torch as th
 from rich.console import Console
@@ -115,12 +114,13 @@ def distil(job: Job, temperature: float) -> dict[str, Any]:
     }
 
 
-def reference(env_id: str) -> dict[str, Any]:
+def reference(env_id: str, temperature: float | str) -> dict[str, Any]:
     """
     :param env_id: one of ``TASKS``
+    :param temperature: of the teacher, or ``"auto"``
     :return: the teacher's and uniform play's returns over the episodes that students play
     """
-    teacher = zoo_teacher(env_id)
+    teacher = zoo_teacher(env_id, temperature=temperature)
     rng = np.random.default_rng(0)
     n_actions = teacher.action_space.n  # type: ignore[attr-defined]
     return {
@@ -169,7 +169,9 @@ def cached(path: Path, make: Any, *args: Any) -> Any:
     return json.loads(path.read_text())
 
 
-def returns_table(envs: list[str], methods: list[str], forms: list[str], seeds: int, out: Path, n_jobs: int) -> Table:
+def returns_table(
+    envs: list[str], methods: list[str], forms: list[str], seeds: int, temperature: float | str, out: Path, n_jobs: int
+) -> Table:
     """
     Run what has not been run yet, and tabulate.
 
@@ -177,12 +179,13 @@ def returns_table(envs: list[str], methods: list[str], forms: list[str], seeds: 
     :param methods: rows
     :param forms: of the rows
     :param seeds: students of each
+    :param temperature: of the teachers, or ``"auto"``
     :param out: folder for finished runs
     :param n_jobs: processes
     :return: a table
     """
     out.mkdir(parents=True, exist_ok=True)
-    references = {env: cached(out / f"teacher-{env}.json", reference, env) for env in envs}
+    references = {env: cached(out / f"teacher-{env}.json", reference, env, temperature) for env in envs}
     jobs = [Job(e, m, f, s) for e in envs for m in methods for f in forms for s in range(seeds) if form_differs(m, f)]
     with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
         futures = [
@@ -296,15 +299,20 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS["unbiased"]), default=list(METHODS["unbiased"]))
     parser.add_argument("--forms", nargs="+", choices=["unbiased", "paper"], default=["unbiased", "paper"])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument(
+        "--temperature",
+        type=lambda text: text if text == "auto" else float(text),
+        default="auto",
+        help="of the teachers; use another --out for another temperature",
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--steps", type=int, default=16_384, help="of a timed run")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark"))
     args = parser.parse_args(argv)
-    for env_id in args.envs or TASKS:
-        gym.spec(env_id)
     if args.what == "returns":
-        table = returns_table(args.envs or list(TASKS), args.methods, args.forms, args.seeds, args.out, args.jobs)
+        envs = args.envs or list(TASKS)
+        table = returns_table(envs, args.methods, args.forms, args.seeds, args.temperature, args.out, args.jobs)
     else:
         table = speed_table(args.envs or ["CartPole-v1", "LunarLander-v3"], args.methods, args.repeats, args.steps)
     Console(width=200).print(table)

@@ -277,7 +277,7 @@ class _Array:
         return array
 
 
-_KNOWN: dict[tuple[str, str], Any] = {("collections", "OrderedDict"): dict, ("numpy", "dtype"): _Dtype}
+_KNOWN: dict[tuple[str, str], Any] = {("numpy", "dtype"): _Dtype}
 for _core in ("numpy.core", "numpy._core"):
     _KNOWN[_core + ".multiarray", "_reconstruct"] = _Array
     _KNOWN[_core + ".multiarray", "scalar"] = _Array.scalar
