@@ -474,8 +474,8 @@ def falling(learning_rate):
     return LinearSchedule(learning_rate, 0.0, 1.0)
 
 
-# The sum of teacher V rewards telescopes to the return minus V_π(s_1) and is a reward for surviving again. λ decides how
-# far the teacher's V is believed, and this teacher's is a Q-network's, too poor to be believed for a step or two.
+# Teacher V rewards sum to the return minus V_π(s_1). The agent's own γ and λ decide over how many steps it believes V_π
+# instead of the return, and this teacher's is too poor a critic: whoever believes it for a step or two ends at 130.
 LEARNERS = {
     "log_prob": [
         (PPO, 24_576, dict(n_steps=128, batch_size=64, gamma=0.5)),
@@ -484,7 +484,7 @@ LEARNERS = {
     ],
     "teacher_value": [
         (PPO, 49_152, dict(n_steps=128, batch_size=256, gae_lambda=1.0, learning_rate=falling(1e-3))),
-        (A2C, 98_304, dict(n_steps=64, use_rms_prop=False, normalize_advantage=True, learning_rate=falling(5e-3))),
+        (A2C, 98_304, dict(n_steps=128, use_rms_prop=False, normalize_advantage=True, learning_rate=falling(1e-2))),
         (TRPO, 24_576, dict(n_steps=128, gae_lambda=0.98, n_critic_updates=20)),
     ],
 }
