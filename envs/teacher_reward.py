@@ -17,7 +17,8 @@ Two rewards need the teacher and nothing of the student, so an environment can p
 =====================  ===============================================================================================
 
 Keep the agent's own ``gamma`` low (0.5) with ``"log_prob"``: with c = H(π) a student that plays the teacher's best action
-earns more than 0 a step, and a long horizon would pay it for making episodes longer.
+earns more than 0 a step, and a long horizon would pay it for making episodes longer. With ``"teacher_value"`` it is λ that
+matters: below 1 the teacher's V judges a step by the next few, which is as good as that V is; at 1 it telescopes away.
 
 The environment's own return stays what ``Monitor``, ``EvalCallback`` and ``rollout/ep_rew_mean`` report.
 ``info["teacher_reward"]`` has r̂_t. Of continuous actions the environment sees the clipped ones, and log π is theirs.

@@ -56,9 +56,10 @@ def load_teacher(
     greedy policy does, by 40 episodes in the teacher's environment if its id is known, else from the first
     observations that the teacher is asked about; ``teacher.temperature_report`` says which and what it costs.
 
-    :param source: a loaded SB3 model (DQN, QR-DQN, PPO, A2C, TRPO; its network is shared, not copied), a path to an SB3
-        zip, a path to a folder ``ALGO/ENV_1`` of the RL Zoo, or ``"zoo:dqn/CartPole-v1"``, which is looked for among the
-        bundled agents and then in the folders that the environment variable ``RL_TRAINED_AGENTS`` lists
+    :param source: a :class:`Teacher`, which is returned as it is; a loaded SB3 model (DQN, QR-DQN, PPO, A2C, TRPO; its
+        network is shared, not copied); a path to an SB3 zip; a path to a folder ``ALGO/ENV_1`` of the RL Zoo; or
+        ``"zoo:dqn/CartPole-v1"``, looked for among the bundled agents and then in the folders that the environment
+        variable ``RL_TRAINED_AGENTS`` lists
     :param env_id: the teacher's environment, where the source does not tell; only used to choose a temperature
     :param temperature: τ > 0 in units of Q, or ``"auto"``; of Q-networks only
     :param epsilon: ε in [0, 1], by default 0.01; of Q-networks only
