@@ -181,7 +181,8 @@ def check_finite(obs: Any, when: str, first: int = 0) -> None:
     :raises ValueError: if one of them holds NaN or infinity: which environment, which step
     """
     for name, values in obs.items() if isinstance(obs, dict) else (("", obs),):
-        if values.dtype.kind == "f" and not np.isfinite(values).all():
+        # The sum first: it is finite nearly always, and half the price.
+        if values.dtype.kind == "f" and not np.isfinite(values.sum()) and not np.isfinite(values).all():
             bad = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))[0])
             key = f" {name!r}" if name else ""
             raise ValueError(

@@ -212,7 +212,7 @@ class Distillation(OnPolicyAlgorithm):
         def before_step(actions: np.ndarray) -> np.ndarray:
             # Here and not in the buffer: callbacks run in between, and their predict() overwrites the distribution.
             student.append(parameters(self.policy.action_dist).cpu().numpy())
-            if not np.isfinite(student[-1]).all():
+            if not np.isfinite(student[-1].sum()):
                 raise ValueError(
                     f"The student's action distribution is not finite after {self.num_timesteps} steps: {student[-1]}. "
                     "Lower learning_rate."

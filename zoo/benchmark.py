@@ -222,6 +222,10 @@ def returns_table(
                 cells[form] = (good, [float(np.mean(r["returns"])) for r in runs], runs)
             good, means, runs = cells.get("unbiased", next(iter(cells.values())))
             paper = cells.get("paper")
+            if paper:
+                paper_cell = f"{paper[0]}/{len(paper[2])}, {np.mean(paper[1]):.1f}"
+            else:
+                paper_cell = "not run" if form_differs(method, "paper") else "the same row"
             table.add_row(
                 env if k == 0 else "",
                 f"{teacher.mean():.1f} ± {standard_error(teacher):.1f}" if k == 0 else "",
@@ -232,7 +236,7 @@ def returns_table(
                 f"{good}/{len(runs)}",
                 " ".join(f"{mean:.0f}" if env.startswith("Cart") else f"{mean:.1f}" for mean in means),
                 f"{np.mean([r['seconds'] for r in runs]):.0f}",
-                f"{paper[0]}/{len(paper[2])}, {np.mean(paper[1]):.1f}" if paper else "the same row",
+                paper_cell,
             )
         table.add_section()
     return table
