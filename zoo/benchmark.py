@@ -31,6 +31,7 @@ from tqdm import tqdm
 from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, standard_error
 from sb3_distill.methods import METHODS
 from sb3_distill.ppo import DistillPPO
+from sb3_distill.report import write_json
 from sb3_distill.teachers import Teacher, actor_size
 from sb3_distill.zoo.teachers import load_teacher
 
@@ -162,10 +163,7 @@ def cached(path: Path, make: Any, *args: Any) -> Any:
     :return: what the file holds
     """
     if not path.exists():
-        result = make(*args)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(result))
-        os.replace(temporary, path)
+        write_json(path, make(*args))
     return json.loads(path.read_text())
 
 

@@ -290,8 +290,8 @@ class _StatisticsUnpickler(pickle.Unpickler):
 
 
 def _numeric(value: Any) -> np.ndarray:
-    """A number or array of a pickle, as float64."""
-    return np.asarray(value, dtype=np.float64)
+    """A number or array, of a pickle or live, as a float64 array of our own."""
+    return np.array(value, dtype=np.float64)
 
 
 class NormalizeStatistics(NamedTuple):
@@ -311,6 +311,26 @@ class NormalizeStatistics(NamedTuple):
     reward_scale: float
 
 
+def normalize_statistics(vec_normalize: Any) -> NormalizeStatistics:
+    """
+    A frozen copy of what a ``VecNormalize`` has learnt.
+
+    :param vec_normalize: a live one, or what stands in for one in an unpickled file
+    :return: its statistics
+    """
+    norm_obs, norm_reward = bool(_numeric(vec_normalize.norm_obs)), bool(_numeric(vec_normalize.norm_reward))
+    rms = vec_normalize.obs_rms if norm_obs else None
+    each = (lambda get: {k: get(v) for k, v in rms.items()}) if isinstance(rms, dict) else (lambda get: get(rms))
+    epsilon = float(_numeric(vec_normalize.epsilon))
+    return NormalizeStatistics(
+        obs_mean=each(lambda r: _numeric(r.mean)) if norm_obs else None,
+        obs_var=each(lambda r: _numeric(r.var)) if norm_obs else None,
+        clip_obs=float(_numeric(vec_normalize.clip_obs)),
+        epsilon=epsilon,
+        reward_scale=float(np.sqrt(_numeric(vec_normalize.ret_rms.var) + epsilon)) if norm_reward else 1.0,
+    )
+
+
 def read_vecnormalize(path: str | Path) -> NormalizeStatistics:
     """
     Read a ``vecnormalize.pkl`` without running the pickle.
@@ -323,17 +343,7 @@ def read_vecnormalize(path: str | Path) -> NormalizeStatistics:
     try:
         with path.open("rb") as file:
             saved = _StatisticsUnpickler(file).load()
-        norm_obs, norm_reward = bool(_numeric(saved.norm_obs)), bool(_numeric(saved.norm_reward))
-        rms = saved.obs_rms if norm_obs else None
-        each = (lambda get: {k: get(v) for k, v in rms.items()}) if isinstance(rms, dict) else (lambda get: get(rms))
-        epsilon = float(_numeric(saved.epsilon))
-        return NormalizeStatistics(
-            obs_mean=each(lambda r: _numeric(r.mean)) if norm_obs else None,
-            obs_var=each(lambda r: _numeric(r.var)) if norm_obs else None,
-            clip_obs=float(_numeric(saved.clip_obs)),
-            epsilon=epsilon,
-            reward_scale=float(np.sqrt(_numeric(saved.ret_rms.var) + epsilon)) if norm_reward else 1.0,
-        )
+        return normalize_statistics(saved)
     except FileNotFoundError:
         raise
     except Exception as error:  # a hostile pickle may raise anything at all

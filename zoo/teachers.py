@@ -22,6 +22,7 @@ from sb3_distill.teachers import ActorCriticTeacher, QTeacher, Teacher, check_so
 from sb3_distill.zoo.checkpoint import (
     CheckpointError,
     NormalizeStatistics,
+    normalize_statistics,
     read_checkpoint,
     read_config,
     read_vecnormalize,
@@ -200,18 +201,7 @@ def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
     kwargs: dict[str, Any] = {"env_id": env_id, "name": f"{type(model).__name__} model"}
     vec_normalize = model.get_vec_normalize_env()
     if vec_normalize is not None:
-        rms = vec_normalize.obs_rms if vec_normalize.norm_obs else None
-        each = (lambda get: {k: get(v) for k, v in rms.items()}) if isinstance(rms, dict) else (lambda get: get(rms))
-        statistics = NormalizeStatistics(
-            obs_mean=each(lambda r: r.mean.copy()) if rms is not None else None,
-            obs_var=each(lambda r: r.var.copy()) if rms is not None else None,
-            clip_obs=vec_normalize.clip_obs,
-            epsilon=vec_normalize.epsilon,
-            reward_scale=float((vec_normalize.ret_rms.var + vec_normalize.epsilon) ** 0.5)
-            if vec_normalize.norm_reward
-            else 1.0,
-        )
-        kwargs |= _normalization(statistics)
+        kwargs |= _normalization(normalize_statistics(vec_normalize))
     return model.policy, kwargs
 
 
