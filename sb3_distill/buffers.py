@@ -1,6 +1,6 @@
 """Rollout buffers that carry the teacher's answers beside the observations."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -22,8 +22,10 @@ class _TeacherAnswers(RolloutBuffer):
     teacher_parameters: np.ndarray
     #: called at a rollout's end, when rewards may still change, with SB3's own computation of returns and advantages
     finish_rollout: Callable[[Callable[[th.Tensor], None], th.Tensor], None] | None = None
-    #: indices of the minibatch that ``get`` gave out last
-    batch_inds: np.ndarray
+    #: the teacher's answers for the minibatch that ``get`` gave out last, shape (batch, columns), on the buffer's device
+    batch_teacher_parameters: th.Tensor
+    #: how the present epoch is shuffled
+    _order: np.ndarray
 
     def reset(self) -> None:
         super().reset()
@@ -37,22 +39,23 @@ class _TeacherAnswers(RolloutBuffer):
         else:
             self.finish_rollout(compute, last_values)
 
-    def get(self, batch_size: int | None = None) -> Any:
+    def get(self, batch_size: int | None = None) -> Iterator[Any]:
+        """SB3's minibatches, in SB3's order; cut from one shuffled copy of the rollout, not gathered one by one."""
         if not self.generator_ready:
             self.teacher_parameters = self.swap_and_flatten(self.teacher_parameters)
-        return super().get(batch_size)
+        (epoch,) = super().get()
+        teacher_parameters = self.to_torch(self.teacher_parameters[self._order])
+        n = len(self._order)
+        for start in range(0, n, batch_size or n):
+            batch = slice(start, start + (batch_size or n))
+            self.batch_teacher_parameters = teacher_parameters[batch]
+            yield type(epoch)(
+                *({k: v[batch] for k, v in field.items()} if isinstance(field, dict) else field[batch] for field in epoch)
+            )
 
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
-        self.batch_inds = batch_inds
+        self._order = batch_inds
         return super()._get_samples(batch_inds, env)
-
-    def batch_teacher_parameters(self) -> th.Tensor:
-        """
-        The teacher's answers for the minibatch that ``get`` gave out last.
-
-        :return: shape (batch, columns), on the buffer's device
-        """
-        return self.to_torch(self.teacher_parameters[self.batch_inds])
 
 
 class DistillRolloutBuffer(_TeacherAnswers, RolloutBuffer):

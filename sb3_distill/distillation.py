@@ -369,9 +369,7 @@ class Distillation(OnPolicyAlgorithm):
                 log_prob.register_hook(lambda grad: grad * self._pg_coef)
             if self._row.loss is not None:
                 student = plain(self.action_space, self.policy.action_dist)
-                loss = self._row.loss(
-                    self._distribution(self.rollout_buffer.batch_teacher_parameters()), student
-                ).mean()
+                loss = self._row.loss(self._distribution(self.rollout_buffer.batch_teacher_parameters), student).mean()
                 batch_losses.append(check_loss(loss.item(), len(batch_losses), self.num_timesteps))
                 values = AttachLoss.apply(values, loss, loss_coef)
             return values, log_prob, entropy

@@ -120,13 +120,14 @@ class Teacher(ABC):
 
         :param obs: n observations as the environment gives them
         :param with_value: whether V_π(s) is wanted too
-        :param chunk: how many states a forward pass takes: activations of more no longer fit a cache
+        :param chunk: about how many states a forward pass takes: activations of many more no longer fit a cache
         :return: one answer
         """
         n = len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
         parts = []
-        for start in range(0, n, chunk):
-            part = slice(start, start + chunk)
+        size = -(-n // max(1, round(n / chunk)))  # no small remainder, whose pass would cost as much as a large one's
+        for start in range(0, n, size):
+            part = slice(start, start + size)
             obs_part = {key: value[part] for key, value in obs.items()} if isinstance(obs, dict) else obs[part]
             parts.append(self.answer(obs_part, with_value))
         return join_answers(parts)
