@@ -50,7 +50,10 @@ class _TeacherAnswers(RolloutBuffer):
             batch = slice(start, start + (batch_size or n))
             self.batch_teacher_parameters = teacher_parameters[batch]
             yield type(epoch)(
-                *({k: v[batch] for k, v in field.items()} if isinstance(field, dict) else field[batch] for field in epoch)
+                *(
+                    {k: v[batch] for k, v in field.items()} if isinstance(field, dict) else field[batch]
+                    for field in epoch
+                )
             )
 
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
