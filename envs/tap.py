@@ -55,14 +55,22 @@ class Tap:
     Records what a vectorised environment says, and may change what it is told. A context manager.
 
     :param env: the environment to listen to
-    :param obs: its present observations
+    :param obs: its present observations, or what ``view`` makes of them
     :param before_step: called with each step's actions, shape (n_envs, …); returns those to execute instead
+    :param view: from what a step returned to the observations and infos that are recorded; by default they themselves
     """
 
-    def __init__(self, env: VecEnv, obs: VecEnvObs, before_step: Callable[[np.ndarray], np.ndarray]) -> None:
+    def __init__(
+        self,
+        env: VecEnv,
+        obs: VecEnvObs,
+        before_step: Callable[[np.ndarray], np.ndarray],
+        view: Callable[..., tuple[Any, list[dict[str, Any]]]] | None = None,
+    ) -> None:
         check_finite(obs, "at the start of this rollout")
         self.env = env
         self.before_step = before_step
+        self.view = view
         #: observations s_1 … s_{T+1}, the last being where the next step starts
         self.observations: list[Any] = [copy_obs(obs)]
         #: the environment's own rewards r_1 … r_T, each of shape (n_envs,)
@@ -88,14 +96,15 @@ class Tap:
     def _tapped_step_wait(self) -> VecEnvStepReturn:
         obs, rewards, dones, infos = self._step_wait()
         step = len(self.rewards)
-        check_finite(obs, f"after step {step + 1} of this rollout")
-        self.observations.append(copy_obs(obs))
+        seen, seen_infos = (obs, infos) if self.view is None else self.view(obs, rewards, dones, infos)
+        check_finite(seen, f"after step {step + 1} of this rollout")
+        self.observations.append(copy_obs(seen))
         self.rewards.append(np.array(rewards, dtype=np.float32))
         continues = 1.0 - dones.astype(np.float32)
         for i in ended(dones):
-            if is_truncated(infos[i]):
+            if is_truncated(seen_infos[i]):
                 continues[i] = 1.0
-                last = copy_obs(infos[i]["terminal_observation"])
+                last = copy_obs(seen_infos[i]["terminal_observation"])
                 check_finite(stack_obs([last]), f"after step {step + 1} of this rollout", first=i)
                 self.truncated.append((step, i, last))
         self.continues.append(continues)

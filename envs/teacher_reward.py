@@ -48,6 +48,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 from sb3_distill import losses
 from sb3_distill.distributions import from_parameters
 from sb3_distill.envs.tap import concatenate_obs, is_truncated, stack_obs
+from sb3_distill.envs.teacher_view import Wrap, view_of
 from sb3_distill.methods import LOG_PROB, TEACHER_VALUE
 from sb3_distill.rewards import Transitions
 from sb3_distill.spaces import action_tensor, check_spaces
@@ -77,9 +78,6 @@ class _Payer:
         self.reward = REWARDS[reward]
         if self.reward.uses_value and not teacher.has_value:
             raise ValueError(f"reward={reward!r} needs the teacher's value function, and {teacher.name} has none.")
-        check_spaces(
-            teacher.name, teacher.observation_space, teacher.action_space, env.observation_space, env.action_space
-        )
         self.teacher = teacher
         self.action_space = env.action_space
         self.shift = shift if self.reward is LOG_PROB else None
@@ -157,6 +155,11 @@ class TeacherReward(gym.Wrapper):
         reward_coef: float = 1.0,
         env_reward_coef: float = 0.0,
     ) -> None:
+        check_spaces(
+            teacher.name, teacher.observation_space, teacher.action_space, env.observation_space, env.action_space
+        )
+        if type(teacher).view is not Teacher.view:
+            raise ValueError(f"{teacher.name} remembers the episode, which takes a VecEnv: use VecTeacherReward.")
         payer = _Payer(env, teacher, reward, shift, gamma, reward_coef, env_reward_coef)
         super().__init__(env if is_wrapped(env, Monitor) else Monitor(env))
         self._payer = payer
@@ -181,12 +184,13 @@ class VecTeacherReward(VecEnvWrapper):
     Pays the teacher's reward in an SB3 ``VecEnv``: one question to the teacher a step, for all environments.
 
     :param venv: the environments; a ``VecNormalize`` belongs outside, for the teacher reads raw observations
-    :param teacher: whose spaces must be those of ``venv``
+    :param teacher: whose spaces must be those of ``venv``, or of what ``teacher_obs`` makes of it
     :param reward: ``"log_prob"`` or ``"teacher_value"``
     :param shift: of ``"log_prob"``: ``"teacher_entropy"`` or None
     :param gamma: γ in ``"teacher_value"``
     :param reward_coef: weight of r̂
     :param env_reward_coef: weight of the environment's own reward
+    :param teacher_obs: puts the teacher's wrappers around an environment, see :mod:`~sb3_distill.envs.teacher_view`
     :raises ValueError: for unknown names, spaces that differ, a teacher without the value function that is asked for, or
         a ``VecNormalize`` inside
     """
@@ -200,6 +204,7 @@ class VecTeacherReward(VecEnvWrapper):
         gamma: float = 0.99,
         reward_coef: float = 1.0,
         env_reward_coef: float = 0.0,
+        teacher_obs: Wrap | None = None,
     ) -> None:
         if is_vecenv_wrapped(venv, VecNormalize):
             raise ValueError(
@@ -207,11 +212,12 @@ class VecTeacherReward(VecEnvWrapper):
                 "use VecNormalize(VecTeacherReward(env, teacher))."
             )
         super().__init__(venv)
+        self._view = view_of(teacher, venv, venv, teacher_obs)
         self._payer = _Payer(venv, teacher, reward, shift, gamma, reward_coef, env_reward_coef)
 
     def reset(self) -> VecEnvObs:
         obs = self.venv.reset()
-        self._payer.start(obs)
+        self._payer.start(obs if self._view is None else self._view.reset(obs))
         return obs
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -220,8 +226,9 @@ class VecTeacherReward(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         obs, env_rewards, dones, infos = self.venv.step_wait()
-        truncated = {int(i): infos[i]["terminal_observation"] for i in np.flatnonzero(dones) if is_truncated(infos[i])}
-        rewards, injected = self._payer.pay(self._actions, env_rewards, obs, dones, truncated)
+        seen, ends = (obs, infos) if self._view is None else self._view.step(obs, env_rewards, dones, infos)
+        truncated = {int(i): ends[i]["terminal_observation"] for i in np.flatnonzero(dones) if is_truncated(ends[i])}
+        rewards, injected = self._payer.pay(self._actions, env_rewards, seen, dones, truncated)
         for info, paid in zip(infos, injected, strict=True):
             info["teacher_reward"] = float(paid)
         return obs, rewards, dones, infos

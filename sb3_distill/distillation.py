@@ -7,8 +7,7 @@
   graph and weighs the policy gradient.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -25,13 +24,16 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill import losses
 from sb3_distill.buffers import DistillDictRolloutBuffer, DistillRolloutBuffer
-from sb3_distill.distributions import from_parameters, parameters, plain
+from sb3_distill.distributions import from_parameters, parameters, plain, unvalidated
 from sb3_distill.envs.tap import StudentView, Tap, concatenate_obs, raw_env, replaced, same_obs, stack_obs
+from sb3_distill.envs.teacher_view import TeacherView, Wrap, innermost, view_of
 from sb3_distill.methods import CONTROLS, Method, get_method, nearest
 from sb3_distill.rewards import Transitions
-from sb3_distill.spaces import action_tensor, check_spaces, draw_actions
+from sb3_distill.spaces import action_tensor, draw_actions
 from sb3_distill.teachers import Answer, Teacher, join_answers
 from sb3_distill.zoo.teachers import load_teacher
+
+_NOT_SAVED = ("teacher", "teacher_obs", "rollout_buffer_class", "_row", "_carried", "_view", "_seen")
 
 
 class Distillation(OnPolicyAlgorithm):
@@ -48,6 +50,8 @@ class Distillation(OnPolicyAlgorithm):
     :param env: the student's environment, or its Gymnasium id
     :param teacher: a :class:`~sb3_distill.teachers.Teacher`, or whatever :func:`~sb3_distill.load_teacher` takes. It may
         wait until ``learn``, and is never saved
+    :param teacher_obs: puts the teacher's wrappers around an environment, where it does not see what the student sees; see
+        :mod:`~sb3_distill.envs.teacher_view`
     :param method: a row of :data:`~sb3_distill.methods.METHODS` by name, or a row of one's own; by default ``"n_distill"``.
         The named classes fix it
     :param form: ``"unbiased"`` or ``"paper"``, see :mod:`~sb3_distill.methods`
@@ -75,6 +79,7 @@ class Distillation(OnPolicyAlgorithm):
         env: GymEnv | str,
         *,
         teacher: Any = None,
+        teacher_obs: Wrap | None = None,
         method: str | Method | None = None,
         form: str = "unbiased",
         baseline: str = "teacher",
@@ -102,6 +107,7 @@ class Distillation(OnPolicyAlgorithm):
         settings = {name: value for name, value in settings.items() if name != "reward_coef"}
         super().__init__(policy, env, **(settings | kwargs), _init_setup_model=False)
         self.teacher = teacher
+        self.teacher_obs = teacher_obs
         self.method = method
         self.form = form
         self.baseline = baseline
@@ -130,6 +136,9 @@ class Distillation(OnPolicyAlgorithm):
                 f"not {self.rollout_buffer_class.__name__}."
             )
         self._weights()
+        #: what the teacher sees, and of what teacher, environment and ``teacher_obs`` that was made
+        self._view: TeacherView | None = None
+        self._seen: tuple[Any, ...] | None = None
         if self.teacher is not None:
             self._check_teacher()
         super()._setup_model()
@@ -151,24 +160,26 @@ class Distillation(OnPolicyAlgorithm):
         if reward is not None and reward.uses_value and not self.teacher.has_value:
             raise ValueError(
                 f"The method {self._row.name!r} needs the teacher's value function, and {self.teacher.name} has none: use a "
-                "DQN, QR-DQN, PPO, A2C or TRPO teacher, or another method."
+                "teacher with a critic or a Q-network, or another method."
             )
         if self.env is not None:
-            check_spaces(
-                self.teacher.name,
-                self.teacher.observation_space,
-                self.teacher.action_space,
-                raw_env(self.env)[0].observation_space,
-                self.action_space,
-            )
+            seen = (self.teacher, self.env, self.teacher_obs)
+            if self._seen is None or any(a is not b for a, b in zip(self._seen, seen, strict=True)):
+                self._view = view_of(self.teacher, raw_env(self.env)[0], innermost(self.env), self.teacher_obs)
+                self._seen = seen
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._check_teacher()
-        return super()._setup_learn(*args, **kwargs)
+        if self._view is None:
+            return super()._setup_learn(*args, **kwargs)
+        if self._view.obs is None:
+            self._last_obs = None  # what the teacher sees begins with an episode
+        with self._view.hearing_resets():
+            return super()._setup_learn(*args, **kwargs)
 
     def _excluded_save_params(self) -> list[str]:
-        # Neither the teacher nor our buffer: the saved student is a plain SB3 model, which needs neither.
-        return [*super()._excluded_save_params(), "teacher", "rollout_buffer_class", "_row", "_carried"]
+        # Neither the teacher, what it sees, nor our buffer: the saved student is a plain SB3 model, which needs none of them.
+        return [*super()._excluded_save_params(), *_NOT_SAVED]
 
     def _weights(self) -> tuple[float, float, float]:
         """Present values of loss_coef, reward_coef and env_reward_coef; those that cannot have an effect are 0."""
@@ -229,7 +240,10 @@ class Distillation(OnPolicyAlgorithm):
             self._finish_rollout(compute, last_values, tap, view, answer, np.stack(student))
 
         assert self._last_obs is not None
-        tap = Tap(raw, self._last_obs if vec_normalize is None else vec_normalize.old_obs, before_step)
+        if self._view is None:
+            tap = Tap(raw, self._last_obs if vec_normalize is None else vec_normalize.old_obs, before_step)
+        else:
+            tap = Tap(self._view.env, self._view.obs, before_step, self._view.step)
         self.rollout_buffer.finish_rollout = finish_rollout
         try:
             with tap, unvalidated():
@@ -378,17 +392,6 @@ class Distillation(OnPolicyAlgorithm):
             super().train()
         if batch_losses:
             self.logger.record("distill/loss", float(np.mean(batch_losses)))
-
-
-@contextmanager
-def unvalidated() -> Iterator[None]:
-    """A context without torch's checks of distributions, which take a tenth of the time and find what is checked anyway."""
-    default = th.distributions.Distribution._validate_args  # type: ignore[attr-defined]
-    th.distributions.Distribution.set_default_validate_args(False)
-    try:
-        yield
-    finally:
-        th.distributions.Distribution.set_default_validate_args(default)
 
 
 class AttachLoss(th.autograd.Function):

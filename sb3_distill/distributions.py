@@ -13,9 +13,18 @@ action space        parameters of one state                      columns
 ==================  ===========================================  ==========
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.common.maskable.distributions import (
+    MaskableBernoulliDistribution,
+    MaskableCategoricalDistribution,
+    MaskableDistribution,
+    MaskableMultiCategoricalDistribution,
+)
 from stable_baselines3.common.distributions import (
     BernoulliDistribution,
     CategoricalDistribution,
@@ -27,18 +36,22 @@ from stable_baselines3.common.distributions import (
 )
 
 
-def parameters(distribution: Distribution) -> th.Tensor:
+def parameters(distribution: Distribution | MaskableDistribution) -> th.Tensor:
     """
     The parameters of a batch of distributions.
 
-    :param distribution: any of SB3's distributions over unsquashed actions, for a batch of n states
+    :param distribution: any of SB3's distributions over unsquashed actions, or sb3-contrib's maskable ones, for n states
     :return: shape (n, columns), on the graph that the distribution is on
     :raises TypeError: for a distribution whose actions are squashed (their KL has no closed form against unsquashed ones)
     """
     if isinstance(distribution, MultiCategoricalDistribution):
         return th.cat([factor.logits for factor in distribution.distribution], dim=-1)
-    if isinstance(distribution, (CategoricalDistribution, BernoulliDistribution)):
+    if isinstance(distribution, (CategoricalDistribution, BernoulliDistribution, MaskableCategoricalDistribution)):
         return distribution.distribution.logits
+    if isinstance(distribution, MaskableBernoulliDistribution):
+        return th.stack([pair.logits[:, 1] - pair.logits[:, 0] for pair in distribution.distributions], dim=-1)
+    if isinstance(distribution, MaskableMultiCategoricalDistribution):
+        return th.cat([factor.logits for factor in distribution.distributions], dim=-1)
     if type(distribution) is DiagGaussianDistribution or (
         isinstance(distribution, StateDependentNoiseDistribution) and distribution.bijector is None
     ):
@@ -96,3 +109,14 @@ def plain(action_space: spaces.Space, distribution: Distribution) -> Distributio
     if isinstance(distribution, StateDependentNoiseDistribution):
         return from_parameters(action_space, parameters(distribution))
     return distribution
+
+
+@contextmanager
+def unvalidated() -> Iterator[None]:
+    """A context without torch's checks of distributions, which take a tenth of the time and find what is checked anyway."""
+    default = th.distributions.Distribution._validate_args  # type: ignore[attr-defined]
+    th.distributions.Distribution.set_default_validate_args(False)
+    try:
+        yield
+    finally:
+        th.distributions.Distribution.set_default_validate_args(default)

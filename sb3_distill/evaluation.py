@@ -5,40 +5,53 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 #: of the first episode of a comparison: the same for every run, and far from the seeds that training takes
 EVALUATION_SEED = 2_000_000
 
 
 def episode_returns(
-    act: Callable[[Any], np.ndarray], env_id: str, n_episodes: int = 100, seed: int = 0, max_steps: int | None = None
+    act: Callable[[Any], np.ndarray],
+    env: str | Callable[[int], VecEnv],
+    n_episodes: int = 100,
+    seed: int = 0,
+    max_steps: int | None = None,
 ) -> np.ndarray:
     """
     Play one episode in each of n environments, side by side.
 
     :param act: from a batch of n observations to n actions
-    :param env_id: a Gymnasium id
+    :param env: a Gymnasium id, or a function that makes n environments; they are closed in the end
     :param n_episodes: n
     :param seed: episode k is seeded with ``seed + k``, so that two players meet the same episodes
     :param max_steps: an episode that has not ended by then is cut; None waits for its end
     :return: the n undiscounted returns
     """
-    env = DummyVecEnv([lambda: gym.make(env_id)] * n_episodes)
+    venv = make_plain_envs(env, n_episodes) if isinstance(env, str) else env(n_episodes)
     try:
-        env.seed(seed)
-        obs = env.reset()
+        venv.seed(seed)
+        obs = venv.reset()
         returns = np.zeros(n_episodes)
         running = np.ones(n_episodes, dtype=bool)
         step = 0
         while running.any() and (max_steps is None or step < max_steps):
-            obs, rewards, dones, _ = env.step(act(obs))
+            obs, rewards, dones, _ = venv.step(act(obs))
             returns += rewards * running
             running &= ~dones
             step += 1
         return returns
     finally:
-        env.close()
+        venv.close()
+
+
+def make_plain_envs(env_id: str, n_envs: int) -> VecEnv:
+    """
+    :param env_id: a Gymnasium id
+    :param n_envs: how many
+    :return: n environments in one process, without a ``Monitor``
+    """
+    return DummyVecEnv([lambda: gym.make(env_id)] * n_envs)
 
 
 def standard_error(returns: np.ndarray) -> float:

@@ -8,17 +8,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_distill.distributions import from_parameters, parameters
-from sb3_distill.evaluation import episode_returns
-from sb3_distill.spaces import env_actions
+from sb3_distill.evaluation import episode_returns, make_plain_envs
+from sb3_distill.spaces import check_spaces, env_actions
 from sb3_distill.temperature import check_softness, soften, softest_by_confidence, softest_by_return
 
 Observation = np.ndarray | dict[str, np.ndarray]
@@ -53,10 +57,14 @@ class Teacher(ABC):
     :param value_scale: what to multiply the critic's values with to get units of the environment's own reward
     :param env_id: where the policy was trained, if that is known
     :param name: for messages and tables
+    :param make_env: makes n environments as the policy was trained in them; by default plain ones of ``env_id``
+    :param vec_wrapper: what training put around the environments and their own wrappers, such as a stack of frames
     """
 
     #: whether the teacher has a value function
     has_value = True
+    make_env: Callable[[int], VecEnv] | None = None
+    vec_wrapper: Callable[[VecEnv], VecEnv] | None = None
 
     def __init__(
         self,
@@ -65,12 +73,16 @@ class Teacher(ABC):
         value_scale: float = 1.0,
         env_id: str | None = None,
         name: str | None = None,
+        make_env: Callable[[int], VecEnv] | None = None,
+        vec_wrapper: Callable[[VecEnv], VecEnv] | None = None,
     ) -> None:
         self.policy = policy
         self.normalize_obs = normalize_obs
         self.value_scale = value_scale
         self.env_id = env_id
         self.name = name or type(policy).__name__
+        self.make_env = make_env
+        self.vec_wrapper = vec_wrapper
 
     @property
     def observation_space(self) -> spaces.Space:
@@ -155,7 +167,7 @@ class Teacher(ABC):
         """
         if not self.has_value:
             raise ValueError(
-                f"The teacher {self.name} has no value function: use a DQN, QR-DQN, PPO, A2C or TRPO teacher."
+                f"The teacher {self.name} has no value function: use a teacher with a critic or a Q-network."
             )
         value = self.answer(obs, with_value=True).value
         assert value is not None
@@ -163,21 +175,51 @@ class Teacher(ABC):
 
     def act(self, obs: Observation) -> np.ndarray:
         """
-        The teacher's greedy actions.
+        The teacher's greedy actions, as SB3's ``predict(obs, deterministic=True)`` has them.
 
         :param obs: n observations as the environment gives them
         :return: n actions as the environment takes them
         """
         return env_actions(self.action_space, self.distribution(obs).mode())
 
+    def view(self, env: VecEnv) -> VecEnv:
+        """
+        What the teacher reads of an environment that has the observations it was trained on: by default those.
+
+        :param env: whose observations are in ``observation_space``
+        :return: the environment, or a wrapper around it whose observations :meth:`answer` takes
+        """
+        return env
+
+    def training_env(self, n_envs: int) -> VecEnv:
+        """
+        The environments that the teacher was trained in, as :meth:`answer` reads them.
+
+        :param n_envs: how many
+        :return: they; rewards are not normalised
+        :raises ValueError: if nothing says what they were, or they cannot be made, or have other spaces than the teacher
+        """
+        if self.env_id is None:
+            raise ValueError(f"Nothing says where {self.name} was trained: give load_teacher an env_id.")
+        try:
+            env = self.make_env(n_envs) if self.make_env is not None else make_plain_envs(self.env_id, n_envs)
+        except (gym.error.Error, ImportError) as error:
+            raise ValueError(f"Environment {self.env_id!r} of {self.name} cannot be made here: {error}") from error
+        check_spaces(self.name, self.observation_space, self.action_space, env.observation_space, env.action_space)
+        return self.view(env)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.name}, {self.n_parameters:,} parameters)"
 
 
 class ActorCriticTeacher(Teacher):
-    """A teacher from PPO, A2C or TRPO: its own action distribution and its own critic."""
+    """
+    A teacher from PPO, A2C, TRPO or MaskablePPO: its own action distribution and its own critic.
 
-    policy: ActorCriticPolicy
+    MaskablePPO's is asked without masks, which no observation tells.
+    """
+
+    policy: ActorCriticPolicy | MaskableActorCriticPolicy
 
     def _answer(self, obs: Any, with_value: bool) -> Answer:
         if not with_value:
@@ -244,14 +286,11 @@ class QTeacher(Teacher):
         return f"{super().__repr__()[:-1]}, temperature={self.temperature}, epsilon={self.epsilon})"
 
 
-def tune_temperature(
-    teacher: QTeacher, env_id: str, n_episodes: int = 40, max_steps: int = 1_000, seed: int = 0
-) -> None:
+def tune_temperature(teacher: QTeacher, n_episodes: int = 40, max_steps: int = 1_000, seed: int = 0) -> None:
     """
     Set a Q-teacher's temperature to the softest one that plays as the greedy policy does, and say what it costs.
 
-    :param teacher: changed in place; its own ε does not take part
-    :param env_id: a Gymnasium id; the environments are made, played and closed here
+    :param teacher: changed in place; its own ε does not take part. Its environments are made, played and closed here
     :param n_episodes: for each temperature, with the same seeds
     :param max_steps: an episode that has not ended by then is cut
     :param seed: of everything random here; the global random state is left alone
@@ -266,26 +305,27 @@ def tune_temperature(
                 return q_values.argmax(-1).cpu().numpy()
             return th.multinomial(soften(q_values, temperature).exp(), 1, generator=generator).squeeze(-1).cpu().numpy()
 
-        return episode_returns(act, env_id, n_episodes, seed, max_steps)
+        return episode_returns(act, teacher.training_env, n_episodes, seed, max_steps)
 
     choice = softest_by_return(play)
     teacher.temperature = choice.temperature
-    teacher.temperature_report = f"{choice.report} ({n_episodes} episodes of {env_id})"
+    teacher.temperature_report = f"{choice.report} ({n_episodes} episodes of {teacher.env_id})"
 
 
 def actor_size(policy: BasePolicy) -> int:
     """
     How many parameters take part in picking an action: the Q-network, or the actor without the critic.
 
-    :param policy: an actor-critic, DQN or QR-DQN policy
+    :param policy: of any of SB3's algorithms
     :return: a number of parameters
     """
     if isinstance(policy, DQNPolicy):
         modules: list[th.nn.Module] = [policy.q_net]
     elif isinstance(policy, QRDQNPolicy):
         modules = [policy.quantile_net]
-    elif isinstance(policy, ActorCriticPolicy):
+    elif isinstance(policy, (ActorCriticPolicy, MaskableActorCriticPolicy)):
         modules = [policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net]
+        modules += [policy.lstm_actor] if isinstance(policy, RecurrentActorCriticPolicy) else []
     else:
-        modules = [policy]
+        modules = [getattr(policy, "actor", policy)]
     return sum(p.numel() for module in modules for p in module.parameters())

@@ -113,6 +113,7 @@ def test_with_the_environments_reward_alone_it_is_sb3_to_the_bit(engine, kind, m
 
     who = actor_critic_teacher(env()) if kind == "Dict" else teacher
     settings = dict(gamma=0.98, learning_rate=7e-4, vf_coef=0.5, gae_lambda=0.9, normalize_advantage=True)
+    settings |= dict(max_grad_norm=0.5)
     settings |= (
         dict(n_steps=64, n_epochs=3, batch_size=64) if engine is DistillPPO else dict(n_steps=8, use_rms_prop=True)
     )

@@ -2,41 +2,52 @@
 
 import os
 import warnings
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
-import torch as th
+from gymnasium import spaces
+from sb3_contrib.ars.policies import ARSPolicy
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from sb3_contrib.crossq.policies import CrossQPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
+from sb3_contrib.tqc.policies import TQCPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.common.running_mean_std import RunningMeanStd
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import get_device
-from stable_baselines3.common.vec_env import VecNormalize
 from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.td3.policies import TD3Policy
 
+from sb3_distill.bounded_teachers import DeterministicTeacher, SquashedTeacher
 from sb3_distill.methods import nearest
+from sb3_distill.recurrent_teacher import RecurrentTeacher
 from sb3_distill.teachers import ActorCriticTeacher, QTeacher, Teacher, check_softness, tune_temperature
-from sb3_distill.zoo.checkpoint import (
-    CheckpointError,
-    NormalizeStatistics,
-    normalize_statistics,
-    read_checkpoint,
-    read_config,
-    read_vecnormalize,
-)
+from sb3_distill.zoo.checkpoint import Checkpoint, in_short, read_checkpoint
+from sb3_distill.zoo.errors import CheckpointError
+from sb3_distill.zoo.saved_policy import POLICIES, build_policy
+from sb3_distill.zoo.settings import Training, read_config, training
+from sb3_distill.zoo.statistics import NormalizeStatistics, normalize_statistics, normalizer, read_vecnormalize
 
 #: agents that ship with the package, in the layout of the RL Zoo
 BUNDLED = Path(__file__).parent / "agents"
 
-#: Which policies can teach, and how. A further family of algorithms is a further line here and a class in teachers.py.
-FAMILIES: dict[str, tuple[type[BasePolicy], type[Teacher]]] = {
-    "stable_baselines3.dqn.policies.DQNPolicy": (DQNPolicy, QTeacher),
-    "sb3_contrib.qrdqn.policies.QRDQNPolicy": (QRDQNPolicy, QTeacher),
-    "stable_baselines3.common.policies.ActorCriticPolicy": (ActorCriticPolicy, ActorCriticTeacher),
-}
+#: Which policies can teach, and how: the first line that fits. A further family of algorithms is a further line here and a
+#: class of its own.
+FAMILIES: tuple[tuple[type[BasePolicy], type[Teacher]], ...] = (
+    (DQNPolicy, QTeacher),
+    (QRDQNPolicy, QTeacher),
+    (RecurrentActorCriticPolicy, RecurrentTeacher),
+    (ActorCriticPolicy, ActorCriticTeacher),
+    (MaskableActorCriticPolicy, ActorCriticTeacher),
+    (SACPolicy, SquashedTeacher),
+    (TQCPolicy, SquashedTeacher),
+    (CrossQPolicy, SquashedTeacher),
+    (TD3Policy, DeterministicTeacher),
+    (ARSPolicy, DeterministicTeacher),
+)
 
 #: ε of Q-network teachers: it bounds log π from below at log(ε/|A|), −5.3 for two actions
 DEFAULT_EPSILON = 0.01
@@ -48,62 +59,134 @@ def load_teacher(
     env_id: str | None = None,
     temperature: "float | str" = "auto",
     epsilon: float | None = None,
+    action_std: float | None = None,
     device: str = "auto",
 ) -> Teacher:
     """
     Make a teacher.
 
     A Q-network's policy is (1−ε) softmax(Q/τ) + ε/|A|. ``temperature="auto"`` chooses the largest τ that plays as the
-    greedy policy does, by 40 episodes in the teacher's environment if its id is known, else from the first
-    observations that the teacher is asked about; ``teacher.temperature_report`` says which and what it costs.
+    greedy policy does, by 40 episodes in the teacher's environment if that can be made and has no images, else from the
+    first observations that the teacher is asked about; ``teacher.temperature_report`` says which and what it costs.
 
-    :param source: a :class:`Teacher`, which is returned as it is; a loaded SB3 model (DQN, QR-DQN, PPO, A2C, TRPO; its
-        network is shared, not copied); a path to an SB3 zip; a path to a folder ``ALGO/ENV_1`` of the RL Zoo; or
+    :param source: a :class:`Teacher`, which is returned as it is; a loaded model of any algorithm of SB3 or sb3-contrib
+        (its network is shared, not copied); a path to an SB3 zip; a path to a folder ``ALGO/ENV_1`` of the RL Zoo;
         ``"zoo:dqn/CartPole-v1"``, looked for among the bundled agents and then in the folders that the environment
-        variable ``RL_TRAINED_AGENTS`` lists
-    :param env_id: the teacher's environment, where the source does not tell; only used to choose a temperature
+        variable ``RL_TRAINED_AGENTS`` lists; or ``"hub:sb3/dqn-CartPole-v1"``, from the Hugging Face hub
+    :param env_id: the teacher's environment, where it is another than the source tells; only used to choose a temperature
     :param temperature: τ > 0 in units of Q, or ``"auto"``; of Q-networks only
-    :param epsilon: ε in [0, 1], by default 0.01; of Q-networks only
+    :param epsilon: ε in [0, 1], by default 0.01; of Q-networks and ARS only
+    :param action_std: of the Gaussian around the one action of TD3, DDPG and ARS, in units of half the action's range,
+        by default 0.1; of these only
     :param device: where the teacher answers; a loaded model stays on its own
     :return: the teacher
     :raises FileNotFoundError: if nothing is found under that path or name; names come with the nearest matches
     :raises CheckpointError: if a file is damaged, no checkpoint, or lacks what it needs
-    :raises ValueError: for τ ≤ 0, ε outside [0, 1], or either with a teacher that is no Q-network
+    :raises ValueError: for τ ≤ 0, ε outside [0, 1], or an option that the teacher's family does not have
     """
     if isinstance(source, Teacher):
         return source
     if temperature != "auto" and not isinstance(temperature, (int, float)):
         raise ValueError(f"temperature must be a number greater than 0 or 'auto', not {temperature!r}.")
     check_softness(None if temperature == "auto" else float(temperature), 0.0 if epsilon is None else epsilon)
+    options = {"temperature": None if temperature == "auto" else float(temperature)}
+    options |= {"epsilon": epsilon, "action_std": action_std}
 
-    kwargs: dict[str, Any]
     if isinstance(source, BaseAlgorithm):
         policy, kwargs = _from_model(source)
     else:
-        policy, kwargs = _from_path(find_checkpoint(source), get_device(device))
-    if env_id is not None:
-        kwargs["env_id"] = resolve_env_id(env_id)
-    teacher_class = next((t for p, t in FAMILIES.values() if isinstance(policy, p)), None)
-    if teacher_class is None or isinstance(policy, RecurrentActorCriticPolicy):  # whose answer depends on the past
+        policy, kwargs = _from_files(find_agent(source), get_device(device))
+    if env_id is not None and resolve_env_id(env_id) != kwargs["env_id"]:
+        kwargs |= {"env_id": resolve_env_id(env_id), "make_env": None}
+    teacher_class = family_of(type(policy))
+    if teacher_class is None:
         raise CheckpointError(
             f"Cannot learn from {kwargs['name']}: its policy is a {type(policy).__name__}, and known teachers have one of "
-            f"{', '.join(sorted(p.__name__ for p, _ in FAMILIES.values()))}."
+            f"{', '.join(sorted({p.__name__ for p, _ in FAMILIES}))}."
         )
-    if not issubclass(teacher_class, QTeacher):
-        if temperature != "auto" or epsilon is not None:
-            raise ValueError(
-                f"temperature and epsilon belong to Q-network teachers, and {kwargs['name']} is none: leave them out."
-            )
-        return teacher_class(policy, **kwargs)
-    teacher = teacher_class(
-        policy,  # type: ignore[arg-type]
-        temperature=None if temperature == "auto" else float(temperature),
-        epsilon=DEFAULT_EPSILON if epsilon is None else epsilon,
-        **kwargs,
-    )
-    if teacher.temperature is None and teacher.env_id is not None and teacher.env_id in gym.registry:
-        tune_temperature(teacher, teacher.env_id)
+    teacher = teacher_class(policy, **_options_for(teacher_class, policy, options, kwargs["name"]), **kwargs)
+    if isinstance(teacher, QTeacher) and teacher.temperature is None and not is_image_space(teacher.observation_space):
+        try:
+            teacher.training_env(1).close()
+        except ValueError:  # it is not installed: the first observations will do
+            return teacher
+        tune_temperature(teacher)
     return teacher
+
+
+def family_of(policy_class: type[BasePolicy]) -> type[Teacher] | None:
+    """
+    :param policy_class: of SB3 or sb3-contrib
+    :return: the class of teacher that it makes, if any
+    """
+    return next((teacher for policy, teacher in FAMILIES if issubclass(policy_class, policy)), None)
+
+
+def _options_for(
+    teacher_class: type[Teacher], policy: BasePolicy, options: dict[str, float | None], name: str
+) -> dict[str, float]:
+    """The given options, if they are this family's, and the defaults."""
+    known: dict[str, float] = {}
+    if issubclass(teacher_class, QTeacher):
+        known = {"temperature": 0.0, "epsilon": DEFAULT_EPSILON}
+    elif issubclass(teacher_class, DeterministicTeacher):
+        known = (
+            {"epsilon": DEFAULT_EPSILON} if isinstance(policy.action_space, spaces.Discrete) else {"action_std": 0.1}
+        )
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in known:
+            raise ValueError(
+                f"{option} is no option of {name}, a {teacher_class.__name__}: leave it out"
+                f"{' (it has ' + ' and '.join(known) + ')' if known else ''}."
+            )
+    known.pop("temperature", None)
+    return known | given
+
+
+class Agent(NamedTuple):
+    """Where the files of an agent are.
+
+    :param checkpoint: the zip
+    :param name: for messages and tables
+    :param env_id: as it was when the agent was trained, if that is known
+    :param config: ``config.yml``, if there is one
+    :param args: ``args.yml``, if there is one
+    :param vec_normalize: where the statistics are, or would have to be
+    """
+
+    checkpoint: Path
+    name: str
+    env_id: str | None = None
+    config: Path | None = None
+    args: Path | None = None
+    vec_normalize: Path | None = None
+
+
+def find_agent(source: str | Path) -> Agent:
+    """
+    The files that a path or a name means.
+
+    :param source: a zip, a folder ``ALGO/ENV_1``, ``"zoo:ALGO/ENV"`` or ``"hub:OWNER/REPOSITORY"``
+    :return: them
+    :raises FileNotFoundError: if there is no checkpoint
+    """
+    if str(source).startswith("hub:"):
+        return _from_hub(str(source))
+    path = find_checkpoint(source)
+    env_id = path.parent.name.rpartition("_")[0] or path.stem
+    settings = path.parent / env_id
+    if not path.parent.parent.name or not settings.is_dir():
+        return Agent(path, str(path))
+    config, args = settings / "config.yml", settings / "args.yml"
+    return Agent(
+        path,
+        f"{path.parent.parent.name}/{env_id}",
+        env_id,
+        config if config.is_file() else None,
+        args if args.is_file() else None,
+        settings / "vecnormalize.pkl",
+    )
 
 
 def find_checkpoint(source: str | Path) -> Path:
@@ -162,6 +245,13 @@ def _find_in_zoo(name: str) -> Path:
     raise FileNotFoundError(f"No agent 'zoo:{name}': {nearest(name, list(folders))}{where}")
 
 
+def _from_hub(name: str) -> Agent:
+    from sb3_distill.zoo.hub import hub_agent
+
+    found = hub_agent(name)
+    return Agent(found.zip, name, found.env_id, found.config, found.args, found.vec_normalize)
+
+
 def _checkpoint_in(folder: Path) -> Path:
     env_id = folder.name.rpartition("_")[0] or folder.name
     for candidate in (folder / f"{env_id}.zip", folder / "best_model.zip"):
@@ -205,69 +295,64 @@ def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
     return model.policy, kwargs
 
 
-def _from_path(path: Path, device: Any) -> tuple[BasePolicy, dict[str, Any]]:
-    env_id = path.parent.name.rpartition("_")[0] or path.stem
-    settings = path.parent / env_id
-    kwargs: dict[str, Any] = {"name": str(path), "env_id": None}
-    if path.parent.parent.name and settings.is_dir():
-        kwargs |= {"env_id": resolve_env_id(env_id), "name": f"{path.parent.parent.name}/{env_id}"}
-    config = read_config(settings / "config.yml") if (settings / "config.yml").is_file() else {}
-    if config.get("normalize"):
-        statistics_path = settings / "vecnormalize.pkl"
-        if not statistics_path.is_file():
-            raise CheckpointError(
-                f"{path} was trained on normalised observations (normalize: {config['normalize']} in its config.yml), and "
-                f"{statistics_path} is missing: put it there."
-            )
-        kwargs |= _normalization(read_vecnormalize(statistics_path))
+def _from_files(agent: Agent, device: Any) -> tuple[BasePolicy, dict[str, Any]]:
+    kwargs: dict[str, Any] = {"name": agent.name, "env_id": None}
+    trained = read_training_of(agent)
+    if trained is not None:
+        kwargs["env_id"] = trained.env_id
+        if not trained.plain:
+            kwargs["make_env"] = trained.make_vec_env
+            kwargs["vec_wrapper"] = trained.observe
+        if trained.normalized:
+            if agent.vec_normalize is None or not agent.vec_normalize.is_file():
+                raise CheckpointError(
+                    f"{agent.checkpoint} was trained on normalised observations (normalize in its config.yml), and "
+                    f"{agent.vec_normalize or 'vec_normalize.pkl'} is missing: put it there."
+                )
+            kwargs |= _normalization(read_vecnormalize(agent.vec_normalize))
+    policy = rebuild(read_checkpoint(agent.checkpoint))
+    return policy.to(device), kwargs
 
-    checkpoint = read_checkpoint(path)
-    family = FAMILIES.get(checkpoint.policy_class)
-    if family is None:
+
+def read_training_of(agent: Agent) -> Training | None:
+    """
+    :param agent: whose settings are read
+    :return: where it was trained; None if that is not known
+    :raises CheckpointError: if the settings hold anything but plain values
+    """
+    if agent.env_id is None:
+        return None
+    config = read_config(agent.config) if agent.config else {}
+    args = read_config(agent.args) if agent.args else {}
+    return training(resolve_env_id(agent.env_id), config, args.get("env_kwargs"), agent.config or agent.checkpoint)
+
+
+def rebuild(checkpoint: Checkpoint) -> BasePolicy:
+    """
+    :param checkpoint: as it was read
+    :return: its policy, on the CPU
+    :raises CheckpointError: if it is none of SB3's, or the weights do not fit it
+    """
+    policy_class = POLICIES.get(checkpoint.policy_class)
+    if policy_class is None:
         raise CheckpointError(
-            f"{path} cannot teach yet: its policy is a {checkpoint.policy_class}, and known are {', '.join(sorted(FAMILIES))}."
+            f"{checkpoint.path} has a policy of its own, {checkpoint.policy_class}, which is not imported from here: "
+            f"load it with SB3 and hand over the model. Known are {', '.join(sorted(POLICIES))}."
         )
     try:
-        with th.random.fork_rng(devices=[]):  # the network is first filled with random numbers, on the CPU
-            policy = family[0](
-                checkpoint.observation_space,
-                checkpoint.action_space,
-                lr_schedule=lambda _: 0.0,
-                **checkpoint.policy_kwargs,
-            )
-        policy.load_state_dict(checkpoint.weights)
+        return build_policy(
+            policy_class,
+            checkpoint.observation_space,
+            checkpoint.action_space,
+            checkpoint.policy_kwargs,
+            checkpoint.weights,
+        )
     except Exception as error:  # SB3 builds a network from hostile sizes and spaces until something breaks
-        raise CheckpointError(f"{path} has weights that do not fit the network it describes: {error}") from error
-    policy.set_training_mode(False)
-    return policy.to(device), kwargs
+        raise CheckpointError(
+            f"{checkpoint.path} has weights that do not fit the network it describes: {in_short(error)}"
+        ) from error
 
 
 def _normalization(statistics: NormalizeStatistics) -> dict[str, Any]:
     """The arguments of :class:`Teacher` that undo a ``VecNormalize`` of its training."""
     return {"normalize_obs": normalizer(statistics), "value_scale": statistics.reward_scale}
-
-
-def normalizer(statistics: NormalizeStatistics) -> Callable[[Any], Any] | None:
-    """
-    From an environment's observations to those that the teacher was trained on, by SB3's own formula.
-
-    :param statistics: frozen
-    :return: a function of a batch of observations; None if observations were left alone
-    """
-    if statistics.obs_mean is None:
-        return None
-    # A VecNormalize that wraps nothing: its methods need the statistics only.
-    frozen = VecNormalize.__new__(VecNormalize)
-    frozen.norm_obs, frozen.clip_obs, frozen.epsilon = True, statistics.clip_obs, statistics.epsilon
-
-    def running(mean: Any, var: Any) -> RunningMeanStd:
-        rms = RunningMeanStd(shape=mean.shape)
-        rms.mean, rms.var = mean, var
-        return rms
-
-    if isinstance(statistics.obs_mean, dict):
-        frozen.norm_obs_keys = list(statistics.obs_mean)
-        frozen.obs_rms = {k: running(statistics.obs_mean[k], statistics.obs_var[k]) for k in statistics.obs_mean}
-    else:
-        frozen.obs_rms = running(statistics.obs_mean, statistics.obs_var)  # type: ignore[assignment]
-    return frozen.normalize_obs

@@ -1,0 +1,204 @@
+"""How an agent of the RL Zoo was trained, from its ``config.yml`` and ``args.yml``: read as plain values, and no more."""
+
+import importlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import yaml
+from gymnasium import wrappers as gym_wrappers
+from sb3_contrib.common.wrappers import TimeFeatureWrapper
+from stable_baselines3.common.atari_wrappers import AtariWrapper
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
+
+from sb3_distill.zoo.errors import CheckpointError
+from sb3_distill.zoo.saved_policy import parse_literal
+from sb3_distill.zoo.time_feature import VecTimeFeature
+
+#: bytes of the longest settings file
+MAX_SETTINGS = 1 << 20
+
+#: the wrappers that the zoo's files may name; gym called some of them otherwise
+_WRAPPERS: dict[str, Callable[..., gym.Env]] = {
+    "AtariWrapper": AtariWrapper,
+    "TimeFeatureWrapper": TimeFeatureWrapper,
+    "FlattenObservation": gym_wrappers.FlattenObservation,
+    "RescaleAction": gym_wrappers.RescaleAction,
+    "ResizeObservation": gym_wrappers.ResizeObservation,
+    "GrayscaleObservation": gym_wrappers.GrayscaleObservation,
+    "GrayScaleObservation": gym_wrappers.GrayscaleObservation,
+}
+_ZOO_WRAPPERS = (
+    "HistoryWrapper",
+    "HistoryWrapperObsDict",
+    "MaskVelocityWrapper",
+    "FrameSkip",
+    "YAMLCompatResizeObservation",
+)
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Safe YAML that also reads the ordered dictionaries and tuples of the zoo's files, and nothing else."""
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Leaves merge keys ("<<") alone, and so unknown: a few nested ones would fill the memory."""
+
+
+_PlainLoader.add_constructor(
+    "tag:yaml.org,2002:python/object/apply:collections.OrderedDict",
+    lambda loader, node: dict(loader.construct_sequence(node, deep=True)[0]),  # type: ignore[arg-type]
+)
+_PlainLoader.add_constructor(
+    "tag:yaml.org,2002:python/tuple",
+    lambda loader, node: loader.construct_sequence(node, deep=True),  # type: ignore[arg-type]
+)
+
+
+def read_config(path: str | Path) -> dict[str, Any]:
+    """
+    Read a ``config.yml`` or ``args.yml`` of the RL Zoo, tags and all, without making Python objects from it.
+
+    :param path: the file
+    :return: the hyperparameters that the agent was trained with
+    :raises CheckpointError: if the file holds anything but plain values
+    """
+    path = Path(path)
+    try:
+        with path.open("rb") as file:
+            text = file.read(MAX_SETTINGS + 1)
+        if len(text) > MAX_SETTINGS:
+            raise ValueError(f"it has more than {MAX_SETTINGS:,} bytes")
+        config = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a safe loader, see above
+        return dict(config or {})
+    except OSError:
+        raise
+    except Exception as error:  # PyYAML's constructors raise whatever they trip over
+        raise CheckpointError(f"{path} is not a hyperparameter file of the RL Zoo: {error}") from error
+
+
+class Training(NamedTuple):
+    """Where an agent was trained.
+
+    :param env_id: the Gymnasium id, under its present name
+    :param env_kwargs: of ``gym.make``
+    :param wrappers: around each environment, innermost first: names, with arguments
+    :param frame_stack: how many frames an observation has
+    :param normalized: whether a ``VecNormalize`` was around it all
+    """
+
+    env_id: str
+    env_kwargs: Mapping[str, Any] = MappingProxyType({})
+    wrappers: tuple[tuple[str, dict[str, Any]], ...] = ()
+    frame_stack: int = 1
+    normalized: bool = False
+
+    @property
+    def plain(self) -> bool:
+        """Whether ``gym.make(env_id)`` alone is that environment."""
+        return not self.env_kwargs and not self.wrappers and self.frame_stack == 1
+
+    def make_env(self) -> gym.Env:
+        """
+        :return: one environment, in its own wrappers
+        :raises ValueError: for a wrapper that is not on the list, or an environment that cannot be made
+        """
+        found = [(find_wrapper(name), kwargs) for name, kwargs in self.wrappers]
+        try:
+            env = gym.make(self.env_id, **self.env_kwargs)
+            for wrapper, kwargs in found:
+                env = wrapper(env, **kwargs)
+        except (gym.error.Error, TypeError, ImportError) as error:
+            raise ValueError(f"Environment {self.env_id!r} cannot be made as it was in training: {error}") from error
+        return env
+
+    def make_vec_env(self, n_envs: int) -> VecEnv:
+        """
+        :param n_envs: how many
+        :return: as many environments in one process, with stacked frames; not normalised
+        """
+        return self._stack(DummyVecEnv([self.make_env] * n_envs))
+
+    def observe(self, env: VecEnv) -> VecEnv:
+        """
+        What training added to observations, for environments that are not in its wrappers.
+
+        :param env: environments
+        :return: the same with a time feature and stacked frames, as far as training had them
+        """
+        for name, kwargs in self.wrappers:
+            if name.rpartition(".")[2] == "TimeFeatureWrapper":
+                env = VecTimeFeature(env, **kwargs)
+        return self._stack(env)
+
+    def _stack(self, env: VecEnv) -> VecEnv:
+        return VecFrameStack(env, self.frame_stack) if self.frame_stack > 1 else env
+
+
+def find_wrapper(name: str) -> Callable[..., gym.Env]:
+    """
+    A wrapper of the closed list, by what the zoo's files call it.
+
+    :param name: a class, with or without its module; the module is not imported
+    :return: the class
+    :raises ValueError: if it is not on the list
+    """
+    short = name.rpartition(".")[2]
+    if short in _ZOO_WRAPPERS:
+        try:
+            return getattr(importlib.import_module("rl_zoo3.wrappers"), short)  # type: ignore[no-any-return]
+        except ImportError as error:
+            raise ValueError(f"The wrapper {name!r} is rl_zoo3's: pip install 'sb3-distill[zoo]'.") from error
+    if short not in _WRAPPERS:
+        raise ValueError(f"Unknown wrapper {name!r}: {', '.join(sorted([*_WRAPPERS, *_ZOO_WRAPPERS]))} are known.")
+    return _WRAPPERS[short]
+
+
+def training(env_id: str, config: dict[str, Any], env_kwargs: Any, source: Path) -> Training:
+    """
+    :param env_id: under its present name
+    :param config: of a ``config.yml``
+    :param env_kwargs: of an ``args.yml``
+    :param source: for the message
+    :return: what they say
+    :raises CheckpointError: for values of other kinds than the zoo's
+    """
+    try:
+        wrappers = config.get("env_wrapper") or []
+        frames = config.get("frame_stack") or 1
+        if type(frames) is not int or not 1 <= frames <= 64:
+            raise ValueError(f"frame_stack is {frames!r}")
+        return Training(
+            env_id,
+            _arguments(env_kwargs) | _arguments(config.get("env_kwargs")),
+            tuple(_wrapper(item) for item in (wrappers if isinstance(wrappers, list) else [wrappers])),
+            frames,
+            bool(config.get("normalize")) and config.get("normalize") != "False",
+        )
+    except (ValueError, TypeError) as error:
+        raise CheckpointError(f"{source} is not a hyperparameter file of the RL Zoo: {error}") from error
+
+
+def _wrapper(item: Any) -> tuple[str, dict[str, Any]]:
+    """An entry of ``env_wrapper``: a name, or a dictionary from one name to arguments."""
+    if isinstance(item, dict):
+        if len(item) != 1:
+            raise ValueError(f"env_wrapper has {str(item)[:80]}")
+        ((item, kwargs),) = item.items()
+    else:
+        kwargs = None
+    if not isinstance(item, str):
+        raise ValueError(f"env_wrapper has {str(item)[:80]}")
+    return item, _arguments(kwargs)
+
+
+def _arguments(given: Any) -> dict[str, Any]:
+    """Keyword arguments: a dictionary, or the text of one."""
+    if isinstance(given, str):
+        given = parse_literal(given)
+    if given is None:
+        return {}
+    if not isinstance(given, dict) or not all(isinstance(name, str) for name in given):
+        raise ValueError(f"{str(given)[:80]!r} are no arguments")
+    return given
