@@ -1,26 +1,30 @@
 """Policy distillation for Stable-Baselines3."""
 
-from sb3_distill.a2c import (
-    DistillA2C,
-    EntropyRegularisedA2C,
-    ExpectedEntropyDistillA2C,
-    NDistillA2C,
-    OnPolicyDistillA2C,
-    TeacherDistillA2C,
-    TeacherVRewardA2C,
-)
-from sb3_distill.methods import METHODS, Loss, Method, Reward
-from sb3_distill.ppo import (
-    DistillPPO,
-    EntropyRegularised,
-    ExpectedEntropyDistill,
-    NDistill,
-    OnPolicyDistill,
-    TeacherDistill,
-    TeacherVReward,
-)
-from sb3_distill.teachers import Teacher
-from sb3_distill.zoo.teachers import load_teacher
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sb3_distill.a2c import (
+        DistillA2C,
+        EntropyRegularisedA2C,
+        ExpectedEntropyDistillA2C,
+        NDistillA2C,
+        OnPolicyDistillA2C,
+        TeacherDistillA2C,
+        TeacherVRewardA2C,
+    )
+    from sb3_distill.methods import METHODS, Loss, Method, Reward
+    from sb3_distill.ppo import (
+        DistillPPO,
+        EntropyRegularised,
+        ExpectedEntropyDistill,
+        NDistill,
+        OnPolicyDistill,
+        TeacherDistill,
+        TeacherVReward,
+    )
+    from sb3_distill.teachers import Teacher
+    from sb3_distill.zoo.teachers import load_teacher
 
 __version__ = "0.1.0"
 
@@ -46,3 +50,20 @@ __all__ = [
     "TeacherVRewardA2C",
     "load_teacher",
 ]
+
+_MODULES = ("ppo", "a2c", "methods", "teachers", "zoo.teachers")
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for when it is asked for: torch takes a second, and ``sb3-distill --help`` does not need it."""
+    if name in __all__:
+        for module in _MODULES:
+            value = getattr(importlib.import_module(f"{__name__}.{module}"), name, None)
+            if value is not None:
+                globals()[name] = value
+                return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,4 +1,4 @@
-"""The command line: ``sb3-distill distill`` and ``sb3-distill methods``.
+"""The command line: ``sb3-distill distill`` and ``methods``; ``teachers``, ``inspect`` and ``push`` are the zoo's.
 
 A subcommand has two halves. The first checks everything that the user said and loads what was named; what goes wrong
 there is the user's to mend, so it ends in one line and exit code 2. The second does the work; what goes wrong there is
@@ -21,6 +21,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sb3_distill.zoo.commands import add_commands as add_zoo_commands
+
 if TYPE_CHECKING:
     import gymnasium as gym
     import numpy as np
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from sb3_distill.distillation import Distillation
     from sb3_distill.report import LearningCurve, Player
     from sb3_distill.teachers import Teacher
+    from sb3_distill.zoo.settings import Training
 
 #: options that are handed to the student's constructor if they are given
 STUDENT_OPTIONS = ("control", "loss_coef", "reward_coef", "env_reward_coef")
@@ -48,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run a command.
 
     :param argv: arguments after the program's name, by default those of the process
-    :return: exit code: 0; 2 after an error of the user's, which stderr explains; 130 after Ctrl+C
+    :return: exit code: 0; 2 after an error of the user's, the network or the disk, which stderr explains; 130 after Ctrl+C
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -68,6 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("sb3-distill: interrupted\n")
         return 130
+    except OSError as error:  # the network, the Hub, the disk
+        sys.stderr.write(f"sb3-distill: error: {error}\n")
+        return 2
     return 0
 
 
@@ -107,6 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
             description="Distil a teacher into a student, compare the two, and save the student as a plain SB3 model.",
         )
     )
+    add_zoo_commands(commands)
     return parser
 
 
@@ -117,7 +124,7 @@ def _add_distill_options(distill: argparse.ArgumentParser) -> None:
     add(
         "--teacher",
         metavar="NAME",
-        help="zoo:ALGO/ENV, or the path of an SB3 zip or of a folder of the RL Zoo (default: zoo:dqn/ENV)",
+        help="zoo:ALGO/ENV, hub:OWNER/NAME, or the path of an SB3 zip or of a folder of the RL Zoo (default: zoo:dqn/ENV)",
     )
     add("--method", default="n-distill", metavar="NAME", help="see 'sb3-distill methods' (default: %(default)s)")
     add("--engine", default="ppo", metavar="NAME", help="ppo or a2c: whose machinery trains (default: %(default)s)")
@@ -225,11 +232,12 @@ def show_methods() -> None:
     from sb3_distill.report import methods_table
 
     for form in FORMS:
-        _show(methods_table(form))
+        show(methods_table(form))
     sys.stdout.write("π is the teacher, π_θ the student. gradient?: whether the update is the gradient of anything.\n")
 
 
-def _show(table: Any) -> None:
+def show(table: Any) -> None:
+    """:param table: of rich's"""
     from rich.console import Console
 
     # What is piped into a file or a pager is not folded to the 80 columns that rich assumes there.
@@ -256,13 +264,15 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
     from sb3_distill.spaces import check_spaces
     from sb3_distill.temperature import check_softness
     from sb3_distill.zoo.checkpoint import read_checkpoint
-    from sb3_distill.zoo.teachers import find_checkpoint
+    from sb3_distill.zoo.settings import Training
+    from sb3_distill.zoo.teachers import find_agent, read_training_of
 
     engines: dict[str, type[Distillation]] = {"ppo": DistillPPO, "a2c": DistillA2C}
     if args.engine not in engines:
         raise ValueError(f"Unknown engine {args.engine!r}: {nearest(args.engine, engines)}")
     row = get_method(args.method, args.form, args.baseline)
     module, _, args.env = args.env.rpartition(":")
+    args.module = module
     if module:
         # As gymnasium.make does it: the module registers the environment.
         importlib.import_module(module)
@@ -270,8 +280,12 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
     check_softness(None if args.temperature == "auto" else args.temperature, args.epsilon or 0.0)
     out = output_folder(args, row.name)
     source = args.teacher or default_teacher(args.env)
-    checkpoint = read_checkpoint(find_checkpoint(source))
-    env = make_envs(args.env, args.n_envs, args.seed)
+    agent = find_agent(source)
+    checkpoint = read_checkpoint(agent.checkpoint)
+    trained = read_training_of(agent)
+    if trained is None or trained.env_id != args.env:
+        trained = Training(args.env)
+    env = make_envs(trained, args.n_envs, args.seed)
     check_spaces(source, checkpoint.observation_space, checkpoint.action_space, env.observation_space, env.action_space)
 
     policy = policy_for(env.observation_space)
@@ -299,7 +313,7 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
         )
     student = build(teacher=teacher)
     out.mkdir(parents=True, exist_ok=True)
-    return partial(distill, args, teacher, student, out)
+    return partial(distill, args, teacher, student, out, trained.make_vec_env)
 
 
 def output_folder(args: argparse.Namespace, method: str) -> Path:
@@ -318,21 +332,17 @@ def output_folder(args: argparse.Namespace, method: str) -> Path:
     return out
 
 
-def make_envs(env_id: str, n_envs: int, seed: int) -> "VecEnv":
+def make_envs(trained: "Training", n_envs: int, seed: int) -> "VecEnv":
     """
-    :param env_id: a Gymnasium id
+    :param trained: where the teacher was trained
     :param n_envs: how many
     :param seed: of the first
-    :return: the environments that the student trains in
+    :return: the environments that the student trains in: the teacher's, without its normalisation
     :raises ValueError: if they cannot be made
     """
-    import gymnasium as gym
     from stable_baselines3.common.env_util import make_vec_env
 
-    try:
-        return make_vec_env(env_id, n_envs, seed=seed)
-    except gym.error.Error as error:
-        raise ValueError(f"Environment {env_id!r} cannot be made here: {error}") from error
+    return trained.stack(make_vec_env(trained.make_env, n_envs, seed=seed))
 
 
 def policy_for(space: "gym.Space") -> str:
@@ -348,7 +358,13 @@ def policy_for(space: "gym.Space") -> str:
     return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
 
 
-def distill(args: argparse.Namespace, teacher: "Teacher", student: "Distillation", out: Path) -> None:
+def distill(
+    args: argparse.Namespace,
+    teacher: "Teacher",
+    student: "Distillation",
+    out: Path,
+    make_env: "Callable[[int], VecEnv]",
+) -> None:
     """
     Train the student, compare it with its teacher, write the files.
 
@@ -356,6 +372,7 @@ def distill(args: argparse.Namespace, teacher: "Teacher", student: "Distillation
     :param teacher: the student's
     :param student: untrained
     :param out: a folder
+    :param make_env: makes n environments to play in
     """
     from sb3_distill import report
     from sb3_distill.evaluation import EVALUATION_SEED, episode_returns
@@ -363,28 +380,28 @@ def distill(args: argparse.Namespace, teacher: "Teacher", student: "Distillation
 
     sys.stdout.write(f"{describe(teacher)}\n")
     curve = report.LearningCurve(
-        args.env, max(1, args.steps // CURVE_POINTS), CURVE_EPISODES, max_steps=MAX_EPISODE_STEPS
+        make_env, max(1, args.steps // CURVE_POINTS), CURVE_EPISODES, max_steps=MAX_EPISODE_STEPS
     )
     seconds = train(student, args.steps, curve)
     # Before anything else can go wrong.
     with report.replacing(out / "student.zip") as temporary:
         student.save(temporary)
 
-    def returns(act: "Callable[[Any], np.ndarray]") -> "np.ndarray":
-        return episode_returns(act, args.env, args.eval_episodes, EVALUATION_SEED, MAX_EPISODE_STEPS)
+    def returns(
+        act: "Callable[[Any], np.ndarray]", view: "Callable[[VecEnv], VecEnv]" = lambda env: env
+    ) -> "np.ndarray":
+        return episode_returns(act, lambda n: view(make_env(n)), args.eval_episodes, EVALUATION_SEED, MAX_EPISODE_STEPS)
 
     students_play = returns(report.greedy(student.predict))
     players = [
-        report.Player("teacher", returns(teacher.act), teacher.n_parameters),
+        report.Player("teacher", returns(teacher.act, teacher.view), teacher.n_parameters),
         report.Player("student", students_play, actor_size(student.policy), student.num_timesteps, seconds),
         report.Player("random play", returns(random_play(student.action_space, args.eval_episodes))),
     ]
     title = f"{hyphens(method_name(student))} with {args.engine.upper()} on {args.env}"
     write_results(out, args, teacher, student, players)
     write_curve(out, args, title, curve, players)
-    _show(
-        report.result_table(players, f"{title}: the same {args.eval_episodes} episodes for all", teacher.n_parameters)
-    )
+    show(report.result_table(players, f"{title}: the same {args.eval_episodes} episodes for all", teacher.n_parameters))
     sys.stdout.write(f"Written to {out}:\n" + "".join(f"  {out / name}\n" for name in FILES))
     sys.stdout.write("Load the student:\n" + "".join(f"  {line}\n" for line in loading_lines(args.engine, out)))
 
@@ -503,8 +520,10 @@ def settings(args: argparse.Namespace, student: "Distillation") -> dict[str, Any
     :param student: made from them
     :return: the arguments, with the method's own values for those that were left out
     """
-    given = {name: value for name, value in vars(args).items() if name not in ("prepare", "command", "overwrite")}
+    left_out = ("prepare", "command", "overwrite", "module")
+    given = {name: value for name, value in vars(args).items() if name not in left_out}
     return given | {
+        "env": f"{args.module}:{args.env}" if args.module else args.env,
         "teacher": args.teacher or default_teacher(args.env),
         "method": method_name(student),
         "control": student.control,

@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from rich.table import Table
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill import a2c, ppo
 from sb3_distill.evaluation import episode_returns, standard_error
@@ -211,7 +212,7 @@ class LearningCurve(BaseCallback):
     A point tells of the network after all updates that its steps have paid for: the first is the network as it was
     born, the last is the finished one. ``seconds`` is the time that this has taken off the training's.
 
-    :param env_id: a Gymnasium id
+    :param env: a Gymnasium id, or a function that makes n environments
     :param every: environment steps from one evaluation to the next; they wait for the end of a rollout
     :param n_episodes: for each evaluation, with the same seeds
     :param seed: of the first episode; see :func:`~sb3_distill.evaluation.episode_returns`
@@ -219,10 +220,15 @@ class LearningCurve(BaseCallback):
     """
 
     def __init__(
-        self, env_id: str, every: int, n_episodes: int = 20, seed: int = 1_000_000, max_steps: int | None = None
+        self,
+        env: str | Callable[[int], VecEnv],
+        every: int,
+        n_episodes: int = 20,
+        seed: int = 1_000_000,
+        max_steps: int | None = None,
     ) -> None:
         super().__init__()
-        self.env_id = env_id
+        self.env = env
         self.every = every
         self.n_episodes = n_episodes
         self.seed = seed
@@ -253,7 +259,7 @@ class LearningCurve(BaseCallback):
     def _evaluate(self) -> None:
         start = time.perf_counter()
         act = greedy(self.model.predict)
-        returns = episode_returns(act, self.env_id, self.n_episodes, self.seed, self.max_steps)
+        returns = episode_returns(act, self.env, self.n_episodes, self.seed, self.max_steps)
         self.points.append((self.model.num_timesteps, score(returns)))
         self.seconds += time.perf_counter() - start
 

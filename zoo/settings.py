@@ -81,14 +81,14 @@ def read_config(path: str | Path) -> dict[str, Any]:
 class Training(NamedTuple):
     """Where an agent was trained.
 
-    :param env_id: the Gymnasium id, under its present name
+    :param env_id: the Gymnasium id, under its present name; None if it is not known
     :param env_kwargs: of ``gym.make``
     :param wrappers: around each environment, innermost first: names, with arguments
     :param frame_stack: how many frames an observation has
     :param normalized: whether a ``VecNormalize`` was around it all
     """
 
-    env_id: str
+    env_id: str | None
     env_kwargs: Mapping[str, Any] = MappingProxyType({})
     wrappers: tuple[tuple[str, dict[str, Any]], ...] = ()
     frame_stack: int = 1
@@ -104,13 +104,15 @@ class Training(NamedTuple):
         :return: one environment, in its own wrappers
         :raises ValueError: for a wrapper that is not on the list, or an environment that cannot be made
         """
+        if self.env_id is None:
+            raise ValueError("Nothing says which environment this was.")
         found = [(find_wrapper(name), kwargs) for name, kwargs in self.wrappers]
         try:
             env = gym.make(self.env_id, **self.env_kwargs)
             for wrapper, kwargs in found:
                 env = wrapper(env, **kwargs)
         except (gym.error.Error, TypeError, ImportError) as error:
-            raise ValueError(f"Environment {self.env_id!r} cannot be made as it was in training: {error}") from error
+            raise ValueError(f"Environment {self.env_id!r} cannot be made here: {error}") from error
         return env
 
     def make_vec_env(self, n_envs: int) -> VecEnv:
@@ -118,7 +120,7 @@ class Training(NamedTuple):
         :param n_envs: how many
         :return: as many environments in one process, with stacked frames; not normalised
         """
-        return self._stack(DummyVecEnv([self.make_env] * n_envs))
+        return self.stack(DummyVecEnv([self.make_env] * n_envs))
 
     def observe(self, env: VecEnv) -> VecEnv:
         """
@@ -130,9 +132,13 @@ class Training(NamedTuple):
         for name, kwargs in self.wrappers:
             if name.rpartition(".")[2] == "TimeFeatureWrapper":
                 env = VecTimeFeature(env, **kwargs)
-        return self._stack(env)
+        return self.stack(env)
 
-    def _stack(self, env: VecEnv) -> VecEnv:
+    def stack(self, env: VecEnv) -> VecEnv:
+        """
+        :param env: environments in their own wrappers
+        :return: the same with stacked frames, if training had them
+        """
         return VecFrameStack(env, self.frame_stack) if self.frame_stack > 1 else env
 
 
@@ -155,9 +161,9 @@ def find_wrapper(name: str) -> Callable[..., gym.Env]:
     return _WRAPPERS[short]
 
 
-def training(env_id: str, config: dict[str, Any], env_kwargs: Any, source: Path) -> Training:
+def training(env_id: str | None, config: dict[str, Any], env_kwargs: Any, source: Path) -> Training:
     """
-    :param env_id: under its present name
+    :param env_id: under its present name; None if it is not known
     :param config: of a ``config.yml``
     :param env_kwargs: of an ``args.yml``
     :param source: for the message

@@ -300,7 +300,7 @@ def _from_files(agent: Agent, device: Any) -> tuple[BasePolicy, dict[str, Any]]:
     trained = read_training_of(agent)
     if trained is not None:
         kwargs["env_id"] = trained.env_id
-        if not trained.plain:
+        if trained.env_id is not None and not trained.plain:
             kwargs["make_env"] = trained.make_vec_env
             kwargs["vec_wrapper"] = trained.observe
         if trained.normalized:
@@ -320,11 +320,13 @@ def read_training_of(agent: Agent) -> Training | None:
     :return: where it was trained; None if that is not known
     :raises CheckpointError: if the settings hold anything but plain values
     """
-    if agent.env_id is None:
-        return None
     config = read_config(agent.config) if agent.config else {}
     args = read_config(agent.args) if agent.args else {}
-    return training(resolve_env_id(agent.env_id), config, args.get("env_kwargs"), agent.config or agent.checkpoint)
+    env_id = agent.env_id or args.get("env")
+    if env_id is None and not config:
+        return None
+    known = resolve_env_id(env_id) if isinstance(env_id, str) else None
+    return training(known, config, args.get("env_kwargs"), agent.config or agent.checkpoint)
 
 
 def rebuild(checkpoint: Checkpoint) -> BasePolicy:

@@ -76,7 +76,16 @@ class InertArray:
         return array
 
 
-_STAND_INS: dict[tuple[str, str], Any] = {("numpy", "dtype"): InertDtype, ("collections", "OrderedDict"): dict}
+def _items(items: Any = (), maxlen: Any = None) -> list[Any]:
+    """Stands in for a ``collections.deque``."""
+    return items if isinstance(items, list) else []
+
+
+_STAND_INS: dict[tuple[str, str], Any] = {
+    ("numpy", "dtype"): InertDtype,
+    ("collections", "OrderedDict"): dict,
+    ("collections", "deque"): _items,
+}
 for _core in ("numpy.core", "numpy._core"):
     _STAND_INS[_core + ".multiarray", "_reconstruct"] = InertArray
     _STAND_INS[_core + ".multiarray", "scalar"] = InertArray.scalar
@@ -101,6 +110,9 @@ class InertUnpickler(pickle.Unpickler):
         super().__init__(io.BytesIO(data))
         #: what a real load would have imported, in order
         self.names: list[str] = []
+
+    def persistent_load(self, pid: Any) -> Any:
+        return Inert()  # torch keeps its storages outside the pickle
 
     def find_class(self, module: str, name: str) -> Any:
         self.names.append(f"{module}.{name}")
