@@ -120,7 +120,8 @@ def view_of(teacher: Teacher, env: VecEnv, base: VecEnv, teacher_obs: Wrap | Non
     :return: a view; None if the teacher reads the observations of ``env`` as they are
     :raises ValueError: if no view gives the teacher the observations that it was trained on
     """
-    where, wrap = env, identity
+    where = env
+    wrap: Wrap = identity
     if teacher_obs is not None:
         where, wrap = base, teacher_obs
     elif teacher.vec_wrapper is not None and signature(env.observation_space) != signature(teacher.observation_space):

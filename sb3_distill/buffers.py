@@ -1,6 +1,6 @@
 """Rollout buffers that carry the teacher's answers beside the observations."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any
 
@@ -39,7 +39,7 @@ class _TeacherAnswers(RolloutBuffer):
         else:
             self.finish_rollout(compute, last_values)
 
-    def get(self, batch_size: int | None = None) -> Iterator[Any]:
+    def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:  # type: ignore[override]
         """SB3's minibatches, in SB3's order; cut from one shuffled copy of the rollout, not gathered one by one."""
         if not self.generator_ready:
             self.teacher_parameters = self.swap_and_flatten(self.teacher_parameters)

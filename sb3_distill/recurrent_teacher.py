@@ -43,16 +43,18 @@ class RecurrentTeacher(Teacher):
         :return: what actor and critic remember, joined, shape (n, 2 · lstm_hidden_size); the new state
         """
         policy = self.policy
-        starts = th.as_tensor(starts, dtype=th.float32, device=self.device)
+        pi_state: Any
+        first = th.as_tensor(starts, dtype=th.float32, device=self.device)
         with th.no_grad():
-            features = policy.extract_features(super().prepare(obs))
+            features: Any = policy.extract_features(super().prepare(obs))
             pi_features, vf_features = (features, features) if policy.share_features_extractor else features
-            pi, pi_state = policy._process_sequence(pi_features, state[0], starts, policy.lstm_actor)
-            vf_state = pi_state
+            pi, pi_state = policy._process_sequence(pi_features, state[0], first, policy.lstm_actor)
+            vf_state: Any = pi_state
             if policy.lstm_critic is not None:
-                vf, vf_state = policy._process_sequence(vf_features, state[1], starts, policy.lstm_critic)
+                vf, vf_state = policy._process_sequence(vf_features, state[1], first, policy.lstm_critic)
             else:
-                vf = pi if policy.shared_lstm else policy.critic(vf_features)
+                assert policy.critic is not None or policy.shared_lstm
+                vf = pi if policy.critic is None else policy.critic(vf_features)
         return th.cat([pi, vf], dim=-1).cpu().numpy(), (pi_state, vf_state)
 
     def _answer(self, obs: th.Tensor, with_value: bool) -> Answer:

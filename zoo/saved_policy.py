@@ -235,7 +235,8 @@ def build_policy(
         policy.load_state_dict(fitting(weights, policy.state_dict()), assign=True)
         if kwargs.get("use_sde"):
             # The matrices of exploration noise are no weights: they were laid out without memory, too.
-            getattr(policy, "actor", policy).reset_noise()
+            noisy: Any = getattr(policy, "actor", policy)
+            noisy.reset_noise()
     policy.requires_grad_(False)
     policy.set_training_mode(False)
     return policy

@@ -104,7 +104,8 @@ def load_teacher(
             f"Cannot learn from {kwargs['name']}: its policy is a {type(policy).__name__}, and known teachers have one of "
             f"{', '.join(sorted({p.__name__ for p, _ in FAMILIES}))}."
         )
-    teacher = teacher_class(policy, **_options_for(teacher_class, policy, options, kwargs["name"]), **kwargs)
+    kwargs |= _options_for(teacher_class, policy, options, kwargs["name"])
+    teacher = teacher_class(policy, **kwargs)
     if isinstance(teacher, QTeacher) and teacher.temperature is None and not is_image_space(teacher.observation_space):
         try:
             teacher.training_env(1).close()

@@ -105,7 +105,7 @@ class InertUnpickler(pickle.Unpickler):
             raise ValueError(f"a pickle of {len(data):,} bytes is too large to look into.")
         for opcode, argument, _ in pickletools.genops(data):
             # The memo is a table as long as its largest index: 5 bytes could ask for 64 GB.
-            if "PUT" in opcode.name and argument > len(data):
+            if "PUT" in opcode.name and argument is not None and argument > len(data):
                 raise ValueError(f"its pickle files an object under {argument}, beyond its own length.")
         super().__init__(io.BytesIO(data))
         #: what a real load would have imported, in order

@@ -41,8 +41,8 @@ def observations(teacher: Teacher, n: int, seed: int = 0) -> Any:
     env.action_space.seed(seed)
     random = np.random.default_rng(seed)
     env.seed(seed)
-    obs = env.reset()
-    seen = []
+    obs: Any = env.reset()
+    seen: list[Any] = []
     while len(seen) * N_ENVS < n:
         seen.append(np.array(obs))
         actions = teacher.act(obs)
@@ -87,7 +87,7 @@ def compare(path: Path, n_obs: int, n_episodes: int, pool: Any) -> list[str]:
     name = "/".join((path.parts[-3], path.stem))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        softness = (
+        softness: Any = (
             {"temperature": 1.0} if inspect(agent.checkpoint).teacher == "QTeacher" else {}
         )  # greedy play has none
         teacher = load_teacher(path, device="cpu", **softness)
