@@ -1,121 +1,24 @@
-"""A small random MDP: exact expected updates by linear solves, and the same MDP as a vectorised environment.
-
-Nothing here knows how the algorithms work: state visits, values and gradients come from the transition matrix. Only the
-formulas under test, of losses.py and rewards.py, are the package's own, so that the theorems are proved about them.
-"""
-
-from dataclasses import dataclass
+"""The exact MDPs of sb3_distill.tabular as the deep algorithms meet them: a teacher, and a vectorised environment."""
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.distributions import CategoricalDistribution
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_distill.rewards import Transitions
+from sb3_distill.tabular.exact import MDP
 from sb3_distill.teachers import Answer, Teacher
 
+__all__ = ["MDP", "MDPVecEnv", "TableTeacher", "rollout_visits"]
 
-@dataclass
-class MDP:
-    """S states, A actions, episodes that end by chance. ``transition[s, a]`` sums to less than 1: the rest is the end."""
 
-    transition: th.Tensor  # (S, A, S)
-    reward: th.Tensor  # (S, A)
-    start: th.Tensor  # (S,)
-    teacher_logits: th.Tensor  # (S, A)
-
-    @classmethod
-    def random(cls, seed, n_states=5, n_actions=3, end=0.2):
-        generator = th.Generator().manual_seed(seed)
-
-        def uniform(*shape):
-            return th.rand(*shape, generator=generator, dtype=th.float64)
-
-        transition = uniform(n_states, n_actions, n_states) ** 3
-        ends = end * 2 * uniform(n_states, n_actions, 1)
-        transition = (1 - ends) * transition / transition.sum(-1, keepdim=True)
-        start = uniform(n_states)
-        return cls(
-            transition,
-            4 * uniform(n_states, n_actions) - 2,
-            start / start.sum(),
-            1.5 * th.randn(n_states, n_actions, generator=generator, dtype=th.float64),
-        )
-
-    @property
-    def n_states(self):
-        return self.transition.shape[0]
-
-    @property
-    def n_actions(self):
-        return self.transition.shape[1]
-
-    def distribution(self, logits):
-        return CategoricalDistribution(self.n_actions).proba_distribution(logits)
-
-    def policy_value(self, probs, reward_sa, gamma):
-        """V of a policy by a linear solve; ``reward_sa`` of shape (S, A)."""
-        p = th.einsum("sa,sat->st", probs, self.transition)
-        return th.linalg.solve(th.eye(self.n_states, dtype=th.float64) - gamma * p, (probs * reward_sa).sum(1))
-
-    def teacher_value(self, gamma):
-        return self.policy_value(self.teacher_logits.softmax(-1), self.reward, gamma)
-
-    def visits(self, probs, gamma):
-        """Discounted expected visits of each state in an episode."""
-        p = th.einsum("sa,sat->st", probs, self.transition)
-        return th.linalg.solve(th.eye(self.n_states, dtype=th.float64) - gamma * p.T, self.start)
-
-    def rollout_visits(self, probs, n_steps, truncation):
-        """Mean share of each state in a rollout of ``n_steps`` that starts with a reset and resets where episodes end."""
-        p = th.einsum("sa,sat->st", probs, self.transition)
-        cut = (1 - truncation) * p
-        step = cut + (1 - cut.sum(1, keepdim=True)) * self.start
-        share, now = th.zeros(self.n_states, dtype=th.float64), self.start
-        for _ in range(n_steps):
-            share, now = share + now / n_steps, now @ step
-        return share
-
-    def reward_sa(self, method, logits, gamma, student_value=None):
-        """E[r̂ | s, a] of a row, shape (S, A), by listing every transition, the end of an episode among them."""
-        n_s, n_a = self.n_states, self.n_actions
-        end = 1 - self.transition.sum(-1, keepdim=True)
-        probability = th.cat([self.transition, end], dim=-1)  # (S, A, S + 1)
-        s, a, t = (x.flatten() for x in th.meshgrid(th.arange(n_s), th.arange(n_a), th.arange(n_s + 1), indexing="ij"))
-        following = t.clamp(max=n_s - 1)  # whatever stands for the end must not matter
-        value = self.teacher_value(gamma)
-        step = Transitions(
-            action_t=a,
-            reward_t=self.reward[s, a],
-            continues_t=(t < n_s).double(),
-            gamma=gamma,
-            teacher_t=self.distribution(self.teacher_logits[s]),
-            student_t=self.distribution(logits[s]),
-            teacher_tp1=self.distribution(self.teacher_logits[following]),
-            student_tp1=self.distribution(logits[following]),
-            teacher_value_t=value[s],
-            teacher_value_tp1=value[following],
-            student_value_t=student_value[s] if student_value is not None else None,
-        )
-        return (probability * method.reward(step, method.loss).reshape(n_s, n_a, n_s + 1)).sum(-1)
-
-    def expected_update(self, method, logits, gamma, weights=None, student_value=None):
-        """g(θ) of a row, shape (S, A). ``weights`` of states are their discounted visits under q unless given."""
-        logits = logits.detach().requires_grad_()
-        probs = logits.softmax(-1)
-        control = self.teacher_logits.softmax(-1) if method.control == "teacher" else probs
-        weights = self.visits(control.detach(), gamma) if weights is None else weights
-        surrogate = th.zeros((), dtype=th.float64)
-        if method.loss is not None:
-            loss = method.loss(self.distribution(self.teacher_logits), self.distribution(logits))
-            surrogate = surrogate + (weights * loss).sum()
-        if method.reward is not None:
-            r = self.reward_sa(method, logits.detach(), gamma, student_value)
-            v = self.policy_value(probs.detach(), r, gamma)
-            q = r + gamma * th.einsum("sat,t->sa", self.transition, v)
-            surrogate = surrogate - (weights * (probs.detach() * logits.log_softmax(-1) * q).sum(-1)).sum()
-        return th.autograd.grad(surrogate, logits)[0]
+def rollout_visits(mdp, probs, n_steps, truncation):
+    """Mean share of each state in a rollout of ``n_steps`` that starts with a reset and resets where episodes end."""
+    cut = (1 - truncation) * mdp.chain(probs)
+    step = cut + (1 - cut.sum(1, keepdim=True)) * mdp.start
+    share, now = th.zeros(mdp.n_states, dtype=th.float64), mdp.start
+    for _ in range(n_steps):
+        share, now = share + now / n_steps, now @ step
+    return share
 
 
 class TableTeacher(Teacher):

@@ -4,7 +4,9 @@ import pytest
 import torch as th
 
 from mdp import MDP
-from sb3_distill.methods import METHODS, TEACHER_VALUE, Method, get_method
+from sb3_distill.methods import METHODS, TEACHER_VALUE, Method, Reward, get_method
+from sb3_distill.rewards import Transitions
+from sb3_distill.tabular.exact import asymmetry
 
 ROWS = [pytest.param(row, id=f"{form}-{row.name}") for form, rows in METHODS.items() for row in rows.values()]
 SEEDS = range(5)
@@ -15,34 +17,6 @@ def student_logits(mdp, seed):
     return th.randn(mdp.n_states, mdp.n_actions, generator=generator, dtype=th.float64)
 
 
-def stated_loss(mdp, method, logits, gamma):
-    """The last column of the table, written out from its definition: an expectation over discounted visits."""
-    probs, teacher = logits.softmax(-1), mdp.teacher_logits.softmax(-1)
-    log_student, log_teacher = logits.log_softmax(-1), mdp.teacher_logits.log_softmax(-1)
-    per_state = {
-        "E_π Σ H×(π‖π_θ)": -(teacher * log_student).sum(-1),
-        "E_πθ Σ H×(π‖π_θ)": -(teacher * log_student).sum(-1),
-        "E_πθ Σ KL(π‖π_θ)": (teacher * (log_teacher - log_student)).sum(-1),
-        "E_πθ Σ −log π(a_t|s_t)": -(probs * log_teacher).sum(-1),
-        "E_πθ Σ KL(π_θ‖π)": (probs * (log_student - log_teacher)).sum(-1),
-        "−E_πθ Σ r_t": -(probs * mdp.reward).sum(-1),
-    }[method.descends]
-    control = teacher if method.control == "teacher" else probs
-    return (mdp.visits(control, gamma) * per_state).sum()
-
-
-def asymmetry(mdp, method, logits, gamma, step=1e-5, **kwargs):
-    """‖J − Jᵀ‖ / ‖J‖ of g, by central differences."""
-    columns = []
-    for i in range(logits.numel()):
-        shift = th.zeros_like(logits)
-        shift.view(-1)[i] = step
-        up, down = (mdp.expected_update(method, logits + sign * shift, gamma, **kwargs) for sign in (1, -1))
-        columns.append(((up - down) / (2 * step)).flatten())
-    jacobian = th.stack(columns, dim=1)
-    return float((jacobian - jacobian.T).norm() / jacobian.norm())
-
-
 @pytest.mark.parametrize("gamma", [1.0, 0.9])
 @pytest.mark.parametrize("row", [p for p in ROWS if p.values[0].is_gradient])
 def test_the_update_is_the_gradient_of_the_stated_loss(row, gamma):
@@ -50,7 +24,7 @@ def test_the_update_is_the_gradient_of_the_stated_loss(row, gamma):
     for seed in SEEDS:
         mdp = MDP.random(seed)
         logits = student_logits(mdp, seed).requires_grad_()
-        (gradient,) = th.autograd.grad(stated_loss(mdp, row, logits, gamma), logits)
+        (gradient,) = th.autograd.grad(mdp.stated_loss(row, logits, gamma), logits)
         update = mdp.expected_update(row, logits, gamma)
         assert (update - gradient).norm() / gradient.norm() < 1e-8
 
@@ -60,7 +34,7 @@ def test_the_jacobian_is_symmetric_exactly_where_the_table_says_so(row):
     """Symmetric to 1e-6 for gradient fields, clearly not (0.05) for on-policy distill."""
     for seed in SEEDS:
         mdp = MDP.random(seed)
-        found = asymmetry(mdp, row, student_logits(mdp, seed), 1.0)
+        found = asymmetry(mdp.jacobian(row, student_logits(mdp, seed), 1.0))
         assert found < 1e-6 if row.is_gradient else found > 0.05
 
 
@@ -69,19 +43,7 @@ def test_teacher_v_reward_with_the_students_baseline_is_no_gradient_field():
     method = get_method("teacher_v_reward", baseline="student")
     assert not method.is_gradient
     mdp = MDP.random(0)
-    logits = student_logits(mdp, 0)
-
-    def update(at):
-        value = mdp.policy_value(at.softmax(-1), mdp.reward, 1.0)
-        return mdp.expected_update(method, at, 1.0, student_value=value)
-
-    columns = []
-    for i in range(logits.numel()):
-        shift = th.zeros_like(logits)
-        shift.view(-1)[i] = 1e-5
-        columns.append(((update(logits + shift) - update(logits - shift)) / 2e-5).flatten())
-    jacobian = th.stack(columns, dim=1)
-    assert (jacobian - jacobian.T).norm() / jacobian.norm() > 0.05
+    assert asymmetry(mdp.jacobian(method, student_logits(mdp, 0), 1.0)) > 0.05
 
 
 @pytest.mark.parametrize("name", ["n_distill", "expected_entropy", "entropy_regularised"])
@@ -96,9 +58,10 @@ def test_a_wrong_reward_is_noticed():
     """The check above would fail on a row without its γ, so it can fail."""
     row = METHODS["unbiased"]["n_distill"]
     mdp, gamma = MDP.random(1), 0.9
-    wrong = Method("wrong", "student", row.loss, lambda step, loss: row.reward(step, loss) / gamma, True, row.descends)
+    reward = Reward(lambda step, loss: row.reward(step, loss) / gamma, "−ℓ(s_{i+1})", True, True)
+    wrong = Method("wrong", "student", row.loss, reward, True, row.descends)
     logits = student_logits(mdp, 1).requires_grad_()
-    (gradient,) = th.autograd.grad(stated_loss(mdp, row, logits, gamma), logits)
+    (gradient,) = th.autograd.grad(mdp.stated_loss(row, logits, gamma), logits)
     assert (mdp.expected_update(wrong, logits, gamma) - gradient).norm() / gradient.norm() > 1e-3
 
 
@@ -106,8 +69,6 @@ def test_teacher_value_reward_telescopes_to_the_return():
     """Σ γ^i r̂_i = Σ γ^i r_i − V_π(s_1) along an episode that ends, to the last term."""
     rng, gamma = th.Generator().manual_seed(0), 0.9
     rewards, values = th.randn(7, generator=rng), th.randn(7, generator=rng)
-    from sb3_distill.rewards import Transitions
-
     step = Transitions(
         action_t=th.zeros(7),
         reward_t=rewards,

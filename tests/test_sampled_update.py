@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch as th
 
-from mdp import MDP, MDPVecEnv, TableTeacher
+from mdp import MDP, MDPVecEnv, TableTeacher, rollout_visits
 from sb3_distill import DistillA2C, DistillPPO
 from sb3_distill.methods import METHODS, Method, Reward
 
@@ -60,9 +60,12 @@ def sampled_and_exact(engine, method, seed=0, exact_method=None, **kwargs):
         model.policy.action_net.bias.data.zero_()
         model.learn(N_STEPS * N_ENVS)
         samples.append((logits.T.float() - weight.data).T.double())
-    control = (mdp.teacher_logits if exact_method.control == "teacher" else logits).softmax(-1)
-    visits = mdp.rollout_visits(control, N_STEPS, TRUNCATION)
-    return th.stack(samples), mdp.expected_update(exact_method, logits, GAMMA, weights=visits)
+    return th.stack(samples), exact_update(mdp, exact_method, logits)
+
+
+def exact_update(mdp, method, logits):
+    """Its g with states weighted as a rollout visits them."""
+    return mdp.expected_update(method, logits, GAMMA, lambda control: rollout_visits(mdp, control, N_STEPS, TRUNCATION))
 
 
 def distance(samples, exact):
@@ -121,8 +124,7 @@ def test_coefficients_weigh_the_two_terms():
     )
     mdp = MDP.random(0)
     logits = th.randn(mdp.n_states, mdp.n_actions, generator=th.Generator().manual_seed(7), dtype=th.float64)
-    visits = mdp.rollout_visits(logits.softmax(-1), N_STEPS, TRUNCATION)
-    parts = [mdp.expected_update(m, logits, GAMMA, weights=visits) for m in (only_loss, only_reward, only_env)]
+    parts = [exact_update(mdp, method, logits) for method in (only_loss, only_reward, only_env)]
     assert distance(samples, 3.0 * parts[0] + 8.0 * parts[1] + 2.0 * parts[2]) < 3
     assert distance(samples, 3.0 * parts[0] + parts[1] + 2.0 * parts[2]) > 3
 
