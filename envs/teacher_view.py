@@ -22,7 +22,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from sb3_distill.envs.tap import replaced
+from sb3_distill.envs.tap import copy_obs, replaced
 from sb3_distill.spaces import check_spaces, signature
 from sb3_distill.teachers import Teacher
 
@@ -39,7 +39,11 @@ class Echo(VecEnvWrapper):
     def say(self, obs: VecEnvObs, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
         """:param obs: what a step returned, as the three others"""
         # Wrappers write terminal observations of their own into the infos, and these are the student's.
-        own = [dict(info) if done else info for info, done in zip(infos, dones, strict=True)]
+        own = list(infos)
+        for i in np.flatnonzero(dones):
+            own[i] = dict(infos[i])
+            if own[i].get("terminal_observation") is not None:  # a stack of Dict frames is written into the dict itself
+                own[i]["terminal_observation"] = copy_obs(own[i]["terminal_observation"])
         self.said: VecEnvStepReturn = (obs, rewards, dones, own)
 
     def begin(self, obs: VecEnvObs) -> None:

@@ -6,6 +6,8 @@ loss of teacher and on-policy distill, nothing is lost by that: the expectation 
 through its first two moments only.
 """
 
+import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -97,7 +99,7 @@ class DeterministicTeacher(_BoxTeacher):
     :param action_std: of the Gaussian, in units of half the range of an action; TD3 explores with 0.1
     :param epsilon: ε in (0, 1], of discrete actions
     :param kwargs: see :class:`~sb3_distill.teachers.Teacher`
-    :raises ValueError: if either is not positive: log π would be infinite
+    :raises ValueError: if either is not positive and finite: log π would be infinite
     """
 
     policy: TD3Policy | ARSPolicy
@@ -107,11 +109,11 @@ class DeterministicTeacher(_BoxTeacher):
     ) -> None:
         super().__init__(policy, **kwargs)
         check_softness(None, epsilon)
-        if not action_std > 0 or not epsilon > 0:
-            raise ValueError(
-                f"action_std and epsilon must be greater than 0 for {self.name}, which has one action in each state: "
-                f"not {action_std!r} and {epsilon!r}."
-            )
+        for option, value in (("action_std", action_std), ("epsilon", epsilon)):
+            if not (isinstance(value, Real) and 0 < value < math.inf):
+                raise ValueError(
+                    f"{option} must be greater than 0 for {self.name}, which has one action in each state, not {value!r}."
+                )
         self.action_std = action_std
         self.epsilon = epsilon
         self.has_value = isinstance(policy, TD3Policy)

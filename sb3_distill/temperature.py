@@ -6,6 +6,7 @@ still does what the greedy one does: by its return where an environment is at ha
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -47,9 +48,9 @@ def check_softness(temperature: float | None, epsilon: float) -> None:
     :param epsilon: ε
     :raises ValueError: if τ ≤ 0 or ε is outside [0, 1]
     """
-    if temperature is not None and not (0 < temperature < math.inf):
+    if temperature is not None and not (isinstance(temperature, Real) and 0 < temperature < math.inf):
         raise ValueError(f"temperature must be greater than 0 (or 'auto'), not {temperature!r}.")
-    if not 0 <= epsilon <= 1:
+    if not (isinstance(epsilon, Real) and 0 <= epsilon <= 1):
         raise ValueError(f"epsilon must lie between 0 and 1, not {epsilon!r}.")
 
 

@@ -3,18 +3,16 @@
 A checkpoint is a zip with ``data`` (JSON; what JSON cannot hold is a pickle in base64, with its plain attributes beside it
 as text) and ``policy.pth`` (the weights). SB3's own ``load`` runs those pickles, which is unsafe for files from others and
 fails where a module they name is gone: agents made with ``gym`` and older Pythons do not load. Here the text and the
-weights are read, and no pickle is run: the weights go through ``torch.load(weights_only=True)``, and what only a pickle
-tells is read off its structure (:mod:`sb3_distill.zoo.unpickling`). Sizes are checked before memory is taken.
+weights are read, and no pickle is run: what only a pickle tells, the layout of the weights included, is read off its structure
+(:mod:`sb3_distill.zoo.unpickling`, :mod:`sb3_distill.zoo.saved_weights`). Sizes are checked before memory is taken.
 """
 
 import base64
-import io
 import json
-import pickle
 import re
 import zipfile
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import torch as th
 from gymnasium import spaces
@@ -22,10 +20,13 @@ from gymnasium import spaces
 from sb3_distill.zoo.errors import CheckpointError
 from sb3_distill.zoo.saved_policy import read_policy_kwargs
 from sb3_distill.zoo.saved_spaces import read_space
+from sb3_distill.zoo.saved_weights import MAX_MEMBERS, MoreThanWeightsError, read_weights
 from sb3_distill.zoo.unpickling import pickled_names
 
-#: A member may unpack to this much, and to this many times the size of its file. Weights hardly compress.
+#: A zip may unpack to this much, and this many times its own size more. Weights hardly compress.
 FREE_SIZE, MAX_RATIO = 1 << 24, 20
+#: bytes of the largest ``data``, and values in it: each of them is an object, however short it is written
+MAX_DATA, MAX_VALUES = 1 << 25, 1 << 20
 
 
 class Checkpoint(NamedTuple):
@@ -94,19 +95,40 @@ def read_members(path: Path, names: tuple[str, ...] | None = None) -> dict[str, 
         raise FileNotFoundError(f"No such checkpoint: {path}")
     size = path.stat().st_size
     try:
-        with zipfile.ZipFile(path) as archive:
-            if min((member.header_offset for member in archive.infolist()), default=0) > 0:
-                # What was found is the end of an uncompressed policy.pth, which is a zip itself.
-                raise zipfile.BadZipFile("its own list of members is missing")
-            wanted = {m.filename: m for m in archive.infolist() if names is None or m.filename in names}
-            for name, member in wanted.items():
-                if member.file_size > FREE_SIZE + MAX_RATIO * size:
-                    raise zipfile.BadZipFile(
-                        f"its member {name!r} claims {member.file_size:,} bytes in a file of {size:,}"
-                    )
-            return {name: archive.read(member) for name, member in wanted.items()}
+        with path.open("rb") as file:
+            if _count(file, b"PK\1\2") > MAX_MEMBERS:
+                raise zipfile.BadZipFile(f"it has more than {MAX_MEMBERS:,} members")
+            with zipfile.ZipFile(file) as archive:
+                if min((member.header_offset for member in archive.infolist()), default=0) > 0:
+                    # What was found is the end of an uncompressed policy.pth, which is a zip itself.
+                    raise zipfile.BadZipFile("its own list of members is missing")
+                wanted = {m.filename: m for m in archive.infolist() if names is None or m.filename in names}
+                claimed = sum(member.file_size for member in wanted.values())
+                if claimed > FREE_SIZE + MAX_RATIO * size:
+                    raise zipfile.BadZipFile(f"it claims to unpack to {claimed:,} bytes, and has {size:,}")
+                return {name: _unpacked(archive, member) for name, member in wanted.items()}
     except Exception as error:  # a damaged zip asks for passwords, compressions and versions that there are not
-        raise CheckpointError(f"{path} is not a complete zip file: {error}. Copy or download it again.") from error
+        problem = str(error)[:200]
+        raise CheckpointError(f"{path} is not a complete zip file: {problem}. Copy or download it again.") from error
+
+
+def _count(file: BinaryIO, signature: bytes) -> int:
+    """How often four bytes stand in a file: members of a zip are listed before anything about them can be checked."""
+    n, tail = 0, b""
+    while chunk := file.read(1 << 16):
+        n += (tail + chunk).count(signature)
+        tail = chunk[-3:]
+    return n
+
+
+def _unpacked(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> bytes:
+    """A member, and not much more than it claims."""
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        # Python unpacks other kinds without a limit.
+        raise zipfile.BadZipFile(f"its member {member.filename!r} is compressed in a way that SB3 does not use")
+    with archive.open(member) as stream:
+        # Not read(): that unpacks all that there is, and then looks at how much it was to be.
+        return stream.read(member.file_size + 1)
 
 
 def read_data(path: Path, member: bytes) -> dict[str, Any]:
@@ -117,6 +139,8 @@ def read_data(path: Path, member: bytes) -> dict[str, Any]:
     :raises CheckpointError: if it is none of SB3's
     """
     try:
+        if len(member) > MAX_DATA or sum(member.count(sign) for sign in (b",", b"[", b"{")) > MAX_VALUES:
+            raise ValueError(f"it is larger than {MAX_DATA:,} bytes or {MAX_VALUES:,} values")
         data = json.loads(member)
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is no SB3 checkpoint: its member 'data' is not JSON: {error}.") from error
@@ -134,7 +158,7 @@ def class_name(field: dict[str, Any]) -> str:
     :raises ValueError: if the pickle names none
     """
     names = pickled_names(base64.b64decode(field[":serialized:"]))
-    if not names:
+    if not names or not re.fullmatch(r"[\w.]{1,200}", names[-1]):
         raise ValueError("the class of its policy has no name.")
     return names[-1]
 
@@ -148,33 +172,16 @@ def _policy_kwargs(data: dict[str, Any]) -> dict[str, Any]:
 def _weights(path: Path, member: bytes) -> dict[str, th.Tensor]:
     """The state dict in ``policy.pth``."""
     try:
-        weights = th.load(_uncompressed(member), map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        # torch's own message goes on to advise weights_only=False, which would run the file.
-        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        weights = read_weights(member)
+    except MoreThanWeightsError as error:
         raise CheckpointError(
-            f"{path} holds more than weights in its member 'policy.pth', so it was not loaded"
-            f"{f': it asks for {wanted[1]}' if wanted else ''}."
+            f"{path} holds more than weights in its member 'policy.pth', so it was not loaded: it asks for {error}."
         ) from error
-    except Exception as error:  # torch raises whatever its reader trips over
+    except Exception as error:  # hostile entries may raise anything at all
         raise CheckpointError(f"{path} has a damaged member 'policy.pth': {in_short(error)}") from error
-    if not isinstance(weights, dict) or not all(
-        isinstance(name, str) and isinstance(value, th.Tensor) for name, value in weights.items()
-    ):
+    if weights is None:
         raise CheckpointError(f"{path} is no SB3 checkpoint: its member 'policy.pth' is not a dictionary of tensors.")
     return weights
-
-
-def _uncompressed(member: bytes) -> io.BytesIO:
-    """A file of torch's, which is a zip whose members are as large as they claim: torch stores, and never compresses."""
-    stream = io.BytesIO(member)
-    if zipfile.is_zipfile(stream):
-        with zipfile.ZipFile(stream) as archive:
-            claimed = sum(inner.file_size for inner in archive.infolist())
-        if claimed > len(member):
-            raise RuntimeError(f"it claims to unpack to {claimed:,} bytes, and has {len(member):,}")
-    stream.seek(0)
-    return stream
 
 
 def in_short(error: Exception) -> str:

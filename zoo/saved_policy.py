@@ -7,6 +7,7 @@ file claims cost nothing, and the weights are used only if they have the shapes 
 
 import ast
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import sb3_contrib.ars.policies
@@ -49,6 +50,16 @@ POLICIES: dict[str, type[BasePolicy]] = {
     if name.endswith("Policy") and isinstance(cls, type) and issubclass(cls, BasePolicy) and cls is not BasePolicy
 }
 
+#: actions that a policy would take for others, and build a network; all other policies refuse those that they do not know
+_ACTIONS: dict[type[BasePolicy], tuple[type[spaces.Space], ...]] = {
+    stable_baselines3.dqn.policies.DQNPolicy: (spaces.Discrete,),
+    sb3_contrib.qrdqn.policies.QRDQNPolicy: (spaces.Discrete,),
+    stable_baselines3.sac.policies.SACPolicy: (spaces.Box,),
+    stable_baselines3.td3.policies.TD3Policy: (spaces.Box,),
+    sb3_contrib.tqc.policies.TQCPolicy: (spaces.Box,),
+    sb3_contrib.crossq.policies.CrossQPolicy: (spaces.Box,),
+}
+
 ACTIVATIONS = {
     cls.__name__: cls
     for cls in (nn.ReLU, nn.Tanh, nn.ELU, nn.GELU, nn.LeakyReLU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.CELU, nn.SELU)
@@ -56,8 +67,9 @@ ACTIVATIONS = {
 _EXTRACTORS = {
     cls.__name__: cls for cls in (torch_layers.FlattenExtractor, torch_layers.NatureCNN, torch_layers.CombinedExtractor)
 }
-#: hidden layers, and units in one, of the largest network that is laid out
-MAX_LAYERS, MAX_UNITS = 64, 1 << 20
+#: Hidden layers (of LSTMs, too) and units in one of the largest network that is laid out, how many critics it has, and hidden
+#: layers of all critics. A unit costs nothing on paper, but a layer is an object.
+MAX_LAYERS, MAX_UNITS, MAX_CRITICS, MAX_CRITIC_LAYERS = 64, 1 << 20, 64, 512
 
 
 def _flag(value: Any) -> bool:
@@ -72,8 +84,9 @@ def _real(value: Any) -> float:
     return float(value)
 
 
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= MAX_UNITS:
+def _count(value: Any, least: int = 1, most: int = MAX_UNITS) -> int:
+    # Not 0 units: weights without numbers would fit any claim about what they are multiplied with.
+    if type(value) is not int or not least <= value <= most:
         raise ValueError
     return value
 
@@ -119,7 +132,10 @@ ARGUMENTS: dict[str, Callable[[Any], Any]] = {
     "features_extractor_kwargs": _each(features_dim=_count, cnn_output_dim=_count, normalized_image=_flag),
     "lstm_kwargs": _each(dropout=_real, bias=_flag),
     **dict.fromkeys(("log_std_init", "clip_mean", "batch_norm_momentum", "batch_norm_eps"), _real),
-    **dict.fromkeys(("n_critics", "n_quantiles", "lstm_hidden_size", "n_lstm_layers", "renorm_warmup_steps"), _count),
+    **dict.fromkeys(("n_quantiles", "lstm_hidden_size"), _count),
+    "renorm_warmup_steps": partial(_count, least=0),
+    "n_critics": partial(_count, most=MAX_CRITICS),
+    "n_lstm_layers": partial(_count, most=MAX_LAYERS),
     **dict.fromkeys(
         (
             *("ortho_init", "use_sde", "full_std", "use_expln", "squash_output", "normalize_images", "batch_norm"),
@@ -157,6 +173,10 @@ def read_policy_kwargs(given: dict[str, Any]) -> dict[str, Any]:
             raise ValueError(
                 f"policy_kwargs has {name}={str(value)[:80]!r}, which is not among the values known here."
             ) from error
+    arch = kwargs.get("net_arch", [])
+    depth = max(map(len, arch.values()), default=0) if isinstance(arch, dict) else len(arch)
+    if depth * kwargs.get("n_critics", 1) > MAX_CRITIC_LAYERS:
+        raise ValueError(f"policy_kwargs has n_critics={kwargs['n_critics']}, too many for {depth} layers each.")
     return kwargs
 
 
@@ -180,21 +200,24 @@ def parse_literal(text: str) -> Any:
         raise ValueError("a text of more than 10,000 characters is no literal.")
     try:
         return _value(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, RecursionError, MemoryError) as error:
-        raise ValueError(f"{text[:80]!r} is no literal.") from error
+    except (SyntaxError, TypeError, RecursionError, MemoryError):  # the last of the parser
+        raise ValueError(f"{text[:80]!r} is no literal.") from None
 
 
 def _value(node: ast.expr) -> Any:
     if isinstance(node, ast.Constant):
         return node.value
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -_real(_value(node.operand))
+        number = _value(node.operand)
+        if type(number) in (int, float):
+            return -number
     if isinstance(node, (ast.List, ast.Tuple)):
         return [_value(item) for item in node.elts]
-    if isinstance(node, ast.Dict):
+    if isinstance(node, ast.Dict) and None not in node.keys:  # which "**" would be
         return {_value(k): _value(v) for k, v in zip(node.keys, node.values, strict=True) if k is not None}
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "dict" and not node.args:
-        return {keyword.arg: _value(keyword.value) for keyword in node.keywords if keyword.arg}
+        if all(keyword.arg for keyword in node.keywords):
+            return {keyword.arg: _value(keyword.value) for keyword in node.keywords}
     if isinstance(node, ast.Attribute):
         return ast.unparse(node)
     raise ValueError(f"{ast.unparse(node)[:80]!r} is no literal.")
@@ -225,8 +248,14 @@ def build_policy(
     :param kwargs: see :func:`read_policy_kwargs`
     :param weights: by name; they become the policy's own tensors
     :return: the policy
-    :raises ValueError: if the weights are not those of the network that is described
+    :raises ValueError: if the weights are not those of the network that is described, or it has no use for such spaces
     """
+    parts = observation_space.spaces.values() if isinstance(observation_space, spaces.Dict) else [observation_space]
+    if any(isinstance(part, spaces.Discrete) and part.start != 0 for part in parts):
+        raise ValueError("SB3 cannot encode observations that are counted from another number than 0")
+    allowed = next((kinds for cls, kinds in _ACTIONS.items() if issubclass(policy_class, cls)), (spaces.Space,))
+    if not isinstance(action_space, allowed):
+        raise ValueError(f"a {policy_class.__name__} has no actions of kind {type(action_space).__name__}")
     if not issubclass(policy_class, sb3_contrib.ars.policies.ARSPolicy):
         kwargs = kwargs | {"lr_schedule": lambda _: 0.0}
     with th.random.fork_rng(devices=[]):

@@ -8,10 +8,23 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from sb3_distill.zoo.unpickling import numeric, unpickle_inert
+from sb3_distill.zoo.unpickling import Inert, numeric, unpickle_inert
 
-#: numbers in the largest observation that is believed: a colour image of 4096 × 4096 has 50 million
-MAX_SIZE = 1 << 26
+#: numbers in the largest observation that is believed, a colour image of 1182 × 1182: its bounds are laid out in memory
+MAX_SIZE = 1 << 22
+#: choices, of which there are only numbers; parts of a Dict; characters of a text, where numpy abbreviates long arrays
+MAX_CHOICES, MAX_PARTS, MAX_TEXT = 1 << 26, 1_000, 1 << 20
+#: axes of the largest Box; numpy and torch have no more than 64, and need one for batches
+MAX_AXES = 32
+#: types of a Box, by their names and by what pickles call them
+_DTYPES = {
+    text: np.dtype(name)
+    for name in (
+        *("bool", "float16", "float32", "float64"),
+        *(f"{sign}int{n}" for sign in ("", "u") for n in (8, 16, 32, 64)),
+    )
+    for text in (name, np.dtype(name).str[1:])
+}
 
 
 def read_space(field: dict[str, Any]) -> spaces.Space:
@@ -24,11 +37,11 @@ def read_space(field: dict[str, Any]) -> spaces.Space:
     """
     kind = field[":type:"].removesuffix("'>").rpartition(".")[2]
     if kind == "Dict":
-        return _from_structure(unpickle_inert(base64.b64decode(field[":serialized:"])))
+        return _dict_from_structure(unpickle_inert(base64.b64decode(field[":serialized:"])))
     if kind == "Box":
         shape_text = field.get("_shape", field.get("shape"))
         shape = _shape(shape_text if isinstance(shape_text, list) else _numbers(shape_text))
-        dtype = np.dtype(field["dtype"])
+        dtype = _dtype(field["dtype"])
         return _box(shape, dtype, lambda name, sign: _bound(_numbers(field[name]), shape, dtype, sign))
     return _simple(kind, lambda name, default=None: _numbers(field.get(name, default)))
 
@@ -43,14 +56,16 @@ def _simple(kind: str, get: Callable[..., np.ndarray]) -> spaces.Space:
         n = _whole(get("n")).tolist()
         _shape(n)
         return spaces.MultiBinary(n[0] if len(n) == 1 else n)
-    raise ValueError(f"it has a space of kind {kind}; known are Box, Dict, Discrete, MultiDiscrete and MultiBinary.")
+    raise ValueError(
+        f"it has a space of kind {kind[:80]}; known are Box, Dict, Discrete, MultiDiscrete and MultiBinary."
+    )
 
 
 def _whole(numbers: np.ndarray) -> np.ndarray:
     """Counts, none of which is absurd."""
     numbers = np.atleast_1d(numbers)
-    if not ((numbers >= 1) & (numbers <= MAX_SIZE)).all() or numbers.size > MAX_SIZE:
-        raise ValueError(f"it has a space of {numbers.tolist()} choices.")
+    if not (numbers >= 1).all() or not numbers.sum() <= MAX_CHOICES:
+        raise ValueError(f"it has a space of {str(numbers.tolist())[:80]} choices.")
     return numbers.astype(np.int64)
 
 
@@ -60,9 +75,16 @@ def _shape(numbers: Any) -> tuple[int, ...]:
     size = 1
     for n in shape:
         size *= n
-    if min(shape, default=1) < 0 or size > MAX_SIZE:
-        raise ValueError(f"it has a space of shape {shape}, whose size is absurd.")
+        if n < 1 or size > MAX_SIZE or len(shape) > MAX_AXES:
+            raise ValueError(f"it has a space of shape {str(shape)[:80]}, whose size is absurd.")
     return shape
+
+
+def _dtype(name: Any) -> np.dtype:
+    """Numpy itself knows types of which one value fills the memory."""
+    if not isinstance(name, str) or name not in _DTYPES:
+        raise ValueError(f"it has a space of the type {name[:80] if isinstance(name, str) else type(name)!r}.")
+    return _DTYPES[name]
 
 
 def _box(shape: tuple[int, ...], dtype: np.dtype, bound: Callable[[str, int], np.ndarray]) -> spaces.Box:
@@ -83,18 +105,32 @@ def _bound(numbers: np.ndarray, shape: tuple[int, ...], dtype: np.dtype, sign: i
 
 def _numbers(text: Any) -> np.ndarray:
     """All numbers in a piece of text, as float64."""
-    found = re.findall(r"[-+]?(?:inf|\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)", str(text))
+    text = str(text)
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"it has a space described by {len(text):,} characters.")
+    found = re.findall(r"[-+]?(?:inf|\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)", text)
     return np.array([float(number) for number in found])
 
 
-def _from_structure(saved: Any) -> spaces.Space:
-    """A space from stand-ins with its attributes."""
-    kind = type(saved).__name__
-    state = vars(saved)
-    if kind == "Dict":
-        return spaces.Dict({str(key): _from_structure(space) for key, space in state["spaces"].items()})
+def _dict_from_structure(saved: Inert) -> spaces.Dict:
+    """A Dict from what a pickle says of it. SB3 knows no Dict within another."""
+    found: dict[str, spaces.Space] = {}
+    size = 0
+    for key, part in saved.spaces.items():
+        if not isinstance(key, str) or len(found) == MAX_PARTS:
+            raise ValueError("it has a Dict space of too many parts, or of parts without names.")
+        found[key] = _from_structure(part)
+        size += int(np.prod(found[key].shape or ()))
+        if size > MAX_SIZE:  # parts may share one large array
+            raise ValueError("it has a Dict space of absurd size.")
+    return spaces.Dict(found)
+
+
+def _from_structure(saved: Inert) -> spaces.Space:
+    """A part of a Dict."""
+    kind = saved.called.rpartition(".")[2]
     if kind == "Box":
-        shape = _shape(state["_shape"] if "_shape" in state else state["shape"])
-        dtype = np.dtype(state["dtype"].kind)
-        return _box(shape, dtype, lambda name, _: numeric(state[name]).astype(dtype))
-    return _simple(kind, lambda name, default=None: numeric(state.get(name, default)))
+        shape = _shape(saved.state["_shape"] if "_shape" in saved.state else saved.state["shape"])
+        dtype = _dtype(saved.dtype.arguments[0])
+        return _box(shape, dtype, lambda name, _: numeric(saved.state[name]).astype(dtype))
+    return _simple(kind, lambda name, default=None: numeric(saved.state.get(name, default)))

@@ -1,6 +1,7 @@
 """How an agent of the RL Zoo was trained, from its ``config.yml`` and ``args.yml``: read as plain values, and no more."""
 
 import importlib
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
@@ -17,8 +18,11 @@ from sb3_distill.zoo.errors import CheckpointError
 from sb3_distill.zoo.saved_policy import parse_literal
 from sb3_distill.zoo.time_feature import VecTimeFeature
 
-#: bytes of the longest settings file
-MAX_SETTINGS = 1 << 20
+#: bytes of the longest settings file: the zoo's longest have 1,000, and Python parses YAML slowly
+MAX_SETTINGS = 1 << 15
+#: The largest whole number in a wrapper's arguments, but for the steps of an episode. A history of 10^9 steps fills the memory
+#: before anything is compared with the checkpoint.
+MAX_ARGUMENT = 4_096
 
 #: the wrappers that the zoo's files may name; gym called some of them otherwise
 _WRAPPERS: dict[str, Callable[..., gym.Env]] = {
@@ -71,11 +75,33 @@ def read_config(path: str | Path) -> dict[str, Any]:
         if len(text) > MAX_SETTINGS:
             raise ValueError(f"it has more than {MAX_SETTINGS:,} bytes")
         config = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a safe loader, see above
+        if _written_out(config, {}) > MAX_SETTINGS:
+            raise ValueError("it repeats itself without end")
         return dict(config or {})
     except OSError:
         raise
     except Exception as error:  # PyYAML's constructors raise whatever they trip over
         raise CheckpointError(f"{path} is not a hyperparameter file of the RL Zoo: {error}") from error
+
+
+def _written_out(value: Any, known: dict[int, float]) -> float:
+    """
+    How long a value is where nothing is shared. An alias of YAML costs three bytes and may stand for what has ten more of
+    them, so that the text of a value, in a message of ours or of Gymnasium's, would fill the memory.
+
+    :param value: of a settings file
+    :param known: by identity, what has been counted
+    :return: characters and items; infinite if it contains itself
+    """
+    if isinstance(value, (str, bytes)):
+        return 1 + len(value)
+    if not isinstance(value, (dict, list, tuple, set)):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = math.inf
+        parts = [*value, *value.values()] if isinstance(value, dict) else value
+        known[id(value)] = 1 + sum(_written_out(part, known) for part in parts)
+    return known[id(value)]
 
 
 class Training(NamedTuple):
@@ -111,8 +137,9 @@ class Training(NamedTuple):
             env = gym.make(self.env_id, **self.env_kwargs)
             for wrapper, kwargs in found:
                 env = wrapper(env, **kwargs)
-        except (gym.error.Error, TypeError, ImportError) as error:
-            raise ValueError(f"Environment {self.env_id!r} cannot be made here: {error}") from error
+        except Exception as error:  # environments and wrappers raise whatever does not suit them
+            reason = f"{type(error).__name__}: {error}" if not isinstance(error, gym.error.Error) else error
+            raise ValueError(f"Environment {self.env_id!r} cannot be made here: {reason}") from error
         return env
 
     def make_vec_env(self, n_envs: int) -> VecEnv:
@@ -174,7 +201,7 @@ def training(env_id: str | None, config: dict[str, Any], env_kwargs: Any, source
         wrappers = config.get("env_wrapper") or []
         frames = config.get("frame_stack") or 1
         if type(frames) is not int or not 1 <= frames <= 64:
-            raise ValueError(f"frame_stack is {frames!r}")
+            raise ValueError(f"frame_stack is {str(frames)[:80]!r}")
         return Training(
             env_id,
             _arguments(env_kwargs) | _arguments(config.get("env_kwargs")),
@@ -196,7 +223,12 @@ def _wrapper(item: Any) -> tuple[str, dict[str, Any]]:
         kwargs = None
     if not isinstance(item, str):
         raise ValueError(f"env_wrapper has {str(item)[:80]}")
-    return item, _arguments(kwargs)
+    arguments = _arguments(kwargs)
+    for name, value in arguments.items():
+        numbers = value if isinstance(value, list) else [value]
+        if name != "max_steps" and any(isinstance(n, int) and abs(n) > MAX_ARGUMENT for n in numbers):
+            raise ValueError(f"env_wrapper has {item} with {name}={str(value)[:80]}")
+    return item, arguments
 
 
 def _arguments(given: Any) -> dict[str, Any]:

@@ -29,7 +29,13 @@ from sb3_distill.zoo.checkpoint import Checkpoint, in_short, read_checkpoint
 from sb3_distill.zoo.errors import CheckpointError
 from sb3_distill.zoo.saved_policy import POLICIES, build_policy
 from sb3_distill.zoo.settings import Training, read_config, training
-from sb3_distill.zoo.statistics import NormalizeStatistics, normalize_statistics, normalizer, read_vecnormalize
+from sb3_distill.zoo.statistics import (
+    NormalizeStatistics,
+    check_observations,
+    normalize_statistics,
+    normalizer,
+    read_vecnormalize,
+)
 
 #: agents that ship with the package, in the layout of the RL Zoo
 BUNDLED = Path(__file__).parent / "agents"
@@ -298,6 +304,7 @@ def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
 
 def _from_files(agent: Agent, device: Any) -> tuple[BasePolicy, dict[str, Any]]:
     kwargs: dict[str, Any] = {"name": agent.name, "env_id": None}
+    statistics = None
     trained = read_training_of(agent)
     if trained is not None:
         kwargs["env_id"] = trained.env_id
@@ -310,8 +317,12 @@ def _from_files(agent: Agent, device: Any) -> tuple[BasePolicy, dict[str, Any]]:
                     f"{agent.checkpoint} was trained on normalised observations (normalize in its config.yml), and "
                     f"{agent.vec_normalize or 'vec_normalize.pkl'} is missing: put it there."
                 )
-            kwargs |= _normalization(read_vecnormalize(agent.vec_normalize))
+            statistics = read_vecnormalize(agent.vec_normalize)
     policy = rebuild(read_checkpoint(agent.checkpoint))
+    if statistics is not None:
+        frame_stack = trained.frame_stack if trained is not None else 1
+        check_observations(statistics, policy.observation_space, str(agent.vec_normalize), frame_stack)
+        kwargs |= _normalization(statistics)
     return policy.to(device), kwargs
 
 
@@ -326,7 +337,8 @@ def read_training_of(agent: Agent) -> Training | None:
     env_id = agent.env_id or args.get("env")
     if env_id is None and not config:
         return None
-    known = resolve_env_id(env_id) if isinstance(env_id, str) else None
+    # Gymnasium imports what comes before a colon, and no file says what is imported.
+    known = resolve_env_id(env_id) if isinstance(env_id, str) and ":" not in env_id else None
     return training(known, config, args.get("env_kwargs"), agent.config or agent.checkpoint)
 
 

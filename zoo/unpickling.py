@@ -1,129 +1,267 @@
-"""Looks into pickles without running them.
+"""Reads the structure of pickles without running them.
 
-A pickle is a program: loading it imports what it names and calls it. Here a pickle gets stand-ins for every name that it
-asks for. They keep what they are told and do nothing, so the *structure* of the saved object can be read (spaces,
-running statistics), and so can the list of names that a real load would have imported.
+A pickle is a program for a small machine with a stack: loading it imports what it names and calls that. Here is such a machine
+that can do neither. Names stay names, calls are written down, and so the *structure* of the saved object can be read (spaces,
+running statistics, weights), and the list of names that a real load would have imported. Python's own machine, even with
+harmless stand-ins for all names, copies, compares and hashes as the pickle tells it to: some hundred bytes fill the memory,
+run for ever, or overflow the interpreter's stack.
 """
 
 import io
-import pickle
 import pickletools
 import re
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-#: bytes of the largest pickle that is looked into
-MAX_PICKLE = 1 << 26
+#: bytes, and opcodes, of the largest pickle that is looked into; numbers in the largest array
+MAX_PICKLE, MAX_OPCODES, MAX_NUMBERS = 1 << 26, 1 << 17, 1 << 22
+
+
+class Name:
+    """
+    What a pickle asks to be imported.
+
+    :param name: qualified
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
 
 class Inert:
-    """Stands in for whatever a pickle asks for: keeps attributes and does nothing."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-    def __setstate__(self, state: Any) -> None:
-        if isinstance(state, dict):
-            self.__dict__.update(state)
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        pass
-
-    def append(self, value: Any) -> None:
-        pass
-
-
-class InertDtype:
     """
-    Stands in for a ``numpy.dtype``, which would believe any flags that the pickle tells it, and then take numbers for
-    pointers.
+    What a pickle makes by a call: nothing is called, and its attributes are those of the state that it was given.
+
+    :param called: the qualified name
+    :param arguments: of the call
     """
 
-    def __init__(self, kind: str, *_: Any) -> None:
-        self.kind, self.order = kind, "="
+    def __init__(self, called: str, arguments: Any = ()) -> None:
+        self.called, self.arguments = called, arguments
+        self.state: Any = {}
 
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1]
-
-
-class InertArray:
-    """Stands in for a numpy array or scalar; becomes one when it is asked for, if it is one of plain numbers."""
-
-    def __init__(self, *_: Any) -> None:
-        self.state: tuple[Any, ...] = ()
-
-    def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.state = state
+    def __getattr__(self, name: str) -> Any:
+        state = self.__dict__.get("state")
+        # Python and numpy ask for such names to learn what an object can do: __array_interface__ would be an address.
+        if isinstance(state, dict) and name in state and not name.startswith("__"):
+            return state[name]
+        raise AttributeError(f"a {self.__dict__.get('called', '')[-80:]!r} has no {name!r}")
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        _, shape, numbers, fortran, data = self.state
-        if not re.fullmatch("b1|[iu][1248]|f[248]", numbers.kind):
-            raise ValueError(f"an array of {numbers.kind!r} holds no plain numbers.")
-        array = np.frombuffer(data, np.dtype(numbers.kind).newbyteorder(numbers.order))
+        """If it is an array or a scalar of numpy's: a copy of the numbers."""
+        numbers, shape, fortran, data = self._as_array()
+        if not isinstance(numbers, Inert) or numbers.called != "numpy.dtype":
+            raise TypeError("an array without a dtype")
+        kind: Any = numbers.arguments[0]
+        order: Any = numbers.state[1] if numbers.state else "="
+        if not isinstance(kind, str) or not re.fullmatch("b1|[iu][1248]|f[248]", kind):
+            raise ValueError(f"an array of {kind[:20] if isinstance(kind, str) else ''!r} holds no plain numbers.")
+        array = np.frombuffer(data, np.dtype(kind).newbyteorder(order))
+        if array.size > MAX_NUMBERS:
+            raise ValueError(f"an array of {array.size:,} numbers is too large.")
         return array.reshape(shape, order="F" if fortran else "C").astype(dtype)
 
-    @classmethod
-    def scalar(cls, dtype: InertDtype, data: bytes) -> "InertArray":
-        array = cls()
-        array.state = (1, (), dtype, False, data)
-        return array
-
-    @classmethod
-    def frombuffer(cls, data: Any, dtype: InertDtype, shape: Any, order: str, *_: Any) -> "InertArray":
-        array = cls()
-        array.state = (1, shape, dtype, order == "F", data)
-        return array
-
-
-def _items(items: Any = (), maxlen: Any = None) -> list[Any]:
-    """Stands in for a ``collections.deque``."""
-    return items if isinstance(items, list) else []
+    def _as_array(self) -> tuple[Any, Any, bool, Any]:
+        """Its dtype, shape, whether columns come first, and bytes."""
+        function = re.sub(r"^numpy\._?core\.", "", self.called)
+        if function == "multiarray._reconstruct":
+            _, shape, numbers, fortran, data = self.state
+        elif function == "multiarray.scalar":
+            (numbers, data), shape, fortran = self.arguments, (), False
+        elif function == "numeric._frombuffer":
+            data, numbers, shape, order = self.arguments
+            fortran = order == "F"
+        else:
+            raise TypeError(f"a {self.called[-80:]} is no number and no array.")
+        return numbers, shape, fortran, data
 
 
-_STAND_INS: dict[tuple[str, str], Any] = {
-    ("numpy", "dtype"): InertDtype,
-    ("collections", "OrderedDict"): dict,
-    ("collections", "deque"): _items,
+class _OddKey:
+    """A key that is no text. Such are not hashed: a tuple may hold itself 2^60 times, and integers may all collide."""
+
+
+#: opcodes that put their argument on the stack
+_LITERALS = {
+    *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT", "STRING", "BINSTRING"),
+    *("SHORT_BINSTRING", "BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8", "UNICODE", "SHORT_BINUNICODE"),
+    *("BINUNICODE", "BINUNICODE8"),
 }
-for _core in ("numpy.core", "numpy._core"):
-    _STAND_INS[_core + ".multiarray", "_reconstruct"] = InertArray
-    _STAND_INS[_core + ".multiarray", "scalar"] = InertArray.scalar
-    _STAND_INS[_core + ".numeric", "_frombuffer"] = InertArray.frombuffer
+#: opcodes that put something new on the stack. Sets become lists
+_NEW: dict[str, Callable[[], Any]] = {
+    "NONE": lambda: None,
+    "NEWTRUE": lambda: True,
+    "NEWFALSE": lambda: False,
+    "EMPTY_LIST": list,
+    "EMPTY_TUPLE": tuple,
+    "EMPTY_DICT": dict,
+    "EMPTY_SET": list,
+}
+#: calls that are understood, of what else would be Inert; dictionaries are filled later
+_CALLS: dict[str, Callable[[Any], Any]] = {
+    "collections.OrderedDict": lambda arguments: {},
+    "collections.defaultdict": lambda arguments: {},
+    "collections.deque": lambda arguments: arguments[0] if arguments and isinstance(arguments[0], list) else [],
+}
 
 
-class InertUnpickler(pickle.Unpickler):
+class InertUnpickler:
     """
-    Unpickles stand-ins.
+    Reads pickles, one after the other.
 
-    :param data: a pickle
-    :raises ValueError: if it is truncated, too large, or would fill the memory by its own bookkeeping
+    :param data: a pickle, and what comes after it
+    :raises ValueError: if it is too large to look into
     """
 
     def __init__(self, data: bytes) -> None:
         if len(data) > MAX_PICKLE:
             raise ValueError(f"a pickle of {len(data):,} bytes is too large to look into.")
-        for opcode, argument, _ in pickletools.genops(data):
-            # The memo is a table as long as its largest index: 5 bytes could ask for 64 GB.
-            if "PUT" in opcode.name and argument is not None and argument > len(data):
-                raise ValueError(f"its pickle files an object under {argument}, beyond its own length.")
-        super().__init__(io.BytesIO(data))
+        #: what is read next
+        self.stream = io.BytesIO(data)
         #: what a real load would have imported, in order
         self.names: list[str] = []
+        #: what torch calls its storages, which are outside the pickle
+        self.identities: list[Any] = []
+        self._opcodes_left = MAX_OPCODES
 
-    def persistent_load(self, pid: Any) -> Any:
-        return Inert()  # torch keeps its storages outside the pickle
+    def load(self) -> Any:
+        """
+        :return: the structure that the next pickle describes
+        :raises ValueError: if it is truncated or too long; a hostile pickle may raise anything else
+        """
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, Any] = {}
+        for opcode, argument, _ in pickletools.genops(self.stream):
+            self._opcodes_left -= 1
+            if self._opcodes_left < 0:
+                raise ValueError(f"a pickle of more than {MAX_OPCODES:,} opcodes is too long to look into.")
+            if opcode.name in _LITERALS:
+                self._stack.append(argument)
+            elif opcode.name in _NEW:
+                self._stack.append(_NEW[opcode.name]())
+            elif opcode.name in _STEPS:
+                _STEPS[opcode.name](self, argument)
+            else:
+                raise ValueError(f"its pickle has an opcode {opcode.name}.")
+        return self._stack.pop()
 
-    def find_class(self, module: str, name: str) -> Any:
+    # --- the stack
+
+    def _above_mark(self) -> list[Any]:
+        start = self._marks.pop()
+        items = self._stack[start:]
+        del self._stack[start:]
+        return items
+
+    def _mark(self, _: Any) -> None:
+        self._marks.append(len(self._stack))
+
+    def _pop(self, _: Any) -> None:
+        if self._marks and self._marks[-1] == len(self._stack):
+            self._marks.pop()
+        else:
+            self._stack.pop()
+
+    def _last(self, n: int) -> list[Any]:
+        if len(self._stack) < n:
+            raise ValueError("its pickle takes more from the stack than there is.")
+        items = self._stack[len(self._stack) - n :]
+        del self._stack[len(self._stack) - n :]
+        return items
+
+    def _put(self, key: Any) -> None:
+        self._memo[len(self._memo) if key is None else key] = self._stack[-1]
+
+    def _get(self, key: Any) -> None:
+        self._stack.append(self._memo[key])
+
+    # --- containers
+
+    def _extend(self, items: list[Any]) -> None:
+        if isinstance(self._stack[-1], list):
+            self._stack[-1].extend(items)
+
+    def _set_items(self, items: list[Any]) -> None:
+        if isinstance(self._stack[-1], dict):
+            self._stack[-1].update(_dict(items))
+
+    # --- names and calls
+
+    def _import(self, module: Any, name: Any) -> None:
+        if not isinstance(module, str) or not isinstance(name, str):
+            raise ValueError("its pickle imports something without a name.")
         self.names.append(f"{module}.{name}")
-        return _STAND_INS.get((module, name)) or type(name.rpartition(".")[2], (Inert,), {"__module__": module})
+        self._stack.append(Name(self.names[-1]))
+
+    def _call(self, called: Any, arguments: Any) -> None:
+        name = called.name if isinstance(called, Name) else ""
+        self._stack.append(_CALLS[name](arguments) if name in _CALLS else Inert(name, arguments))
+
+    def _build(self, _: Any) -> None:
+        state = self._stack.pop()
+        if isinstance(self._stack[-1], Inert):
+            # Not copied: a pickle may give one large state to many objects.
+            self._stack[-1].state = state
+
+    def _instance(self, argument: str) -> None:
+        arguments = tuple(self._above_mark())
+        self._import(*argument.split(" ", 1))
+        self._call(self._stack.pop(), arguments)
+
+    def _object(self, _: Any) -> None:
+        called, *arguments = self._above_mark()
+        self._call(called, tuple(arguments))
+
+    def _persistent(self, identity: Any) -> None:
+        self.identities.append(identity)
+        self._stack.append(Inert("persistent", identity))
+
+
+def _dict(items: list[Any]) -> dict[Any, Any]:
+    """A dictionary of keys and values in turns."""
+    return {
+        key if isinstance(key, str) else _OddKey(): value for key, value in zip(items[::2], items[1::2], strict=True)
+    }
+
+
+#: all other opcodes
+_STEPS: dict[str, Callable[[InertUnpickler, Any], Any]] = {
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda self, _: None),
+    "MARK": InertUnpickler._mark,
+    "POP": InertUnpickler._pop,
+    "POP_MARK": lambda self, _: self._above_mark(),
+    "DUP": lambda self, _: self._stack.append(self._stack[-1]),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"), InertUnpickler._put),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), InertUnpickler._get),
+    **dict.fromkeys(("LIST", "FROZENSET"), lambda self, _: self._stack.append(self._above_mark())),
+    "TUPLE": lambda self, _: self._stack.append(tuple(self._above_mark())),
+    "TUPLE1": lambda self, _: self._stack.append(tuple(self._last(1))),
+    "TUPLE2": lambda self, _: self._stack.append(tuple(self._last(2))),
+    "TUPLE3": lambda self, _: self._stack.append(tuple(self._last(3))),
+    "DICT": lambda self, _: self._stack.append(_dict(self._above_mark())),
+    "APPEND": lambda self, _: self._extend(self._last(1)),
+    **dict.fromkeys(("APPENDS", "ADDITEMS"), lambda self, _: self._extend(self._above_mark())),
+    "SETITEM": lambda self, _: self._set_items(self._last(2)),
+    "SETITEMS": lambda self, _: self._set_items(self._above_mark()),
+    "GLOBAL": lambda self, argument: self._import(*argument.split(" ", 1)),
+    "STACK_GLOBAL": lambda self, _: self._import(*self._last(2)),
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), lambda self, _: self._call(*self._last(2))),
+    "NEWOBJ_EX": lambda self, _: self._call(*self._last(3)[:2]),
+    "BUILD": InertUnpickler._build,
+    "INST": InertUnpickler._instance,
+    "OBJ": InertUnpickler._object,
+    "PERSID": InertUnpickler._persistent,
+    "BINPERSID": lambda self, _: self._persistent(self._stack.pop()),
+}
 
 
 def unpickle_inert(data: bytes) -> Any:
     """
     :param data: a pickle
-    :return: the structure that it describes, of stand-ins
-    :raises ValueError: if it is truncated or too large; a hostile pickle may raise anything else
+    :return: the structure that it describes
+    :raises ValueError: if it is truncated, too large or too long; a hostile pickle may raise anything else
     """
     return InertUnpickler(data).load()
 
@@ -135,15 +273,14 @@ def pickled_names(data: bytes) -> list[str]:
     :param data: a pickle
     :return: qualified names, in order; those before the damage of a damaged pickle
     """
+    names: list[str] = []
     try:
         unpickler = InertUnpickler(data)
-    except Exception:  # damaged: pickletools raises whatever it trips over
-        return []
-    try:
+        names = unpickler.names
         unpickler.load()
-    except Exception:  # noqa: S110 - the names that were met are the answer
+    except Exception:  # noqa: S110 - damaged: the names that were met are the answer
         pass
-    return list(dict.fromkeys(unpickler.names))
+    return list(dict.fromkeys(names))
 
 
 def numeric(value: Any) -> np.ndarray:
@@ -152,6 +289,6 @@ def numeric(value: Any) -> np.ndarray:
     :return: a float64 array of our own
     :raises TypeError: for anything else: a list that holds itself many times over would fill the memory
     """
-    if not isinstance(value, (InertArray, np.ndarray, np.generic, int, float)):
+    if not isinstance(value, (Inert, np.ndarray, np.generic, int, float)):
         raise TypeError(f"a {type(value).__name__} is no number and no array.")
-    return np.array(value, dtype=np.float64)
+    return value.__array__(np.float64) if isinstance(value, Inert) else np.array(value, dtype=np.float64)
