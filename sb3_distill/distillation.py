@@ -247,7 +247,10 @@ class Distillation(OnPolicyAlgorithm):
         self.rollout_buffer.finish_rollout = finish_rollout
         try:
             with tap, unvalidated():
-                return super().collect_rollouts(view, callback, rollout_buffer, n_rollout_steps)
+                finished = super().collect_rollouts(view, callback, rollout_buffer, n_rollout_steps)
+            if not finished and self._view is not None:
+                self._view.obs = None  # SB3 has not kept the last observation either: the next learn() resets
+            return finished
         finally:
             self.rollout_buffer.finish_rollout = None
 
