@@ -1,0 +1,127 @@
+"""Registers the distillation algorithms with rl_zoo3, by being imported.
+
+Names, what ``-optimize`` draws, and hyperparameter files as the default ``-conf``. rl_zoo3 has tables for the first two,
+meant for algorithms from elsewhere; for the last its ``ExperimentManager`` is extended.
+"""
+
+import argparse
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+import rl_zoo3.exp_manager
+import rl_zoo3.train
+from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+from stable_baselines3 import PPO
+
+from sb3_distill import a2c, ppo
+from sb3_distill.distillation import Distillation
+from sb3_distill.methods import get_method
+
+HYPERPARAMS = Path(__file__).parent / "hyperparams"
+
+#: what ``--algo`` may be besides SB3's: the rows by name, on PPO's machinery and, with a suffix, on A2C's
+ALGORITHMS: dict[str, type[Distillation]] = {
+    "teacher_distill": ppo.TeacherDistill,
+    "on_policy_distill": ppo.OnPolicyDistill,
+    "entropy_regularised": ppo.EntropyRegularised,
+    "n_distill": ppo.NDistill,
+    "expected_entropy": ppo.ExpectedEntropyDistill,
+    "teacher_v_reward": ppo.TeacherVReward,
+    "teacher_distill_a2c": a2c.TeacherDistillA2C,
+    "on_policy_distill_a2c": a2c.OnPolicyDistillA2C,
+    "entropy_regularised_a2c": a2c.EntropyRegularisedA2C,
+    "n_distill_a2c": a2c.NDistillA2C,
+    "expected_entropy_a2c": a2c.ExpectedEntropyDistillA2C,
+    "teacher_v_reward_a2c": a2c.TeacherVRewardA2C,
+}
+
+
+def sample_hyperparams(
+    algorithm: type[Distillation], trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]
+) -> dict[str, Any]:
+    """
+    What ``-optimize`` tries. The teacher and the student's network stay as they are: they are the task.
+
+    :param algorithm: whose hyperparameters; those of terms that its row lacks are not drawn
+    :param trial: draws
+    :param n_actions: of rl_zoo3's samplers, not needed here; as the next two
+    :param n_envs: number of environments
+    :param additional_args: of off-policy algorithms
+    :return: arguments of the constructor
+    """
+    row = get_method(algorithm.fixed_method or "n_distill")
+    is_ppo = issubclass(algorithm, PPO)
+    trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
+    trial.suggest_int("n_steps_pow", *((5, 9) if is_ppo else (2, 6)))
+    if is_ppo:
+        trial.suggest_int("batch_size_pow", 4, 8)
+        trial.suggest_int("n_epochs", 5, 30)
+    if row.loss is not None:
+        trial.suggest_float("loss_coef", 0.1, 10.0, log=True)
+    if row.reward is not None:
+        trial.suggest_float("reward_coef", 0.01, 10.0, log=True)
+        trial.suggest_float("one_minus_gamma", 0.01, 1.0, log=True)
+        trial.suggest_float("one_minus_gae_lambda", 0.01, 1.0, log=True)
+    hyperparams = convert_hyperparams(trial.params)
+    for name, value in hyperparams.items():  # beside what was drawn, where studies are looked at
+        trial.set_user_attr(name, value)
+    return hyperparams
+
+
+def convert_hyperparams(sampled_params: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param sampled_params: of a trial
+    :return: arguments of the constructor: x for ``one_minus_x``, powers of two for ``x_pow``
+    """
+    hyperparams = {}
+    for name, value in sampled_params.items():
+        if name.endswith("_pow"):
+            hyperparams[name.removesuffix("_pow")] = 2**value
+        elif name.startswith("one_minus_"):
+            hyperparams[name.removeprefix("one_minus_")] = 1 - value
+        else:
+            hyperparams[name] = value
+    return hyperparams
+
+
+class DistillExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
+    """
+    rl_zoo3's, which finds the distillation algorithms' hyperparameter files and names their teachers.
+
+    :param args: what was typed
+    :param algo: the algorithm's name
+    :param rest: as the next, of rl_zoo3's class
+    :param kwargs: likewise
+    """
+
+    def __init__(self, args: argparse.Namespace, algo: str, *rest: Any, **kwargs: Any) -> None:
+        super().__init__(args, algo, *rest, **kwargs)
+        if algo in ALGORITHMS and args.conf_file is None:
+            self.config = str(HYPERPARAMS / f"{algo}.yml")
+
+    def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """
+        rl_zoo3's, with ``{env}`` in the teacher's name replaced.
+
+        :return: hyperparameters to use, and to save
+        :raises ValueError: if there is no teacher, before a folder is made for the run
+        """
+        hyperparams, saved = super().read_hyperparameters()
+        if self.algo in ALGORITHMS:
+            teacher = hyperparams.get("teacher")
+            if teacher is None:
+                raise ValueError(
+                    f"{self.algo} needs a teacher, for example -params teacher:\"'zoo:dqn/{self.env_name}'\""
+                )
+            hyperparams["teacher"] = saved["teacher"] = str(teacher).replace("{env}", self.env_name)
+        return hyperparams, saved
+
+
+for _name, _algorithm in ALGORITHMS.items():
+    rl_zoo3.ALGOS[_name] = _algorithm
+    HYPERPARAMS_SAMPLER[_name] = partial(sample_hyperparams, _algorithm)
+    HYPERPARAMS_CONVERTER[_name] = convert_hyperparams
+rl_zoo3.exp_manager.ExperimentManager = DistillExperimentManager  # type: ignore[misc]
+rl_zoo3.train.ExperimentManager = DistillExperimentManager  # type: ignore[misc]
