@@ -1,4 +1,5 @@
-"""The command line: ``sb3-distill distill`` and ``methods``; ``teachers``, ``inspect`` and ``push`` are the zoo's.
+"""The command line: ``sb3-distill distill`` and ``methods``; ``teachers``, ``inspect`` and ``push`` are the zoo's,
+``paper`` and ``recommend`` the tabular laboratory's.
 
 A subcommand has two halves. The first checks everything that the user said and loads what was named; what goes wrong
 there is the user's to mend, so it ends in one line and exit code 2. The second does the work; what goes wrong there is
@@ -21,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sb3_distill.tabular.commands import add_commands as add_paper_commands
 from sb3_distill.zoo.commands import add_commands as add_zoo_commands
 
 if TYPE_CHECKING:
@@ -114,6 +116,7 @@ def make_parser() -> argparse.ArgumentParser:
         )
     )
     add_zoo_commands(commands)
+    add_paper_commands(commands)
     return parser
 
 

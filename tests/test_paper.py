@@ -1,0 +1,103 @@
+"""``sb3-distill paper`` and ``recommend``."""
+
+import argparse
+import csv
+import io
+import itertools
+
+import pytest
+
+pytest.importorskip("numba")
+
+from sb3_distill.methods import METHODS
+from sb3_distill.tabular import commands, experiments
+from sb3_distill.tabular.experiments import Size
+from sb3_distill.tabular.figures import FIGURES
+from sb3_distill.tabular.recommend import missing, recommendation
+
+TINY = Size(4, 300)
+
+
+def run(*argv):
+    parser = argparse.ArgumentParser()
+    commands.add_commands(parser.add_subparsers(required=True))
+    args = parser.parse_args(argv)
+    args.prepare(args)()
+
+
+def test_all_figures_are_named():
+    assert tuple(FIGURES) == commands.FIGURES
+
+
+def test_paper_all_writes_a_figure_its_numbers_and_a_finding(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiments, "QUICK", TINY)
+    run("paper", "all", "--quick", "--out", str(tmp_path))
+    said = capsys.readouterr().out
+    numbers = {}
+    for name in FIGURES:
+        assert f"{name}: " in said
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        with (tmp_path / f"{name}.csv").open(encoding="utf-8") as file:
+            numbers[name] = list(csv.reader(file))
+        header, *rows = numbers[name]
+        assert rows and all(len(row) == len(header) for row in rows)
+    assert not [path for path in tmp_path.rglob("*") if ".tmp" in path.name]
+    assert {row[0] for row in numbers["fig4"][1:]} == {str(n) for n in experiments.ACTIONS}
+
+    # Everything is there now: nothing is simulated again.
+    monkeypatch.setattr(experiments, "distil", None)
+    run("paper", "fig5", "--quick", "--out", str(tmp_path))
+    with (tmp_path / "fig5.csv").open(encoding="utf-8") as file:
+        assert list(csv.reader(file)) == numbers["fig5"]
+
+
+@pytest.mark.parametrize("argv, says", [(["fig33"], "did you mean 'fig3'"), (["fig3", "--seed", "-1"], "at least 0")])
+def test_what_cannot_be_drawn_is_said(argv, says, tmp_path):
+    with pytest.raises(ValueError, match=says):
+        run("paper", *argv, "--out", str(tmp_path))
+
+
+ANSWERS = [
+    dict(zip(commands.QUESTIONS, answers, strict=True)) for answers in itertools.product([True, False], repeat=4)
+]
+
+
+@pytest.mark.parametrize("answers", ANSWERS, ids=str)
+def test_every_answer_leads_to_a_row_that_keeps_what_was_asked(answers):
+    advice = recommendation(answers)
+    row = METHODS["unbiased"][advice.method]
+    if answers["guarantee"]:
+        assert row.is_gradient
+    if not answers["strong"] or answers["improve"]:
+        assert advice.env_reward_coef or advice.method == "teacher_v_reward"
+    if not answers["value"]:
+        assert row.reward is None or not row.reward.uses_value
+    compile(advice.code, "advice", "exec")
+
+
+@pytest.mark.parametrize("answers", ANSWERS, ids=str)
+def test_no_question_is_asked_whose_answer_does_not_matter(answers):
+    asked = {}
+    while unanswered := missing(asked):
+        asked[unanswered[0]] = answers[unanswered[0]]
+    assert recommendation(asked) == recommendation(answers)
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_recommend_asks_what_was_not_said(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", Terminal("perhaps\nn\nyes\n"))
+    run("recommend", "--strong")
+    said = capsys.readouterr().out
+    assert said.count("[y/n]") == 3 and "expected_entropy" in said
+
+
+def test_recommend_without_a_terminal_wants_flags(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    with pytest.raises(ValueError, match="--strong or --no-strong"):
+        run("recommend")
+    run("recommend", "--no-strong", "--guarantee", "--value")
+    assert 'method="teacher_v_reward"' in capsys.readouterr().out
