@@ -276,7 +276,7 @@ def fitting(weights: dict[str, th.Tensor], layout: dict[str, th.Tensor]) -> dict
     :param weights: of a checkpoint
     :param layout: the state dict of the network that they are for
     :return: the weights, under the layout's names
-    :raises ValueError: if one is missing, superfluous, or of another shape, kind or extent
+    :raises ValueError: if one is missing, superfluous, of another shape, kind or extent, or not finite
     """
     found: dict[str, th.Tensor] = {}
     used: set[str] = set()
@@ -291,6 +291,8 @@ def fitting(weights: dict[str, th.Tensor], layout: dict[str, th.Tensor]) -> dict
             )
         if value.layout != th.strided or value.untyped_storage().nbytes() < value.numel() * value.element_size():
             raise ValueError(f"{name} repeats itself to claim {value.numel():,} numbers")
+        if value.is_floating_point() and value.numel() and not th.stack(value.aminmax()).isfinite().all():
+            raise ValueError(f"{name} has numbers that are not finite")
         found[name] = value
         used |= {name if name in weights else old_name}
     superfluous = sorted(set(weights) - used)
