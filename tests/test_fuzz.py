@@ -335,6 +335,17 @@ def test_a_crowd_of_members(agents, tmp_path, within):
     assert "it has more than 10,000 members" in refusal(tmp_path, files)
 
 
+def test_a_crowd_in_a_compressed_member(agents, tmp_path):
+    """Nothing shows from outside how many there are."""
+    weights = zip_of([*entries_of(unpack("", agents[DQN]["agent.zip"])["policy.pth"]), Entry("x", b"")], copies=20_000)
+    compressor = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packed = compressor.compress(weights) + compressor.flush()
+    entries = [e for e in entries_of(agents[DQN]["agent.zip"]) if e.name != "policy.pth"]
+    entries.append(Entry("policy.pth", packed, zipfile.ZIP_DEFLATED, len(weights), zlib.crc32(weights)))
+    line = refusal(tmp_path, agents[DQN] | {"agent.zip": zip_of(entries)})
+    assert "has a damaged member 'policy.pth': it has more than 10,000 members" in line
+
+
 @pytest.mark.parametrize(
     "data", [b"[" + b"[]," * (1 << 20) + b"0]", b'"' + b"a" * (1 << 25) + b'"', b'{"policy_class":' + b"[" * (2 << 20)]
 )
@@ -486,6 +497,87 @@ def test_a_storage_that_claims_more_than_there_is(agents, tmp_path, length):
     assert "one of its storages claims" in refusal(tmp_path, in_zip(agents[DQN], "policy.pth", lying))
 
 
+class Storage:
+    """What a tensor of :func:`described` lies in."""
+
+    def __init__(self, key="0", length=8):
+        self.key, self.length = key, length
+
+
+def described(storage, offset, size, stride):
+    """A file of torch's with a tensor, as its pickle describes it, and a storage of eight numbers."""
+
+    class Described:
+        def __reduce__(self):
+            return th._utils._rebuild_tensor_v2, (storage, offset, size, stride, False, OrderedDict())
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, thing):
+            return ("storage", th.FloatStorage, thing.key, "cpu", thing.length) if isinstance(thing, Storage) else None
+
+    buffer = io.BytesIO()
+    Pickler(buffer, 2).dump({"x": Described()})
+    numbers = np.arange(8, dtype=np.float32).tobytes()
+    parts = {"data.pkl": buffer.getvalue(), "data/0": numbers, "version": b"3\n"}
+    return zip_of([Entry(f"archive/{name}", content) for name, content in parts.items()])
+
+
+@pytest.mark.parametrize(
+    ("storage", "offset", "size", "stride", "problem"),
+    [
+        (Storage(), 1, (8,), (1,), "reaches beyond its storage"),
+        (Storage(), 0, (2, 2), (1, 7), "reaches beyond its storage"),
+        (Storage(), 1 << 40, (1,), (1,), "reaches beyond its storage"),
+        (Storage(), 0, (3, 3), (0, 1), "repeats 8 numbers to claim 9"),
+        (Storage(), 0, (1 << 40,), (0,), "repeats 8 numbers to claim"),
+        (Storage(), -1, (2,), (1,), "has an impossible size"),
+        (Storage(), 0, (-2,), (1,), "has an impossible size"),
+        (Storage(), 0, (2,), (-1,), "has an impossible size"),
+        (Storage(), 0, (1 << 70,), (0,), "has an impossible size"),
+        (Storage(), 0, (1,) * 11, (1,) * 11, "has an impossible size"),
+        (Storage(), 0, (2.0,), (1,), "has an impossible size"),
+        (Storage(), 0, (2,), (1, 1), "zip"),
+        (Storage(length=9), 0, (2,), (1,), "has not the numbers that it claims"),
+        (Storage(length=7), 0, (2,), (1,), "has not the numbers that it claims"),
+        (Storage(length=8.0), 0, (2,), (1,), "is no storage"),
+        (Storage(key=("0",)), 0, (2,), (1,), "is no storage"),
+        (Storage(key="1"), 0, (2,), (1,), "archive/data/1"),
+    ],
+)
+def test_tensors_that_lie(storage, offset, size, stride, problem):
+    """Sizes, strides and offsets are compared with the bytes that are there."""
+    with pytest.raises((ValueError, KeyError), match=problem):
+        read_weights(described(storage, offset, size, stride))
+
+
+def test_tensors_that_do_not_lie():
+    """Control of the test above: rows may overlap, as long as they claim no more numbers than there are."""
+    assert_as_torch_reads(described(Storage(), 0, (2, 4), (4, 1)))
+    assert_as_torch_reads(described(Storage(), 1, (2, 3), (2, 2)))
+    assert_as_torch_reads(described(Storage(), 8, (0, 3), (3, 1)))
+
+
+def test_storages_that_are_one(agents, tmp_path):
+    """Members of a zip may lie in the same place: 400 of 1 MB, in a file of 1 MB."""
+    n, numbers = 400, np.zeros(1 << 18, np.float32)
+    buffer = io.BytesIO()
+    th.save({str(i): th.zeros(1 << 18) for i in range(n)}, buffer)
+    pickled = next(e.content for e in entries_of(buffer.getvalue()) if e.name.endswith("data.pkl"))
+    names = [f"archive/data/{i:03}" for i in range(n)]
+    pickled = b"".join(
+        op if op[:1] != b"X" or not op[5:].isdigit() else b"X\3\0\0\0" + op[5:].zfill(3) for op in opcodes(pickled)[0]
+    )
+    one = zip_of([Entry("archive/data.pkl", pickled), Entry(names[0], numbers.tobytes())])
+    start = one.index(b"PK\1\2")
+    first = start + 46 + len("archive/data.pkl")
+    record = one[first : first + 46 + len(names[0])]
+    listed = one[start:first] + b"".join(record.replace(names[0].encode(), name.encode()) for name in names)
+    content = one[:start] + listed + b"PK\5\6" + struct.pack("<HHHHIIH", 0, 0, n + 1, n + 1, len(listed), start, 0)
+    assert len(zipfile.ZipFile(io.BytesIO(content)).namelist()) == n + 1
+    line = refusal(tmp_path, in_zip(agents[DQN], "policy.pth", content))
+    assert "has a damaged member 'policy.pth': one of its storages has not the numbers that it claims" in line
+
+
 def text_box(**entries):
     return {
         ":type:": "<class 'gymnasium.spaces.box.Box'>",
@@ -529,6 +621,16 @@ def test_a_space_of_many_parts(agents, tmp_path):
         ":serialized:": base64.b64encode(pickle.dumps(many)).decode(),
     }
     assert "a Dict space of too many parts" in refusal(tmp_path, in_data(agents[DICT], observation_space=field))
+
+
+def test_spaces_that_are_one(agents, tmp_path):
+    """A pickle may give one large array to all parts of a Dict: 200 of a million numbers in 8 MB."""
+    box = spaces.Box(-1.0, 1.0, (1 << 20,))
+    many = spaces.Dict({str(i): box for i in range(200)})
+    pickled = pickle.dumps(many)
+    assert len(pickled) < 12 << 20
+    field = {":type:": "<class 'gymnasium.spaces.dict.Dict'>", ":serialized:": base64.b64encode(pickled).decode()}
+    assert "a Dict space of absurd size" in refusal(tmp_path, in_data(agents[DICT], observation_space=field))
 
 
 @pytest.mark.parametrize(
@@ -635,6 +737,15 @@ def of(mean, var):
 def test_statistics_of_other_observations(agents, tmp_path, changed, problem):
     """They would make an error, or no numbers, of the first observation."""
     assert problem in refusal(tmp_path, agents[DICT] | {"vecnormalize.pkl": statistics(**changed)})
+
+
+def test_statistics_that_are_one(agents, tmp_path):
+    """A pickle may give one large array to all parts of an observation."""
+    part = of(np.zeros(1 << 20), np.ones(1 << 20))
+    content = statistics(obs_rms={str(i): part for i in range(200)})
+    assert len(content) < 17 << 20
+    line = refusal(tmp_path, agents[DICT] | {"vecnormalize.pkl": content})
+    assert "statistics of more than 4,194,304 numbers are too large" in line
 
 
 def test_sound_statistics_load(agents, tmp_path):
