@@ -15,7 +15,7 @@ from gymnasium import spaces
 from sb3_distill.zoo.checkpoint import Checkpoint, read_checkpoint, read_data, read_members
 from sb3_distill.zoo.errors import CheckpointError
 from sb3_distill.zoo.teachers import BUNDLED, Agent, family_of, find_agent, read_training_of, rebuild, zoo_folders
-from sb3_distill.zoo.unpickling import pickled_names, unpickle_inert
+from sb3_distill.zoo.unpickling import numeric, pickled_names, unpickle_inert
 
 #: What pickles of honest checkpoints are made of. Whatever else they name is worth a look before SB3 loads them.
 USUAL = (
@@ -29,6 +29,8 @@ USUAL = (
     "cloudpickle",
     "random",
 )
+#: bytes of the largest evaluations.npz
+MAX_EVALUATIONS = 1 << 24
 #: as what cloudpickle stores a function: its code is in the file, and runs when the function is called
 CODE = ("CodeType", "_builtin_type", "_fill_function", "_make_function", "_make_skel_func", "_make_skeleton_class")
 
@@ -154,7 +156,11 @@ def _names_in_torch_file(member: bytes) -> list[str]:
     """What the pickle in a file of torch's names."""
     try:
         with zipfile.ZipFile(io.BytesIO(member)) as archive:
-            pickles = [m for m in archive.infolist() if m.filename.endswith("data.pkl") and m.file_size <= len(member)]
+            pickles = [
+                m
+                for m in archive.infolist()
+                if m.filename.endswith("data.pkl") and m.compress_type == zipfile.ZIP_STORED
+            ]
             return [name for m in pickles for name in pickled_names(archive.read(m))]
     except Exception:  # the format before torch 1.6 is a row of pickles; a damaged zip may raise anything
         return pickled_names(member)
@@ -208,6 +214,8 @@ def reported_return(agent: Agent, data: dict[str, Any]) -> Reported | None:
     """
     evaluations = agent.checkpoint.parent / "evaluations.npz"
     try:
+        if evaluations.stat().st_size > MAX_EVALUATIONS:
+            raise ValueError("more evaluations than any training makes")
         with np.load(evaluations, allow_pickle=False) as saved:
             last = np.asarray(saved["results"], dtype=float)[-1]
         return Reported(float(last.mean()), float(last.std()), last.size, "last evaluation, evaluations.npz")
@@ -217,7 +225,7 @@ def reported_return(agent: Agent, data: dict[str, Any]) -> Reported | None:
         infos = data["ep_info_buffer"]
         if isinstance(infos, dict):
             infos = unpickle_inert(base64.b64decode(infos[":serialized:"]))
-        returns = np.array([float(np.asarray(info["r"])) for info in infos])
+        returns = np.array([float(numeric(info["r"])) for info in infos])
         if returns.size == 0 or not np.isfinite(returns).all():
             return None
         return Reported(float(returns.mean()), float(returns.std()), returns.size, "last episodes of training")
