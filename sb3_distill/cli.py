@@ -42,8 +42,6 @@ CURVE_POINTS = 16
 CURVE_EPISODES = 20
 #: an environment without a time limit must not stop a run for good
 MAX_EPISODE_STEPS = 100_000
-#: what ``distill`` writes
-FILES = ("student.zip", "results.json", "learning_curve.csv", "learning_curve.png")
 #: whose versions results depend on
 PACKAGES = ("sb3-distill", "stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy")
 
@@ -232,19 +230,11 @@ def prepare_methods(args: argparse.Namespace) -> Callable[[], None]:
 def show_methods() -> None:
     """Print the table of methods in both forms."""
     from sb3_distill.methods import FORMS
-    from sb3_distill.report import methods_table
+    from sb3_distill.report import methods_table, show
 
     for form in FORMS:
         show(methods_table(form))
     sys.stdout.write("π is the teacher, π_θ the student. gradient?: whether the update is the gradient of anything.\n")
-
-
-def show(table: Any) -> None:
-    """:param table: of rich's"""
-    from rich.console import Console
-
-    # What is piped into a file or a pager is not folded to the 80 columns that rich assumes there.
-    Console(width=None if sys.stdout.isatty() else 160).print(table)
 
 
 # --- distill ----------------------------------------------------------------------------------------------------------
@@ -379,6 +369,7 @@ def distill(
     """
     from sb3_distill import report
     from sb3_distill.evaluation import EVALUATION_SEED, episode_returns
+    from sb3_distill.files import replacing
     from sb3_distill.teachers import actor_size
 
     sys.stdout.write(f"{describe(teacher)}\n")
@@ -387,7 +378,7 @@ def distill(
     )
     seconds = train(student, args.steps, curve)
     # Before anything else can go wrong.
-    with report.replacing(out / "student.zip") as temporary:
+    with replacing(out / "student.zip") as temporary:
         student.save(temporary)
 
     def returns(
@@ -404,8 +395,10 @@ def distill(
     title = f"{hyphens(method_name(student))} with {args.engine.upper()} on {args.env}"
     write_results(out, args, teacher, student, players)
     write_curve(out, args, title, curve, players)
-    show(report.result_table(players, f"{title}: the same {args.eval_episodes} episodes for all", teacher.n_parameters))
-    sys.stdout.write(f"Written to {out}:\n" + "".join(f"  {out / name}\n" for name in FILES))
+    report.show(
+        report.result_table(players, f"{title}: the same {args.eval_episodes} episodes for all", teacher.n_parameters)
+    )
+    sys.stdout.write(f"Written to {out}:\n" + "".join(f"  {out / name}\n" for name in report.RUN_FILES))
     sys.stdout.write("Load the student:\n" + "".join(f"  {line}\n" for line in loading_lines(args.engine, out)))
 
 
@@ -421,7 +414,8 @@ def write_results(
     :param student: trained
     :param players: teacher, student and others
     """
-    from sb3_distill.report import result_data, write_json
+    from sb3_distill.files import write_json
+    from sb3_distill.report import result_data
 
     data = {
         "settings": settings(args, student),
@@ -445,8 +439,9 @@ def write_curve(
     :param players: of whom the student has a curve, and the others a horizontal line each
     """
     from sb3_distill import report
+    from sb3_distill.files import write_csv, write_figure
 
-    report.write_csv(
+    write_csv(
         out / "learning_curve.csv",
         ["environment_steps", "mean_return", "standard_error", "n_episodes"],
         [(steps, *point) for steps, point in curve.points],
@@ -457,7 +452,7 @@ def write_curve(
         f"mean ± standard error of {CURVE_EPISODES} episodes (student) or {args.eval_episodes} (teacher, random play)"
     )
     figure = report.draw_learning_curves([curve.curve(names["student"])], levels, title, note)
-    report.write_figure(out / "learning_curve.png", figure)
+    write_figure(out / "learning_curve.png", figure)
 
 
 def describe(teacher: "Teacher") -> str:

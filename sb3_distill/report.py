@@ -1,17 +1,14 @@
-"""What a run shows for itself: scores, tables, learning curves, and files that are either whole or not there."""
+"""What a run shows for itself: scores, tables, and learning curves."""
 
-import csv
-import json
-import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
@@ -25,6 +22,10 @@ COLORS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 #: of teachers and other horizontal lines
 LEVEL_COLORS = ("#D55E00", "#666666")
 LEVEL_STYLES = ("--", ":")
+
+
+#: what a run of ``sb3-distill distill`` writes
+RUN_FILES = ("student.zip", "results.json", "learning_curve.csv", "learning_curve.png")
 
 
 # --- scores and tables ------------------------------------------------------------------------------------------------
@@ -96,10 +97,16 @@ def result_table(players: Iterable[Player], title: str | None = None, teacher_pa
     return table
 
 
+def show(table: Table) -> None:
+    """:param table: to be printed"""
+    # What is piped into a file or a pager is not folded to the 80 columns that rich assumes there.
+    Console(width=None if sys.stdout.isatty() else 160).print(table)
+
+
 def result_data(players: Iterable[Player]) -> dict[str, dict[str, Any]]:
     """
     :param players: as in :func:`result_table`
-    :return: the same for :func:`write_json`, with every episode's return
+    :return: the same for :func:`~sb3_distill.files.write_json`, with every episode's return
     """
     data = {}
     for player in players:
@@ -315,51 +322,3 @@ def draw_learning_curves(
     n_columns = min(3, len(curves) + len(levels))
     figure.legend(loc="outside lower center", ncols=n_columns, frameon=False, fontsize=9)
     return figure
-
-
-# --- files ------------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """
-    Write a file under a temporary name and rename it once it is complete: nobody meets half a file.
-
-    :param path: what it shall be called
-    :return: where to write; the name ends as ``path`` does
-    """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def write_json(path: Path, data: Any) -> None:
-    """
-    :param path: of the file
-    :param data: of numbers, strings, lists and dicts, without NaN
-    """
-    with replacing(path) as temporary:
-        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
-        temporary.write_text(text + "\n", encoding="utf-8")
-
-
-def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """
-    :param path: of the file
-    :param header: names of the columns
-    :param rows: as many values each
-    """
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-
-
-def write_figure(path: Path, figure: Figure) -> None:
-    """
-    :param path: of the file; its suffix says the format
-    :param figure: what to draw
-    """
-    with replacing(path) as temporary:
-        figure.savefig(temporary)

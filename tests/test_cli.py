@@ -14,9 +14,10 @@ import torch as th
 
 import sb3_distill
 from sb3_distill import METHODS, DistillA2C, DistillPPO, load_teacher
-from sb3_distill.cli import FILES, main
+from sb3_distill.cli import main
 from sb3_distill.evaluation import episode_returns
-from sb3_distill.report import LearningCurve, Player, Score, method_classes, replacing, result_table, size_ratio
+from sb3_distill.files import replacing
+from sb3_distill.report import RUN_FILES, LearningCurve, Player, Score, method_classes, result_table, size_ratio
 
 TEACHER = "zoo:dqn/CartPole-v1"
 SMALL = ["--steps", "512", "--n-envs", "2", "--eval-episodes", "5", "--temperature", "0.01"]
@@ -31,7 +32,7 @@ def run(tmp_path_factory):
 
 
 def test_a_run_writes_its_files_and_nothing_else(run):
-    assert sorted(path.name for path in run.iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in run.iterdir()) == sorted(RUN_FILES)
     assert (run / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -88,7 +89,7 @@ def test_an_existing_student_is_kept_unless_told_otherwise(run, capsys):
     )
     printed = capsys.readouterr().out
     assert "Teacher dqn/CartPole-v1: 67,586 parameters, temperature 0.01 (given), epsilon 0.01" in printed
-    assert all(str(run / name) in printed for name in FILES)
+    assert all(str(run / name) in printed for name in RUN_FILES)
     student = load_as_printed(printed)
     assert isinstance(student, stable_baselines3.A2C)
     assert sum(p.numel() for p in student.policy.action_net.parameters()) == 10

@@ -20,7 +20,8 @@ from huggingface_hub import ModelCard, constants
 from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
 
 from sb3_distill import load_teacher
-from sb3_distill.cli import FILES, main, make_parser
+from sb3_distill.cli import main, make_parser
+from sb3_distill.report import RUN_FILES
 from sb3_distill.zoo import push
 from sb3_distill.zoo.hub import hub_agent, zoo_rule
 from sb3_distill.zoo.teachers import BUNDLED
@@ -386,7 +387,7 @@ def test_nothing_else_of_the_folder_is_pushed(run, logged_in, tmp_path):
     assert sorted(files) == sorted(
         [".gitattributes", "README.md", "learning_curve.csv", "learning_curve.png", "results.json", "tiny.zip"]
     )
-    for name in set(FILES) - {"student.zip"}:
+    for name in set(RUN_FILES) - {"student.zip"}:
         assert files[name] == (run / name).read_bytes()
 
 

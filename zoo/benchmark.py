@@ -29,9 +29,9 @@ from stable_baselines3.common.env_util import make_vec_env
 from tqdm import tqdm
 
 from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, standard_error
+from sb3_distill.files import write_json
 from sb3_distill.methods import METHODS
 from sb3_distill.ppo import DistillPPO
-from sb3_distill.report import write_json
 from sb3_distill.teachers import Teacher, actor_size
 from sb3_distill.zoo.teachers import load_teacher
 

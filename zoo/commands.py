@@ -52,7 +52,7 @@ def prepare_teachers(args: argparse.Namespace) -> Callable[[], None]:
 
 def show_teachers() -> None:
     """Print what :func:`~sb3_distill.zoo.inspection.teachers_at_hand` finds."""
-    from sb3_distill.cli import show
+    from sb3_distill.report import show
     from sb3_distill.zoo.inspection import teachers_at_hand
 
     show(teachers_table(teachers_at_hand()))
@@ -127,7 +127,7 @@ def show_inspections(paths: list[Path], in_short: bool) -> None:
     :param paths: of zips
     :param in_short: a line for each, and not a table for each
     """
-    from sb3_distill.cli import show
+    from sb3_distill.report import show
     from sb3_distill.zoo.inspection import inspect
     from sb3_distill.zoo.teachers import BUNDLED
 

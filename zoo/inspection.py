@@ -14,7 +14,7 @@ from gymnasium import spaces
 
 from sb3_distill.zoo.checkpoint import Checkpoint, read_checkpoint, read_data, read_members
 from sb3_distill.zoo.errors import CheckpointError
-from sb3_distill.zoo.teachers import BUNDLED, Agent, family_of, find_agent, read_training_of, rebuild, zoo_folders
+from sb3_distill.zoo.teachers import BUNDLED, Agent, family_of, find_agent, policy_and_settings, zoo_folders
 from sb3_distill.zoo.unpickling import numeric, pickled_names, unpickle_inert
 
 #: What pickles of honest checkpoints are made of. Whatever else they name is worth a look before SB3 loads them.
@@ -90,8 +90,8 @@ def inspect(path: Path) -> Inspection:
         checkpoint = read_checkpoint(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of environments that were renamed, which nobody plays here
-            read_training_of(agent)
-        family = family_of(type(rebuild(checkpoint)))
+            policy, _ = policy_and_settings(agent, checkpoint)
+        family = family_of(type(policy))
         teacher = family.__name__ if family else None
         problem = None if teacher else f"no teacher has a policy of the class {checkpoint.policy_class}"
     except CheckpointError as error:

@@ -46,12 +46,12 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     :raises FileNotFoundError: if one is missing
     :raises ImportError: without ``huggingface_hub``
     """
-    from sb3_distill.cli import FILES
+    from sb3_distill.report import RUN_FILES
     from sb3_distill.zoo.checkpoint import read_checkpoint
 
     check_repo(args.repo)
     folder = Path(args.folder).expanduser()
-    missing = [name for name in FILES if not (folder / name).is_file()]
+    missing = [name for name in RUN_FILES if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(
             f"{folder} is not what 'sb3-distill distill' writes: it has no {' and no '.join(missing)}."
@@ -67,7 +67,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is not what 'sb3-distill distill' writes: {type(error).__name__}: {error}") from error
     files: dict[str, Path | bytes] = {
-        f"{args.repo.partition('/')[2]}.zip" if name == "student.zip" else name: folder / name for name in FILES
+        f"{args.repo.partition('/')[2]}.zip" if name == "student.zip" else name: folder / name for name in RUN_FILES
     }
     files["README.md"] = card.encode()
     if args.dry_run:

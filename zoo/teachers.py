@@ -101,7 +101,8 @@ def load_teacher(
     if isinstance(source, BaseAlgorithm):
         policy, kwargs = _from_model(source)
     else:
-        policy, kwargs = _from_files(find_agent(source), get_device(device))
+        policy, kwargs = policy_and_settings(find_agent(source))
+        policy.to(get_device(device))
     if env_id is not None and resolve_env_id(env_id) != kwargs["env_id"]:
         kwargs |= {"env_id": resolve_env_id(env_id), "make_env": None}
     teacher_class = family_of(type(policy))
@@ -132,14 +133,12 @@ def family_of(policy_class: type[BasePolicy]) -> type[Teacher] | None:
 def _options_for(
     teacher_class: type[Teacher], policy: BasePolicy, options: dict[str, float | None], name: str
 ) -> dict[str, float]:
-    """The given options, if they are this family's, and the defaults."""
-    known: dict[str, float] = {}
+    """The given options, if they are this family's; what is not given is the class's own default, but for ε."""
+    known: tuple[str, ...] = ()
     if issubclass(teacher_class, QTeacher):
-        known = {"temperature": 0.0, "epsilon": DEFAULT_EPSILON}
+        known = ("temperature", "epsilon")
     elif issubclass(teacher_class, DeterministicTeacher):
-        known = (
-            {"epsilon": DEFAULT_EPSILON} if isinstance(policy.action_space, spaces.Discrete) else {"action_std": 0.1}
-        )
+        known = ("epsilon",) if isinstance(policy.action_space, spaces.Discrete) else ("action_std",)
     given = {option: value for option, value in options.items() if value is not None}
     for option in given:
         if option not in known:
@@ -147,8 +146,7 @@ def _options_for(
                 f"{option} is no option of {name}, a {teacher_class.__name__}: leave it out"
                 f"{' (it has ' + ' and '.join(known) + ')' if known else ''}."
             )
-    known.pop("temperature", None)
-    return known | given
+    return ({"epsilon": DEFAULT_EPSILON} if "epsilon" in known else {}) | given
 
 
 class Agent(NamedTuple):
@@ -302,7 +300,15 @@ def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
     return model.policy, kwargs
 
 
-def _from_files(agent: Agent, device: Any) -> tuple[BasePolicy, dict[str, Any]]:
+def policy_and_settings(agent: Agent, checkpoint: Checkpoint | None = None) -> tuple[BasePolicy, dict[str, Any]]:
+    """
+    A teacher's policy, and all else that its files say about it.
+
+    :param agent: where they are
+    :param checkpoint: if it was read before
+    :return: the policy, on the CPU, and arguments of :class:`Teacher`
+    :raises CheckpointError: if a file is damaged, missing, or of another agent
+    """
     kwargs: dict[str, Any] = {"name": agent.name, "env_id": None}
     statistics = None
     trained = read_training_of(agent)
@@ -318,12 +324,12 @@ def _from_files(agent: Agent, device: Any) -> tuple[BasePolicy, dict[str, Any]]:
                     f"{agent.vec_normalize or 'vec_normalize.pkl'} is missing: put it there."
                 )
             statistics = read_vecnormalize(agent.vec_normalize)
-    policy = rebuild(read_checkpoint(agent.checkpoint))
+    policy = rebuild(checkpoint or read_checkpoint(agent.checkpoint))
     if statistics is not None:
         frame_stack = trained.frame_stack if trained is not None else 1
         check_observations(statistics, policy.observation_space, str(agent.vec_normalize), frame_stack)
         kwargs |= _normalization(statistics)
-    return policy.to(device), kwargs
+    return policy, kwargs
 
 
 def read_training_of(agent: Agent) -> Training | None:

@@ -78,20 +78,18 @@ def sb3_actions(algo: str, checkpoint: Path, vec_normalize: Path | None, obs: An
 def compare(path: Path, n_obs: int, n_episodes: int, pool: Any) -> list[str]:
     """
     :param path: of the zip
-    :param n_obs: observations to compare actions on; 0 for none
-    :param n_episodes: to play; 0 for none
+    :param n_obs: observations to compare actions on
+    :param n_episodes: to play
     :param pool: a process for SB3; None leaves it out
     :return: a line of the table
     """
     agent = find_agent(path)
     name = "/".join((path.parts[-3], path.stem))
+    about = inspect(path)
+    softness: Any = {"temperature": 1.0} if about.teacher == "QTeacher" else {}  # greedy play has none
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        softness: Any = (
-            {"temperature": 1.0} if inspect(agent.checkpoint).teacher == "QTeacher" else {}
-        )  # greedy play has none
         teacher = load_teacher(path, device="cpu", **softness)
-    about = inspect(agent.checkpoint)
     same = "-"
     if pool is not None:
         obs = observations(teacher, n_obs)

@@ -79,7 +79,7 @@ def draw_figures(names: tuple[str, ...], size: "Size", out: Path) -> None:
     :param size: of the experiments
     :param out: where the files go; finished chunks of work are kept in ``chunks``
     """
-    from sb3_distill.report import write_csv, write_figure
+    from sb3_distill.files import write_csv, write_figure
     from sb3_distill.tabular.figures import FIGURES as functions
 
     begin = time.perf_counter()

@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from sb3_distill import losses, rewards
 from sb3_distill.envs.tabular import TabularMDP
+from sb3_distill.files import replacing
 from sb3_distill.methods import Method, get_method
-from sb3_distill.report import replacing
 from sb3_distill.tabular import kernels
 
 #: the array of a chunk's file that says which work it is of

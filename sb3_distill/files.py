@@ -1,0 +1,56 @@
+"""Files that are either whole or not there."""
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """
+    Write a file under a temporary name and rename it once it is complete: nobody meets half a file.
+
+    :param path: what it shall be called
+    :return: where to write; the name ends as ``path`` does
+    """
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, data: Any) -> None:
+    """
+    :param path: of the file
+    :param data: of numbers, strings, lists and dicts, without NaN
+    """
+    with replacing(path) as temporary:
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """
+    :param path: of the file
+    :param header: names of the columns
+    :param rows: as many values each
+    """
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])
+
+
+def write_figure(path: Path, figure: Figure) -> None:
+    """
+    :param path: of the file; its suffix says the format
+    :param figure: what to draw
+    """
+    with replacing(path) as temporary:
+        figure.savefig(temporary)
