@@ -6,13 +6,15 @@ while a rollout runs: ``EvalCallback`` walks it beside its own and fails on any 
 and ``step_wait`` of one environment are replaced on the instance for as long as the rollout lasts.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+
+from sb3_distill.frames import FrameLog
 
 
 @contextmanager
@@ -50,6 +52,27 @@ def raw_env(env: VecEnv) -> tuple[VecEnv, VecNormalize | None]:
     return raw, vec_normalize
 
 
+class ObservationLog:
+    """Observations of n environments, step by step: copies, which no environment can overwrite."""
+
+    def __init__(self) -> None:
+        self._steps: list[Any] = []
+
+    def append(self, obs: Any) -> None:
+        """:param obs: of one step: an array of shape (n, …), or a dict or tuple of such"""
+        self._steps.append(copy_obs(obs))
+
+    def __len__(self) -> int:
+        return len(self._steps)
+
+    def __getitem__(self, step: int) -> Any:
+        return self._steps[step]
+
+    def batch(self, first: int, more: Sequence[Any] = ()) -> Any:
+        """:return: the observations from step ``first`` on, and ``more`` single ones, as one batch"""
+        return concatenate_obs([*self._steps[first:], *([stack_obs(more)] if more else [])])
+
+
 class Tap:
     """
     Records what a vectorised environment says, and may change what it is told. A context manager.
@@ -58,6 +81,7 @@ class Tap:
     :param obs: its present observations, or what ``view`` makes of them
     :param before_step: called with each step's actions, shape (n_envs, …); returns those to execute instead
     :param view: from what a step returned to the observations and infos that are recorded; by default they themselves
+    :param observations: where they are recorded; by default as they are
     """
 
     def __init__(
@@ -66,13 +90,15 @@ class Tap:
         obs: VecEnvObs,
         before_step: Callable[[np.ndarray], np.ndarray],
         view: Callable[..., tuple[Any, list[dict[str, Any]]]] | None = None,
+        observations: "ObservationLog | FrameLog | None" = None,
     ) -> None:
         check_finite(obs, "at the start of this rollout")
         self.env = env
         self.before_step = before_step
         self.view = view
         #: observations s_1 … s_{T+1}, the last being where the next step starts
-        self.observations: list[Any] = [copy_obs(obs)]
+        self.observations = ObservationLog() if observations is None else observations
+        self.observations.append(obs)
         #: the environment's own rewards r_1 … r_T, each of shape (n_envs,)
         self.rewards: list[np.ndarray] = []
         #: 1 where s_{t+1} is not terminal (a time limit ends the episode but makes no state terminal)
@@ -98,7 +124,7 @@ class Tap:
         step = len(self.rewards)
         seen, seen_infos = (obs, infos) if self.view is None else self.view(obs, rewards, dones, infos)
         check_finite(seen, f"after step {step + 1} of this rollout")
-        self.observations.append(copy_obs(seen))
+        self.observations.append(seen)
         self.rewards.append(np.array(rewards, dtype=np.float32))
         continues = 1.0 - dones.astype(np.float32)
         for i in ended(dones):
@@ -155,7 +181,7 @@ def copy_obs(obs: Any) -> Any:
     return np.array(obs)
 
 
-def stack_obs(observations: list[Any]) -> Any:
+def stack_obs(observations: Sequence[Any]) -> Any:
     """
     :param observations: k observations of one state each, arrays or dicts of arrays
     :return: the batch of k, an array or a dict of arrays

@@ -9,6 +9,7 @@ import torch as th
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 
 from sb3_distill.distributions import parameter_size
+from sb3_distill.frames import FrameStore, RolloutFrames
 
 
 class _TeacherAnswers(RolloutBuffer):
@@ -60,9 +61,42 @@ class _TeacherAnswers(RolloutBuffer):
         self._order = batch_inds
         return super()._get_samples(batch_inds, env)
 
+    def to_torch(self, array: np.ndarray, copy: bool = False) -> th.Tensor:
+        """SB3's without its copy: what is picked by an array of indices is one already."""
+        return super().to_torch(array, copy)
+
 
 class DistillRolloutBuffer(_TeacherAnswers, RolloutBuffer):
     """SB3's ``RolloutBuffer`` with the teacher's answers."""
+
+
+class DistillFrameRolloutBuffer(DistillRolloutBuffer):
+    """
+    A rollout buffer for observations that are stacks of frames: each frame is kept once.
+
+    :param n_stack: frames in a stack, along its first axis
+    """
+
+    def __init__(self, *args: Any, n_stack: int, **kwargs: Any) -> None:
+        self.n_stack = n_stack
+        super().__init__(*args, **kwargs)
+
+    def reset(self) -> None:
+        super().reset()  # its array of observations is never written to, and so takes no memory
+        store = FrameStore(self.buffer_size, self.n_envs, self.n_stack, self.obs_shape, self.observation_space.dtype)
+        self.observations = RolloutFrames(store, self.buffer_size)  # type: ignore[assignment]
+
+    @staticmethod
+    def swap_and_flatten(arr: Any) -> Any:
+        return arr if isinstance(arr, RolloutFrames) else RolloutBuffer.swap_and_flatten(arr)
+
+    def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:  # type: ignore[override]
+        """SB3's minibatches, gathered one by one: a shuffled copy of a rollout would be four times as large as it is."""
+        if not self.generator_ready:
+            self.teacher_parameters = self.swap_and_flatten(self.teacher_parameters)
+        for batch in super(_TeacherAnswers, self).get(batch_size):
+            self.batch_teacher_parameters = self.to_torch(self.teacher_parameters[self._order])
+            yield batch
 
 
 class DistillDictRolloutBuffer(_TeacherAnswers, DictRolloutBuffer):

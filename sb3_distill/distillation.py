@@ -8,6 +8,7 @@
 """
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -23,17 +24,27 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill import losses
-from sb3_distill.buffers import DistillDictRolloutBuffer, DistillRolloutBuffer
+from sb3_distill.buffers import DistillDictRolloutBuffer, DistillFrameRolloutBuffer, DistillRolloutBuffer
 from sb3_distill.distributions import from_parameters, parameters, plain, unvalidated
 from sb3_distill.envs.tap import StudentView, Tap, concatenate_obs, raw_env, replaced, same_obs, stack_obs
 from sb3_distill.envs.teacher_view import TeacherView, Wrap, innermost, view_of
+from sb3_distill.frames import FrameLog, frame_stack_of
 from sb3_distill.methods import CONTROLS, Method, get_method, nearest
 from sb3_distill.rewards import Transitions
-from sb3_distill.spaces import action_tensor, draw_actions
+from sb3_distill.spaces import action_tensor, channels_last, draw_actions
 from sb3_distill.teachers import Answer, Teacher, join_answers
 from sb3_distill.zoo.teachers import load_teacher
 
-_NOT_SAVED = ("teacher", "teacher_obs", "rollout_buffer_class", "_row", "_carried", "_view", "_seen")
+_NOT_SAVED = (
+    "teacher",
+    "teacher_obs",
+    "rollout_buffer_class",
+    "rollout_buffer_kwargs",
+    "_row",
+    "_carried",
+    "_view",
+    "_seen",
+)
 
 
 class Distillation(OnPolicyAlgorithm):
@@ -128,8 +139,11 @@ class Distillation(OnPolicyAlgorithm):
             setattr(self, name, FloatSchedule(getattr(self, name)))
         dict_obs = isinstance(self.observation_space, spaces.Dict)
         buffer_class = DistillDictRolloutBuffer if dict_obs else DistillRolloutBuffer
+        n_stack = None if self.env is None else frame_stack_of(self.env)
         if self.rollout_buffer_class is None:
-            self.rollout_buffer_class = buffer_class
+            self.rollout_buffer_class = buffer_class if n_stack is None else DistillFrameRolloutBuffer
+            if n_stack is not None:
+                self.rollout_buffer_kwargs = self.rollout_buffer_kwargs | {"n_stack": n_stack}
         elif not issubclass(self.rollout_buffer_class, buffer_class):
             raise ValueError(
                 f"rollout_buffer_class must be a subclass of {buffer_class.__name__}, which carries the teacher's answers, "
@@ -241,12 +255,16 @@ class Distillation(OnPolicyAlgorithm):
 
         assert self._last_obs is not None
         if self._view is None:
-            tap = Tap(raw, self._last_obs if vec_normalize is None else vec_normalize.old_obs, before_step)
+            obs = self._last_obs if vec_normalize is None else vec_normalize.old_obs
+            n_stack = frame_stack_of(raw)
+            shape = raw.observation_space.shape
+            log = None if n_stack is None else FrameLog(n_rollout_steps + 1, raw.num_envs, n_stack, shape)
+            tap = Tap(raw, obs, before_step, observations=log)
         else:
             tap = Tap(self._view.env, self._view.obs, before_step, self._view.step)
         self.rollout_buffer.finish_rollout = finish_rollout
         try:
-            with tap, unvalidated():
+            with tap, unvalidated(), self._channels_last():
                 finished = super().collect_rollouts(view, callback, rollout_buffer, n_rollout_steps)
             if not finished and self._view is not None:
                 self._view.obs = None  # SB3 has not kept the last observation either: the next learn() resets
@@ -263,10 +281,10 @@ class Distillation(OnPolicyAlgorithm):
     def _distribution(self, params: th.Tensor) -> Distribution:
         return from_parameters(self.action_space, params)
 
-    def _ask(self, *batches: Any) -> Answer:
-        """The teacher's answer for batches of states, as one batch."""
+    def _ask(self, obs: Any) -> Answer:
+        """The teacher's answer for a batch of states."""
         with_value = self._row.reward is not None and self._row.reward.uses_value
-        return self.teacher.answer_in_chunks(concatenate_obs(list(batches)), with_value)
+        return self.teacher.answer_in_chunks(obs, with_value)
 
     def _carried_answer(self, obs: Any) -> Answer | None:
         """What the teacher said about these states at the end of the rollout before, if it did."""
@@ -280,10 +298,9 @@ class Distillation(OnPolicyAlgorithm):
         if not answers:
             carried = self._carried_answer(tap.observations[0])
             answers = [carried] if carried is not None else []
-        to_ask = tap.observations[len(answers) :]
-        if self._row.reward is not None and self._row.reward.uses_next_state and tap.truncated:
-            to_ask = [*to_ask, stack_obs([obs for _, _, obs in tap.truncated])]
-        answer = join_answers([*answers, self._ask(*to_ask)])
+        uses_next_state = self._row.reward is not None and self._row.reward.uses_next_state
+        truncated = [obs for _, _, obs in tap.truncated] if uses_next_state else []
+        answer = join_answers([*answers, self._ask(tap.observations.batch(len(answers), truncated))])
         if not th.isfinite(answer.parameters).all():
             raise ValueError(f"The teacher {self.teacher.name} answered with NaN or infinity: are its weights damaged?")
         last = slice(n := self.n_steps * self.n_envs, n + self.n_envs)
@@ -364,6 +381,11 @@ class Distillation(OnPolicyAlgorithm):
         else:
             self.logger.record("distill/agreement", float((greedy[0] == greedy[1]).all(dim=1).float().mean()))
 
+    def _channels_last(self) -> AbstractContextManager[None]:
+        """A context in which the student takes its images in the layout that they are fastest in."""
+        extract_features = self.policy.extract_features
+        return replaced(self.policy, "extract_features", lambda obs, *args: extract_features(channels_last(obs), *args))
+
     # --- updates ------------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
@@ -391,7 +413,7 @@ class Distillation(OnPolicyAlgorithm):
                 values = AttachLoss.apply(values, loss, loss_coef)
             return values, log_prob, entropy
 
-        with replaced(self.policy, "evaluate_actions", evaluate_and_attach), unvalidated():
+        with replaced(self.policy, "evaluate_actions", evaluate_and_attach), unvalidated(), self._channels_last():
             super().train()
         if batch_losses:
             self.logger.record("distill/loss", float(np.mean(batch_losses)))

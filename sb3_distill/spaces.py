@@ -86,3 +86,16 @@ def env_actions(action_space: spaces.Space, actions: th.Tensor) -> np.ndarray:
     if isinstance(action_space, spaces.Box):
         return np.clip(array, action_space.low, action_space.high)
     return array
+
+
+def channels_last(obs: Any) -> Any:
+    """
+    Lay images out as convolutions are fastest on, a pixel's channels side by side, while they are bytes still. Shapes and
+    values stay what they are; sums in a convolution may be rounded in another order.
+
+    :param obs: observations as SB3's networks take them: a tensor, or a dict of tensors; images are (n, C, H, W)
+    :return: the same, images with ``torch.channels_last`` strides
+    """
+    if isinstance(obs, dict):
+        return {key: channels_last(value) for key, value in obs.items()}
+    return obs.contiguous(memory_format=th.channels_last) if obs.dim() == 4 else obs

@@ -22,7 +22,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_distill.distributions import from_parameters, parameters
 from sb3_distill.evaluation import episode_returns, make_plain_envs
-from sb3_distill.spaces import check_spaces, env_actions
+from sb3_distill.spaces import channels_last, check_spaces, env_actions
 from sb3_distill.temperature import check_softness, soften, softest_by_confidence, softest_by_return
 
 Observation = np.ndarray | dict[str, np.ndarray]
@@ -113,7 +113,7 @@ class Teacher(ABC):
             obs = self.normalize_obs(obs)
         if self.policy.training:
             self.policy.set_training_mode(False)
-        return self.policy.obs_to_tensor(obs)[0]
+        return channels_last(self.policy.obs_to_tensor(obs)[0])
 
     def answer(self, obs: Observation, with_value: bool = False) -> Answer:
         """
@@ -126,15 +126,17 @@ class Teacher(ABC):
         with th.no_grad():
             return self._answer(self.prepare(obs), with_value)
 
-    def answer_in_chunks(self, obs: Observation, with_value: bool = False, chunk: int = 1_024) -> Answer:
+    def answer_in_chunks(self, obs: Any, with_value: bool = False, chunk: int | None = None) -> Answer:
         """
         :meth:`answer` for a batch of any size.
 
-        :param obs: n observations as the environment gives them
+        :param obs: n observations as the environment gives them, or what makes them when it is sliced
         :param with_value: whether V_π(s) is wanted too
-        :param chunk: about how many states a forward pass takes: activations of many more no longer fit a cache
+        :param chunk: about how many states a forward pass takes; by default as many as a cache holds the activations of
         :return: one answer
         """
+        if chunk is None:
+            chunk = int(np.clip(_CHUNK_NUMBERS // size_of(self.observation_space), 1, 1_024))
         n = len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
         parts = []
         size = -(-n // max(1, round(n / chunk)))  # no small remainder, whose pass would cost as much as a large one's
@@ -310,6 +312,20 @@ def tune_temperature(teacher: QTeacher, n_episodes: int = 40, max_steps: int = 1
     choice = softest_by_return(play)
     teacher.temperature = choice.temperature
     teacher.temperature_report = f"{choice.report} ({n_episodes} episodes of {teacher.env_id})"
+
+
+#: how many numbers a batch of observations should hold at most: 256 stacks of four 84 × 84 frames
+_CHUNK_NUMBERS = 256 * 4 * 84 * 84
+
+
+def size_of(space: spaces.Space) -> int:
+    """
+    :param space: of observations
+    :return: how many numbers one of them holds; the keys' together, for ``Dict``
+    """
+    if isinstance(space, spaces.Dict):
+        return sum(size_of(sub) for sub in space.spaces.values())
+    return int(np.prod(space.shape or (1,)))
 
 
 def actor_size(policy: BasePolicy) -> int:

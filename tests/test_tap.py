@@ -125,7 +125,7 @@ def test_the_tap_records_what_the_environments_say(space, vec_class):
     seen, tap, view = listen(env, raw, normalize.old_obs, commands)
     observations, rewards, continues, truncated = play_alone(space, commands)
     assert len(tap.observations) == N_STEPS + 1
-    for recorded, expected in zip(tap.observations, observations, strict=True):
+    for recorded, expected in zip(list(tap.observations), observations, strict=True):
         assert same_obs(recorded, stack_obs(expected))
     np.testing.assert_array_equal(tap.rewards, rewards)
     np.testing.assert_array_equal(tap.continues, continues)
