@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sb3_distill.tabular.commands import add_commands as add_paper_commands
 from sb3_distill.zoo.commands import add_commands as add_zoo_commands
+from sb3_distill.zoo.train_teacher import add_command as add_train_teacher_command
 
 if TYPE_CHECKING:
     import gymnasium as gym
@@ -114,6 +115,7 @@ def make_parser() -> argparse.ArgumentParser:
         )
     )
     add_zoo_commands(commands)
+    add_train_teacher_command(commands)
     add_paper_commands(commands)
     return parser
 

@@ -8,7 +8,6 @@
 """
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 import gymnasium as gym
@@ -26,12 +25,14 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_distill import losses
 from sb3_distill.buffers import DistillDictRolloutBuffer, DistillFrameRolloutBuffer, DistillRolloutBuffer
 from sb3_distill.distributions import from_parameters, parameters, plain, unvalidated
+from sb3_distill.envs.frame_stack import frame_stack_of
 from sb3_distill.envs.tap import StudentView, Tap, concatenate_obs, raw_env, replaced, same_obs, stack_obs
 from sb3_distill.envs.teacher_view import TeacherView, Wrap, innermost, view_of
-from sb3_distill.frames import FrameLog, frame_stack_of
+from sb3_distill.frames import FrameLog
 from sb3_distill.methods import CONTROLS, Method, get_method, nearest
+from sb3_distill.pixels import fast_pixels
 from sb3_distill.rewards import Transitions
-from sb3_distill.spaces import action_tensor, channels_last, draw_actions
+from sb3_distill.spaces import action_tensor, draw_actions
 from sb3_distill.teachers import Answer, Teacher, join_answers
 from sb3_distill.zoo.teachers import load_teacher
 
@@ -264,7 +265,7 @@ class Distillation(OnPolicyAlgorithm):
             tap = Tap(self._view.env, self._view.obs, before_step, self._view.step)
         self.rollout_buffer.finish_rollout = finish_rollout
         try:
-            with tap, unvalidated(), self._channels_last():
+            with tap, unvalidated(), fast_pixels():
                 finished = super().collect_rollouts(view, callback, rollout_buffer, n_rollout_steps)
             if not finished and self._view is not None:
                 self._view.obs = None  # SB3 has not kept the last observation either: the next learn() resets
@@ -381,11 +382,6 @@ class Distillation(OnPolicyAlgorithm):
         else:
             self.logger.record("distill/agreement", float((greedy[0] == greedy[1]).all(dim=1).float().mean()))
 
-    def _channels_last(self) -> AbstractContextManager[None]:
-        """A context in which the student takes its images in the layout that they are fastest in."""
-        extract_features = self.policy.extract_features
-        return replaced(self.policy, "extract_features", lambda obs, *args: extract_features(channels_last(obs), *args))
-
     # --- updates ------------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
@@ -413,7 +409,7 @@ class Distillation(OnPolicyAlgorithm):
                 values = AttachLoss.apply(values, loss, loss_coef)
             return values, log_prob, entropy
 
-        with replaced(self.policy, "evaluate_actions", evaluate_and_attach), unvalidated(), self._channels_last():
+        with replaced(self.policy, "evaluate_actions", evaluate_and_attach), unvalidated(), fast_pixels():
             super().train()
         if batch_losses:
             self.logger.record("distill/loss", float(np.mean(batch_losses)))

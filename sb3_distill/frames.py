@@ -6,29 +6,6 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.buffers import NStepReplayBuffer
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack
-
-from sb3_distill.envs.atari import AtariVecEnv
-
-
-def frame_stack_of(env: VecEnv) -> int | None:
-    """
-    :param env: any stack of wrappers
-    :return: how many frames an observation is made of, older ones than an episode's first being zero, as SB3's
-        ``VecFrameStack`` makes it; None if it is not made of frames
-    """
-    layer = env
-    while isinstance(layer, VecEnvWrapper) and not isinstance(layer, VecFrameStack):
-        layer = layer.venv
-    if isinstance(layer, VecFrameStack):
-        n_stack = layer.stacked_obs.n_stack if not isinstance(layer.observation_space, spaces.Dict) else None
-    else:
-        n_stack = layer.venv.frame_stack if isinstance(layer, AtariVecEnv) else None
-    shape = env.observation_space.shape
-    # SB3 has put the channels first by now, unless the images are none to it
-    return (
-        n_stack if n_stack is not None and shape is not None and len(shape) == 3 and shape[0] % n_stack == 0 else None
-    )
 
 
 class FrameStore:
@@ -219,6 +196,11 @@ class FrameReplayBuffer(NStepReplayBuffer):
         done: np.ndarray,
         infos: Any,
     ) -> None:
+        last = self.added - 1
+        if self.added:  # what was declared an end after it was added: a training that goes on in other environments
+            for i in np.flatnonzero(self.dones[last % self.buffer_size]).tolist():
+                if (last, i) not in self.last_states:
+                    self.last_states[last, i] = self.store.gather(np.array([self.added]), np.array([i]))[0]
         for i in np.flatnonzero(done).tolist():
             self.last_states[self.added, i] = np.array(next_obs[i])
         while self.last_states and next(iter(self.last_states))[0] <= self.added - self.buffer_size:
@@ -251,5 +233,5 @@ class _States:
         stacks = buffer.store.gather(times + self.ahead, envs)
         if self.ahead:
             for k in np.flatnonzero(buffer.dones[positions, envs]).tolist():
-                stacks[k] = buffer.last_states[int(times[k]), int(envs[k])]
+                stacks[k] = buffer.last_states.get((int(times[k]), int(envs[k])), stacks[k])
         return stacks

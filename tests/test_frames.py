@@ -45,6 +45,26 @@ def test_replay_is_sb3s(n_steps):
     assert len(buffers[0].last_states) <= buffers[0].dones.sum()
 
 
+def test_replay_goes_on_in_other_environments():
+    """The last transitions before a break, declared ends afterwards, keep the states that they led to."""
+    buffers = [
+        cls(60, SPACE, ACTIONS, n_envs=3, device="cpu", n_steps=3, gamma=0.9)
+        for cls in (FrameReplayBuffer, NStepReplayBuffer)
+    ]
+    for seed in (0, 1):
+        for step in play(6, 3, seed, end=0.0):
+            for buffer in buffers:
+                buffer.add(*step)
+        for buffer in buffers:
+            buffer.dones[buffer.pos - 1] = buffer.timeouts[buffer.pos - 1] = 1
+        drawn = []
+        for buffer in buffers:
+            np.random.seed(seed)
+            drawn.append(buffer.sample(200))
+        for ours, theirs in zip(*drawn, strict=True):
+            assert np.array_equal(ours, theirs)
+
+
 def test_store_begins_within_an_episode():
     """The first stack of a rollout has frames of the rollout before it."""
     steps = list(play(9, 2, end=0.3))[4:]

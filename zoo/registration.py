@@ -17,7 +17,9 @@ from stable_baselines3 import PPO
 
 from sb3_distill import a2c, ppo
 from sb3_distill.distillation import Distillation
+from sb3_distill.features import MinAtarCNN
 from sb3_distill.methods import get_method
+from sb3_distill.nature_cnn import student_arch
 
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 
@@ -125,3 +127,6 @@ for _name, _algorithm in ALGORITHMS.items():
     HYPERPARAMS_CONVERTER[_name] = convert_hyperparams
 rl_zoo3.exp_manager.ExperimentManager = DistillExperimentManager  # type: ignore[misc]
 rl_zoo3.train.ExperimentManager = DistillExperimentManager  # type: ignore[misc]
+# Names that policy_kwargs may have: rl_zoo3 evaluates them there.
+rl_zoo3.exp_manager.MinAtarCNN = MinAtarCNN  # type: ignore[attr-defined]
+rl_zoo3.exp_manager.student_arch = student_arch  # type: ignore[attr-defined]

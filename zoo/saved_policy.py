@@ -28,6 +28,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from sb3_distill.distributions import unvalidated
+from sb3_distill.features import MinAtarCNN
 
 _MODULES = (
     stable_baselines3.common.policies,
@@ -65,7 +66,8 @@ ACTIVATIONS = {
     for cls in (nn.ReLU, nn.Tanh, nn.ELU, nn.GELU, nn.LeakyReLU, nn.SiLU, nn.Sigmoid, nn.Softplus, nn.CELU, nn.SELU)
 }
 _EXTRACTORS = {
-    cls.__name__: cls for cls in (torch_layers.FlattenExtractor, torch_layers.NatureCNN, torch_layers.CombinedExtractor)
+    cls.__name__: cls
+    for cls in (torch_layers.FlattenExtractor, torch_layers.NatureCNN, torch_layers.CombinedExtractor, MinAtarCNN)
 }
 #: Hidden layers (of LSTMs, too) and units in one of the largest network that is laid out, how many critics it has, and hidden
 #: layers of all critics. A unit costs nothing on paper, but a layer is an object.
@@ -129,7 +131,9 @@ ARGUMENTS: dict[str, Callable[[Any], Any]] = {
     "net_arch": _net_arch,
     "activation_fn": _one_of(ACTIVATIONS),
     "features_extractor_class": _one_of(_EXTRACTORS),
-    "features_extractor_kwargs": _each(features_dim=_count, cnn_output_dim=_count, normalized_image=_flag),
+    "features_extractor_kwargs": _each(
+        features_dim=_count, cnn_output_dim=_count, n_filters=_count, normalized_image=_flag
+    ),
     "lstm_kwargs": _each(dropout=_real, bias=_flag),
     **dict.fromkeys(("log_std_init", "clip_mean", "batch_norm_momentum", "batch_norm_eps"), _real),
     **dict.fromkeys(("n_quantiles", "lstm_hidden_size"), _count),
@@ -261,7 +265,7 @@ def build_policy(
     with th.random.fork_rng(devices=[]):
         with th.device("meta"), _OnPaper(), unvalidated():
             policy = policy_class(observation_space, action_space, **kwargs)
-        policy.load_state_dict(fitting(weights, policy.state_dict()), assign=True)
+        policy.load_state_dict(fitting(_with_target(weights), policy.state_dict()), assign=True)
         if kwargs.get("use_sde"):
             # The matrices of exploration noise are no weights: they were laid out without memory, too.
             noisy: Any = getattr(policy, "actor", policy)
@@ -269,6 +273,14 @@ def build_policy(
     policy.requires_grad_(False)
     policy.set_training_mode(False)
     return policy
+
+
+def _with_target(weights: dict[str, th.Tensor]) -> dict[str, th.Tensor]:
+    """A DQN may come without its target network, which takes no part in playing: the network stands in for it."""
+    if any(name.startswith("q_net_target.") for name in weights):
+        return weights
+    network = {name: value for name, value in weights.items() if name.startswith("q_net.")}
+    return weights | {name.replace("q_net.", "q_net_target.", 1): value for name, value in network.items()}
 
 
 def fitting(weights: dict[str, th.Tensor], layout: dict[str, th.Tensor]) -> dict[str, th.Tensor]:

@@ -240,6 +240,8 @@ def zoo_folders() -> dict[str, Path]:
 
 def _find_in_zoo(name: str) -> Path:
     folders = zoo_folders()
+    algo, _, env_id = name.partition("/")
+    name = f"{algo}/{env_id.replace('/', '-')}"  # as rl_zoo3 files them
     if name in folders:
         return folders[name]
     # An agent is filed under the name that its environment had then: LunarLander-v2, now v3.
@@ -340,7 +342,9 @@ def read_training_of(agent: Agent) -> Training | None:
     """
     config = read_config(agent.config) if agent.config else {}
     args = read_config(agent.args) if agent.args else {}
-    env_id = agent.env_id or args.get("env")
+    env_id, told = agent.env_id, args.get("env")
+    if env_id is None or (isinstance(told, str) and told.replace("/", "-") == env_id):  # a folder's name has no slash
+        env_id = told
     if env_id is None and not config:
         return None
     # Gymnasium imports what comes before a colon, and no file says what is imported.

@@ -1,80 +1,277 @@
-"""Trains the bundled teacher: a DQN on CartPole-v1, with the RL Zoo's tuned hyperparameters, in the RL Zoo's layout.
+"""``sb3-distill train-teacher``: trains the DQN teacher of an environment and files it as the RL Zoo does.
 
-``python -m sb3_distill.zoo.train_teacher --out zoo/agents`` made what is in ``zoo/agents``.
+``sb3-distill train-teacher --env ID --out zoo/agents`` made what is in ``zoo/agents``.
 """
 
 import argparse
 import os
 import shutil
+import sys
 import tempfile
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import numpy as np
-import yaml
-from stable_baselines3 import DQN
-from stable_baselines3.common.callbacks import EvalCallback
-from stable_baselines3.common.env_util import make_vec_env
+if TYPE_CHECKING:
+    import numpy as np
+    from matplotlib.figure import Figure
+    from stable_baselines3 import DQN
+    from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_distill.evaluation import episode_returns, standard_error
+    from sb3_distill.report import Player
+    from sb3_distill.zoo.dqn_training import Trained
+    from sb3_distill.zoo.teacher_settings import TeacherSettings
 
-#: of DQN on CartPole-v1 in the RL Zoo
-HYPERPARAMETERS: dict[str, Any] = {
-    "policy": "MlpPolicy",
-    "n_timesteps": 50_000,
-    "learning_rate": 2.3e-3,
-    "batch_size": 64,
-    "buffer_size": 100_000,
-    "learning_starts": 1_000,
-    "gamma": 0.99,
-    "target_update_interval": 10,
-    "train_freq": 256,
-    "gradient_steps": 128,
-    "exploration_fraction": 0.16,
-    "exploration_final_eps": 0.04,
-    "policy_kwargs": {"net_arch": [256, 256]},
-}
+#: of the agent that is filed, and of random play
+N_EPISODES = 100
+#: an environment without a time limit must not stop a run for good
+MAX_EPISODE_STEPS = 100_000
 
 
-def train_teacher(out: Path, seed: int = 0, env_id: str = "CartPole-v1") -> Path:
+def add_command(commands: Any) -> None:
     """
-    Train a DQN, keep its best checkpoint by 20 evaluation episodes, and file it as the RL Zoo does.
+    :param commands: the subparsers of ``sb3-distill``
+    """
+    parser = commands.add_parser(
+        "train-teacher",
+        help="train a DQN teacher",
+        description="Train the DQN teacher of an environment and file it as the RL Zoo does. What was killed goes on when the "
+        "same command is given again.",
+    )
+    parser.set_defaults(prepare=prepare)
+    add = parser.add_argument
+    add("--env", required=True, metavar="ID", help="CartPole-v1, MinAtar/Breakout-v1, …: an unknown one lists all")
+    add("--out", default="agents", metavar="FOLDER", help="the agent goes to FOLDER/dqn/ENV_1 (default: %(default)s)")
+    add("--seed", default=0, type=int, metavar="N", help="of everything random (default: %(default)s)")
+    add("--steps", type=int, metavar="N", help="environment steps (default: as many as the environment needs)")
+    add("--threads", type=int, metavar="N", help="of PyTorch (default: 1; PyTorch's own for large images)")
+    add("--overwrite", action="store_true", help="replace the agent that the folder holds")
 
-    :param out: folder of agents; ``dqn/ENV_1`` in it is replaced once the new agent is complete
+
+def prepare(args: argparse.Namespace) -> Callable[[], None]:
+    """
+    :param args: see ``sb3-distill train-teacher --help``
+    :return: trains and files
+    :raises ValueError: for what does not exist or does not go together; also ImportError
+    """
+    import torch as th
+
+    if args.threads is not None and args.threads < 1:
+        raise ValueError(f"--threads must be at least 1, not {args.threads}.")
+    job = plan(args.env, Path(args.out).expanduser(), args.seed, args.steps, args.overwrite)
+    threads = args.threads or job.settings.threads
+    if threads is not None:
+        th.set_num_threads(threads)
+    return partial(run, job, progress_bar=True)
+
+
+class Job(NamedTuple):
+    """One teacher to be trained.
+
+    :param env_id: of Gymnasium
+    :param settings: how
     :param seed: of everything random
-    :param env_id: a Gymnasium id
-    :return: the agent's folder
+    :param folder: where the agent will be
     """
-    settings = {k: v for k, v in HYPERPARAMETERS.items() if k not in ("n_timesteps", "policy")}
-    folder = out / "dqn" / f"{env_id}_1"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
-        new = Path(name) / folder.name
-        (new / env_id).mkdir(parents=True)
-        model = DQN(HYPERPARAMETERS["policy"], make_vec_env(env_id, seed=seed), seed=seed, device="cpu", **settings)
-        evaluation = EvalCallback(
-            make_vec_env(env_id, seed=seed + 1),
-            eval_freq=2_560,
-            n_eval_episodes=20,
-            best_model_save_path=name,
-            verbose=0,
+
+    env_id: str
+    settings: "TeacherSettings"
+    seed: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Of the agent's files."""
+        return file_name(self.env_id)
+
+    @property
+    def work(self) -> Path:
+        """Where checkpoints are while it is being trained."""
+        return self.folder.with_name(f"{self.folder.name}.training")
+
+    def make_envs(self, n_envs: int, seed: int) -> "VecEnv":
+        """
+        :param n_envs: how many
+        :param seed: of the first
+        :return: environments as the teacher is trained in them
+        """
+        from stable_baselines3.common.env_util import make_vec_env
+
+        return (self.settings.make_envs or partial(make_vec_env, self.env_id))(n_envs, seed)
+
+
+def file_name(env_id: str) -> str:
+    """
+    :param env_id: of Gymnasium
+    :return: what the RL Zoo calls its files
+    """
+    return env_id.replace("/", "-")
+
+
+def plan(env_id: str, out: Path, seed: int = 0, steps: int | None = None, overwrite: bool = False) -> Job:
+    """
+    Check what is wanted, and open the folder of the training.
+
+    :param env_id: a line of the table
+    :param out: folder of agents
+    :param seed: of everything random
+    :param steps: environment steps; None for the table's
+    :param overwrite: whether an agent that is there may be replaced
+    :return: what to run
+    :raises ValueError: for an unknown environment (with the nearest), a number that is too small, an agent that is there
+        already, or an unfinished training of another kind in its place
+    :raises ImportError: if the environment is not installed
+    """
+    from sb3_distill.methods import nearest
+    from sb3_distill.zoo.dqn_training import open_folder
+    from sb3_distill.zoo.teacher_settings import TEACHERS
+
+    if env_id not in TEACHERS:
+        raise ValueError(f"No settings for a teacher of {env_id!r}: {nearest(env_id, TEACHERS)}")
+    settings = TEACHERS[env_id]
+    if seed < 0 or (steps is not None and steps < 1):
+        raise ValueError(f"The seed must be at least 0 and the steps at least 1, not {seed} and {steps}.")
+    if steps is not None:
+        settings = settings._replace(n_timesteps=steps)
+    job = Job(env_id, settings, seed, out / "dqn" / f"{file_name(env_id)}_1")
+    if job.folder.exists() and not overwrite:
+        raise ValueError(f"{job.folder} holds an agent already: choose another folder with --out, or add --overwrite.")
+    job.make_envs(1, seed).close()
+    open_folder(job.work, {"env": env_id, "seed": seed, "steps": settings.n_timesteps})
+    return job
+
+
+def run(job: Job, progress_bar: bool = False) -> None:
+    """
+    Train, file the best network, and show how well it plays.
+
+    :param job: what to run; where a part of it was run before, it goes on from there
+    :param progress_bar: whether to show one
+    """
+    from sb3_distill import report
+    from sb3_distill.teachers import actor_size
+    from sb3_distill.zoo.dqn_training import latest_checkpoint, train_dqn
+
+    checkpoint = latest_checkpoint(job.work)
+    if checkpoint is not None:
+        sys.stdout.write(f"Continuing {checkpoint}\n")
+    trained = train_dqn(job.make_envs, job.settings, job.seed, job.work, progress_bar)
+    best, k = trained.best, job.settings.n_eval_episodes
+    players = [
+        report.Player("teacher", play(job, best), actor_size(best.policy), trained.timesteps, trained.seconds),
+        report.Player("random play", play(job, None)),
+    ]
+    file_agent(job, trained, players)
+    report.show(report.result_table(players, f"DQN on {job.env_id}: the same {N_EPISODES} episodes for both"))
+    sys.stdout.write(f"The best of {len(trained.evaluations)} evaluations of {k} episodes is in {job.folder}\n")
+
+
+def play(job: Job, model: "DQN | None") -> "np.ndarray":
+    """
+    :param job: says where
+    :param model: plays greedily; None is random play
+    :return: the returns of ``N_EPISODES`` episodes, which are the same ones for all
+    """
+    import numpy as np
+
+    from sb3_distill.evaluation import EVALUATION_SEED, episode_returns
+    from sb3_distill.report import greedy
+
+    def make_envs(n: int) -> "VecEnv":
+        return job.make_envs(n, EVALUATION_SEED)
+
+    if model is not None:
+        act = greedy(model.predict)
+    else:
+        env = make_envs(1)
+        n_actions, rng = env.action_space.n, np.random.default_rng(job.seed)  # type: ignore[attr-defined]
+        env.close()
+
+        def act(obs: "np.ndarray") -> "np.ndarray":
+            return rng.integers(n_actions, size=len(obs))
+
+    return episode_returns(act, make_envs, N_EPISODES, EVALUATION_SEED, MAX_EPISODE_STEPS)
+
+
+def file_agent(job: Job, trained: "Trained", players: "list[Player]") -> None:
+    """
+    Write the best network and all about it in the RL Zoo's layout, in one piece, and remove the checkpoints.
+
+    ``evaluations.npz`` is of the agent that is filed, and ``learning_curve.csv`` of the training that it is the best of.
+
+    :param job: whose folder is made, or replaced
+    :param trained: what came of it
+    :param players: the teacher's returns first, then others'
+    """
+    import numpy as np
+    import yaml
+
+    from sb3_distill.files import write_csv, write_figure
+    from sb3_distill.report import score
+    from sb3_distill.zoo.dqn_training import save_to_play
+
+    job.folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=job.folder.parent) as name:
+        new, old = Path(name) / "new", Path(name) / "old"
+        (new / job.name).mkdir(parents=True)
+        save_to_play(trained.best, new / f"{job.name}.zip")
+        about = {"algo": "dqn", "env": job.env_id, "env_kwargs": None, "seed": job.seed}
+        (new / job.name / "config.yml").write_text(yaml.safe_dump(config(job.settings)))
+        (new / job.name / "args.yml").write_text(yaml.safe_dump(about))
+        np.savez(
+            new / "evaluations.npz", timesteps=np.array([trained.best.num_timesteps]), results=players[0].returns[None]
         )
-        model.learn(HYPERPARAMETERS["n_timesteps"], callback=evaluation, progress_bar=True)
-        best = DQN.load(Path(name) / "best_model.zip", device="cpu")
-        best.save(new / f"{env_id}.zip")
-        (new / env_id / "config.yml").write_text(yaml.safe_dump(HYPERPARAMETERS))
-        (new / env_id / "args.yml").write_text(yaml.safe_dump({"algo": "dqn", "env": env_id, "seed": seed}))
-        returns = episode_returns(lambda obs: best.predict(obs, deterministic=True)[0], env_id, seed=10_000)
-        np.savez(new / "evaluations.npz", results=returns[None], timesteps=np.array([best.num_timesteps]))
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(new, folder)
-    print(f"{folder}: {returns.mean():.1f} ± {standard_error(returns):.1f} over {len(returns)} episodes")
-    return folder
+        write_csv(
+            new / "learning_curve.csv",
+            ["environment_steps", "mean_return", "standard_error", "n_episodes"],
+            [(e.timesteps, *score(e.returns)) for e in trained.evaluations],
+        )
+        write_figure(new / "learning_curve.png", learning_curve(job, trained, players))
+        if job.folder.exists():
+            os.replace(job.folder, old)
+        os.replace(new, job.folder)
+    shutil.rmtree(job.work)
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "agents")
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    train_teacher(arguments.out, arguments.seed)
+def learning_curve(job: Job, trained: "Trained", players: "list[Player]") -> "Figure":
+    """
+    :param job: for the title
+    :param trained: the curve
+    :param players: horizontal lines
+    :return: a figure
+    """
+    from sb3_distill import report
+
+    scores = [report.score(e.returns) for e in trained.evaluations]
+    curve = report.Curve(
+        "training",
+        [e.timesteps for e in trained.evaluations],
+        [s.mean for s in scores],
+        [s.standard_error for s in scores],
+    )
+    levels = [report.Level(p.name, report.score(p.returns)) for p in players]
+    note = f"mean ± standard error of {job.settings.n_eval_episodes} episodes (training) or {N_EPISODES} (teacher, random play)"
+    return report.draw_learning_curves([curve], levels, f"DQN on {job.env_id}", note)
+
+
+def config(settings: "TeacherSettings") -> dict[str, Any]:
+    """
+    :param settings: of a teacher
+    :return: the RL Zoo's ``config.yml`` of it: classes become the text of a name, as there
+    """
+    about = {**settings.environment, "n_envs": settings.n_envs, "n_timesteps": settings.n_timesteps}
+    return about | {
+        name: as_text(value) if isinstance(value, (Mapping, type)) else value
+        for name, value in settings.hyperparameters.items()
+    }
+
+
+def as_text(value: Any) -> str:
+    """
+    :param value: keyword arguments, classes among them
+    :return: Python, as the RL Zoo's files have it: ``dict(net_arch=[], features_extractor_class=MinAtarCNN)``
+    """
+    if isinstance(value, Mapping):
+        return f"dict({', '.join(f'{name}={as_text(item)}' for name, item in value.items())})"
+    return value.__name__ if isinstance(value, type) else repr(value)
