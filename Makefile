@@ -1,6 +1,6 @@
-PACKAGE = sb3_distill envs zoo tests
+PACKAGE = sb3_distill envs zoo tests docs
 
-.PHONY: format lint type test check
+.PHONY: format lint type test doc check
 
 format:
 	ruff check --fix $(PACKAGE)
@@ -16,4 +16,7 @@ type:
 test:
 	python -m pytest -n auto
 
-check: lint type test
+doc:
+	python -m sphinx -W --keep-going -b html docs docs/_build/html
+
+check: lint type test doc

@@ -54,17 +54,17 @@ class TabularMDP:
 
     @property
     def n_states(self) -> int:
-        """S."""
+        """How many states, S."""
         return self.following.shape[-2]
 
     @property
     def n_moves(self) -> int:
-        """M."""
+        """How many moves, M."""
         return self.following.shape[-1]
 
     @property
     def n_actions(self) -> int:
-        """A."""
+        """How many actions, A."""
         return self.moves.shape[0]
 
     def __getitem__(self, index: Any) -> "TabularMDP":

@@ -4,16 +4,18 @@ import argparse
 import csv
 import io
 import itertools
+import re
 
 import pytest
 
 pytest.importorskip("numba")
 
 from sb3_distill.methods import METHODS
-from sb3_distill.tabular import commands, experiments
+from sb3_distill.tabular import benchmark, commands, experiments
 from sb3_distill.tabular.experiments import Size
 from sb3_distill.tabular.figures import FIGURES
 from sb3_distill.tabular.recommend import missing, recommendation
+from sb3_distill.tabular.simulation import distil, judge, random_states, softened
 
 TINY = Size(4, 300)
 
@@ -41,20 +43,57 @@ def test_paper_all_writes_a_figure_its_numbers_and_a_finding(tmp_path, monkeypat
             numbers[name] = list(csv.reader(file))
         header, *rows = numbers[name]
         assert rows and all(len(row) == len(header) for row in rows)
-    assert not [path for path in tmp_path.rglob("*") if ".tmp" in path.name]
-    assert {row[0] for row in numbers["fig4"][1:]} == {str(n) for n in experiments.ACTIONS}
+    assert len(list(tmp_path.rglob("*"))) == 2 * len(FIGURES)  # and no temporary file, no chunk
+    assert {row[1] for row in numbers["fig4"][1:]} == {str(n) for n in experiments.ACTIONS}
 
-    # Everything is there now: nothing is simulated again.
-    monkeypatch.setattr(experiments, "distil", None)
-    run("paper", "fig5", "--quick", "--out", str(tmp_path))
-    with (tmp_path / "fig5.csv").open(encoding="utf-8") as file:
-        assert list(csv.reader(file)) == numbers["fig5"]
+
+def test_chunks_last_until_all_that_was_asked_for_is_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(experiments, "QUICK", TINY)
+    written = []
+
+    def interrupted(path, figure):
+        written.append(path.name)
+        if path.name == "fig6.png":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("sb3_distill.files.write_figure", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            commands.draw_figures(("fig5", "fig6"), TINY, tmp_path)
+    assert written == ["fig5.png", "fig6.png"]
+    other = tmp_path / "chunks" / "fig5-4-300-1"
+    other.mkdir()
+
+    # What was simulated is not simulated again; then its chunks go, and another seed's stay.
+    with monkeypatch.context() as patch:
+        patch.setattr(experiments, "distil", None)
+        commands.draw_figures(("fig5", "fig6"), TINY, tmp_path)
+    assert list((tmp_path / "chunks").iterdir()) == [other]
+    other.rmdir()
+    commands.draw_figures(("fig5",), TINY, tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fig5.csv", "fig5.png", "fig6.csv", "fig6.png"]
 
 
 @pytest.mark.parametrize("argv, says", [(["fig33"], "did you mean 'fig3'"), (["fig3", "--seed", "-1"], "at least 0")])
 def test_what_cannot_be_drawn_is_said(argv, says, tmp_path):
     with pytest.raises(ValueError, match=says):
         run("paper", *argv, "--out", str(tmp_path))
+
+
+def test_the_benchmark_prints_both_rates(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmark", "--worlds", "4"])
+    benchmark.main()
+    said = capsys.readouterr().out
+    for row in ("numba, one core", "numpy, one core", "memory", "seconds of CPU time"):
+        assert float(re.search(rf"{row} *│ *([\d.,]+)", said)[1].replace(",", "")) > 0
+
+
+def test_plain_numpy_does_the_same_work():
+    mdp, teachers = experiments.Setting().build(0, 0, 20)
+    curves = distil(mdp, teachers, experiments.CLONING, [2_000], random_states(0, 20))
+    logits = benchmark.learn_in_numpy(mdp, teachers, experiments.CLONING, 2_000)
+    value, _ = judge(mdp, softened(logits, 1.0, 0.0))
+    assert (mdp.start * value).sum(-1).mean() == pytest.approx(curves.value[-1].mean(), rel=0.05)
 
 
 ANSWERS = [

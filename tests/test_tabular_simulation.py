@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -11,12 +12,13 @@ from stable_baselines3.common.distributions import CategoricalDistribution
 
 pytest.importorskip("numba")
 
-from sb3_distill.envs.grid_world import grid_mdp, random_cells
+from sb3_distill.envs.grid_world import CELLS, grid_mdp, random_cells
 from sb3_distill.methods import METHODS, get_method
 from sb3_distill.rewards import Transitions
 from sb3_distill.tabular import kernels
 from sb3_distill.tabular.exact import policy_value, state_visits
 from sb3_distill.tabular.experiments import (
+    BARREN,
     CLONING,
     CONTROLS,
     Interval,
@@ -67,15 +69,19 @@ def test_losses_are_the_librarys(form, name):
     code = Rule(name, form).orders().loss
     _, teachers = policies(20, seed=1)
     logits, students = policies(20, seed=2)
-    for teacher, student, row in zip(teachers, students, logits, strict=True):
-        arguments = (code, teacher, np.log(teacher), student, np.log(student))
+    for s, (teacher, student, row) in enumerate(zip(teachers, students, logits, strict=True)):
+        arguments = (code, teachers, np.log(teachers), s, student, np.log(student))
         theta = th.tensor(row, requires_grad=True)
         want = th.zeros((), dtype=th.float64) if loss is None else loss(torch_policy(teacher[None]), _of(theta))[0]
         assert kernels.loss_of(*arguments) == pytest.approx(want.item(), abs=1e-12)
         gradient = np.zeros(N_ACTIONS) if loss is None else th.autograd.grad(want, theta)[0].numpy()
-        stepped = row.copy()
-        kernels.descend_loss(*arguments, 0.3, stepped)
-        np.testing.assert_allclose(stepped, row - 0.3 * gradient, atol=1e-12)
+        stepped = logits.copy()
+        if code in (1, 2):
+            kernels.descend_forward(teachers, s, student, 0.3, stepped)
+        elif code:
+            kernels.descend_reverse(*arguments, 0.3, stepped)
+        np.testing.assert_allclose(stepped[s], row - 0.3 * gradient, atol=1e-12)
+        np.testing.assert_array_equal(np.delete(stepped, s, 0), np.delete(logits, s, 0))
 
 
 def _of(theta):
@@ -120,7 +126,7 @@ def test_rewards_are_the_librarys(form, name, baseline):
             gamma,
             goes_on[k],
             kernels.loss_of(
-                orders.loss, teacher_next[k], np.log(teacher_next[k]), student_next[k], np.log(student_next[k])
+                orders.loss, teacher_next, np.log(teacher_next), k, student_next[k], np.log(student_next[k])
             ),
             env_critic[k] if kernels.REWARDS[orders.reward] == "teacher_value_student_baseline" else value[k],
             value_next[k],
@@ -340,6 +346,26 @@ def test_an_interrupted_run_goes_on_and_ends_alike(tmp_path):
     assert resumed["x"].shape == (7,) and resumed["y"].shape == (2, 7)
 
 
+def test_a_killed_run_leaves_nothing_half_done_and_goes_on(tmp_path):
+    code = (
+        "import sys, pathlib; sys.path.insert(0, 'tests'); import test_tabular_simulation as t\n"
+        "t.run_figure(pathlib.Path(sys.argv[1]), 500, 1)"
+    )
+    root = os.path.dirname(os.path.dirname(__file__))
+    run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=root, stderr=subprocess.DEVNULL)
+    try:
+        while len(list(tmp_path.glob("[!.]*.npz"))) < 3 and run.poll() is None:
+            time.sleep(0.01)
+        assert run.poll() is None  # it is in the middle of its work
+    finally:
+        run.kill()
+        run.wait()
+    done = {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("[!.]*.npz")}
+    resumed = run_figure(tmp_path, len(done) + 1, 1)
+    same(resumed.value, run_figure(tmp_path / "fresh", len(done) + 1).value)
+    assert done.items() <= {path.name: path.stat().st_mtime_ns for path in tmp_path.glob("[!.]*.npz")}.items()
+
+
 @pytest.mark.parametrize(
     "damage", ["truncated", "empty", "garbage", "foreign", "flipped", "deleted", "a folder's worth"]
 )
@@ -394,6 +420,33 @@ def test_a_hidden_policy_moves_alike():
 def test_teachers_play_alike_whatever_the_number_of_actions():
     values = [Setting(n, epsilon=0.01).build(0, 0, 2)[1].value for n in (4, 64)]
     np.testing.assert_allclose(*values, atol=1e-9)
+
+
+def test_in_the_worlds_of_figure_4_a_random_end_is_worth_nothing():
+    probabilities = {name: cell.probability for name, cell in CELLS.items()} | dict(BARREN.probabilities)
+    worth = sum(probabilities[name] * cell.reward for name, cell in CELLS.items() if cell.terminal)
+    assert worth == pytest.approx(0)
+    mdp, teachers = BARREN.build(0, 0, 200)
+    uniform = judge(mdp, np.full_like(teachers.policy, 1 / mdp.n_actions))[0]
+    assert abs((mdp.start * uniform).sum(-1).mean()) < 0.1 * (mdp.start * teachers.value).sum(-1).mean()
+
+
+def test_a_share_is_a_ratio_of_means_over_the_same_worlds():
+    generator = np.random.default_rng(0)
+    teacher = 1 + generator.random(50)
+    half = 0.5 * teacher  # of every world, so there is nothing to be uncertain about
+    noisy = generator.normal(size=(2, 50))
+    result = Result(np.array([1, 2]), teacher, teacher, {"half": np.stack([half, half]), "noisy": noisy}, {})
+    for share, width in (result.share("half"), result.share("half", "half")):
+        np.testing.assert_allclose(width, 0, atol=1e-12)
+        np.testing.assert_allclose(share, share[0])
+    np.testing.assert_allclose(result.share("half")[0], 0.5)
+    np.testing.assert_allclose(result.share("half", "half")[0], 1)
+    share, width = result.share("noisy", "half")
+    np.testing.assert_allclose(share, noisy.mean(-1) / half.mean())
+    resampled = generator.integers(50, size=(20_000, 50))
+    spread = (noisy[0][resampled].mean(-1) / half[resampled].mean(-1)).std()
+    assert width[0] == pytest.approx(1.96 * spread, rel=0.1)  # the bootstrap's interval
 
 
 def test_steps_to_a_level_are_interpolated():

@@ -1,9 +1,11 @@
 """``sb3-distill paper`` and ``recommend``: the figures of *Distilling Policy Distillation*, and its advice."""
 
 import argparse
+import shutil
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,20 +79,26 @@ def draw_figures(names: tuple[str, ...], size: "Size", out: Path) -> None:
     """
     :param names: of figures
     :param size: of the experiments
-    :param out: where the files go; finished chunks of work are kept in ``chunks``
+    :param out: where the files go. Finished chunks of work are kept in ``chunks`` until all figures are written, so that a run
+        of several that is interrupted goes on in the middle of the last one
     """
     from sb3_distill.files import write_csv, write_figure
     from sb3_distill.tabular.figures import FIGURES as functions
 
     begin = time.perf_counter()
+    chunks = {name: out / "chunks" / f"{name}-{size.n_mdps}-{size.n_steps}-{size.seed}" for name in names}
     for name in names:
         start = time.perf_counter()
-        drawing = functions[name](size, out / "chunks")
+        drawing = functions[name](size, chunks[name])
         write_csv(out / f"{name}.csv", drawing.header, drawing.rows)
         write_figure(out / f"{name}.png", drawing.figure)
         seconds = time.perf_counter() - start
         sys.stdout.write(f"{name}: {drawing.finding}\n      {out / name}.png and .csv, {seconds:.1f} s\n")
         sys.stdout.flush()
+    for folder in chunks.values():
+        shutil.rmtree(folder, ignore_errors=True)
+    with suppress(OSError):  # another run's are in it
+        (out / "chunks").rmdir()
     if len(names) > 1:
         sys.stdout.write(f"{len(names)} figures in {time.perf_counter() - begin:.1f} s\n")
 

@@ -122,12 +122,12 @@ class MDP:
 
     @property
     def n_states(self) -> int:
-        """S."""
+        """How many states, S."""
         return self.transition.shape[-1]
 
     @property
     def n_actions(self) -> int:
-        """A."""
+        """How many actions, A."""
         return self.transition.shape[-2]
 
     # --- policies -----------------------------------------------------------------------------------------------------

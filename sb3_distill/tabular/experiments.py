@@ -3,7 +3,7 @@
 The worlds are those of :mod:`sb3_distill.envs.grid_world`. A teacher's Q-values are learnt by Q-learning, ε-greedy, in 30,000
 steps, as in the paper; its policy is (1−ε) softmax(Q/τ) + ε/|A|. A student learns for 30,000 steps, a transition and an update
 each. What the paper does not say, or could not be read, is chosen here: each value stands once, in :class:`Setting` or beside the
-experiment that needs another, and figure 3 is repeated under other choices.
+experiment that needs another, and figures 3 and 4 are repeated under other choices.
 """
 
 import hashlib
@@ -161,15 +161,19 @@ class Result(NamedTuple):
     value: dict[str, np.ndarray]
     kl: dict[str, np.ndarray]
 
-    def share(self, row: str) -> tuple[np.ndarray, np.ndarray]:
+    def share(self, row: str, of: str | None = None) -> tuple[np.ndarray, np.ndarray]:
         """
         :param row: its name
-        :return: the students' mean return over the teachers', and half the width of its 95% confidence interval; each (K,)
+        :param of: the row that it is compared with; the teachers by default
+        :return: the students' mean return over that of the others, and half the width of its 95% confidence interval;
+            each of shape (K,)
         """
-        mean = self.teacher.mean()
-        share = self.value[row].mean(-1) / mean
-        # A ratio of means over the same worlds: its residuals are v − share · v_teacher.
-        residuals = self.value[row] - share[:, None] * self.teacher
+        value = self.value[row]
+        others = np.broadcast_to(self.teacher if of is None else self.value[of], value.shape)
+        mean = others.mean(-1)
+        share = value.mean(-1) / mean
+        # A ratio of means over the same worlds: its residuals are v − share · v_other.
+        residuals = value - share[:, None] * others
         return share, Z * residuals.std(-1, ddof=1) / (abs(mean) * np.sqrt(len(self.teacher)))
 
     def steps_to(self, row: str, level: float = REACHED, weights: np.ndarray | None = None) -> np.ndarray:
@@ -299,6 +303,7 @@ CHOICES: tuple[tuple[str, Setting, float, float], ...] = (
     ("Q-learning with ε = 0.8", Setting(exploration=0.8), 0.1, REACHED),
     ("twice the walls", Setting(probabilities=(("wall", 0.2),)), 0.1, REACHED),
     ("half the goals", Setting(probabilities=(("goal", 0.005),)), 0.1, REACHED),
+    ("four times the pits", Setting(probabilities=(("pit", 0.08),)), 0.1, REACHED),
     ("no transition noise", Setting(noise=0.0), 0.1, REACHED),
 )
 
@@ -331,10 +336,14 @@ def other_choices(size: Size, folder: Path) -> dict[str, Interval]:
 # --- figure 4: many actions -------------------------------------------------------------------------------------------
 
 ACTIONS = (4, 16, 64, 256, 1000)
+#: Chosen: so many pits that an end drawn at random is worth nothing, 0.01 · 10 + 0.01 · 1 − 0.11 · 1 = 0, and nor is uniform
+#: play. A reward of log π makes students look for the shortest way out; in the worlds of the other figures, where a random
+#: end is worth 2.25, that alone has nearly half of the teacher's return.
+BARREN = Setting(epsilon=0.01, probabilities=(("pit", 0.11),))
 #: Chosen by a search over learning rates 0.02 to 32 and weights of r̂ from 0.003 to 1, the best final return at 4 and 1000
-#: actions; the critic is the same. ∇ℓ of H×(π_θ‖π) starts at 1/|A| of its size, so it wants a large rate, and r̂ a rate
-#: that the noise of one sampled action survives: 8 · 0.01. With equal rates expected entropy collapses as well, and is
-#: drawn, too.
+#: actions in the worlds of the other figures; the critic is the same. ∇ℓ of H×(π_θ‖π) starts at 1/|A| of its size, so it
+#: wants a large rate, and r̂ a rate that the noise of one sampled action survives: 8 · 0.01. With equal rates expected entropy
+#: collapses as well, and is drawn, too.
 MANY_ACTIONS = {
     "on-policy distill": Rule("on_policy_distill", learning_rate=2.0),
     "expected entropy": Rule("expected_entropy", learning_rate=8.0, reward_coef=0.01),
@@ -342,19 +351,52 @@ MANY_ACTIONS = {
     "expected entropy, r̂ weighs 1": Rule("expected_entropy", learning_rate=0.5),
     "entropy regularised, unbiased form": Rule("entropy_regularised", form="unbiased", learning_rate=0.5),
 }
+#: what the largest number of actions is repeated with: a label, the setting, a factor of the learning rates, one of the steps
+MANY_ACTIONS_CHOICES: tuple[tuple[str, Setting, float, float], ...] = (
+    ("as chosen", BARREN, 1.0, 1.0),
+    ("learning rates / 4", BARREN, 0.25, 1.0),
+    ("learning rates × 4", BARREN, 4.0, 1.0),
+    ("three times the steps", BARREN, 1.0, 3.0),
+    ("a teacher with ε = 0.001", replace(BARREN, epsilon=0.001), 1.0, 1.0),
+    ("a teacher with ε = 0.1", replace(BARREN, epsilon=0.1), 1.0, 1.0),
+    ("twice the walls", replace(BARREN, probabilities=(("pit", 0.11), ("wall", 0.2))), 1.0, 1.0),
+    ("half the goals", replace(BARREN, probabilities=(("pit", 0.11), ("goal", 0.005))), 1.0, 1.0),
+    ("pits 0.08", replace(BARREN, probabilities=(("pit", 0.08),)), 1.0, 1.0),
+    ("pits 0.05", replace(BARREN, probabilities=(("pit", 0.05),)), 1.0, 1.0),
+    ("pits 0.02, as elsewhere", replace(BARREN, probabilities=()), 1.0, 1.0),
+)
 
 
 def many_actions(size: Size, folder: Path) -> dict[int, Result]:
     """
-    :param size: how much of it; the worlds are a twentieth, as one takes as long as a hundred of figure 3
+    :param size: how much of it; the worlds are a tenth, as one takes as long as a hundred of figure 3
     :param folder: for chunks
     :return: by |A|. A teacher plays alike for every |A|, and 1% of its actions is noise, which bounds log π
     """
-    size = replace(size, n_mdps=max(4, size.n_mdps // 20))
+    size = replace(size, n_mdps=max(4, size.n_mdps // 10))
     return {
-        n: simulate(f"fig4 {n} actions", Setting(n, epsilon=0.01), MANY_ACTIONS, size, folder, chunk=10)
+        n: simulate(f"fig4 {n} actions", replace(BARREN, n_actions=n), MANY_ACTIONS, size, folder, chunk=10)
         for n in ACTIONS
     }
+
+
+def many_actions_otherwise(size: Size, folder: Path) -> dict[str, Result]:
+    """
+    :param size: how much of it; the worlds are a twentieth
+    :param folder: for chunks
+    :return: the first three rows of figure 4 with the largest number of actions, under each of ``MANY_ACTIONS_CHOICES``
+    """
+    size = replace(size, n_mdps=max(2, size.n_mdps // 20))
+    results = {}
+    for label, setting, rate, time in MANY_ACTIONS_CHOICES:
+        rules = {
+            row: replace(MANY_ACTIONS[row], learning_rate=rate * MANY_ACTIONS[row].learning_rate)
+            for row in ("on-policy distill", "expected entropy", "entropy regularised")
+        }
+        longer = replace(size, n_steps=round(time * size.n_steps))
+        setting = replace(setting, n_actions=ACTIONS[-1])
+        results[label] = simulate("fig4 other choices", setting, rules, longer, folder, chunk=10)
+    return results
 
 
 # --- figure 5: imperfect teachers -------------------------------------------------------------------------------------

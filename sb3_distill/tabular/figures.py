@@ -145,6 +145,21 @@ def curve_rows(result: Result, *extra: Any) -> list[tuple[Any, ...]]:
     ]
 
 
+def last(result: Result, row: str, of: str | None = None) -> tuple[float, float]:
+    """
+    :param result: of an experiment
+    :param row: its name
+    :param of: what it is compared with, see :meth:`~sb3_distill.tabular.experiments.Result.share`
+    :return: the share of the return at the end, and half the width of its 95% confidence interval
+    """
+    share, half = result.share(row, of)
+    return float(share[-1]), float(half[-1])
+
+
+#: the rows of figure 4 that the paper sets against each other: which keeps its return, and which does not
+COMPARED = ("expected entropy", "entropy regularised")
+
+
 # --- the figures ------------------------------------------------------------------------------------------------------
 
 
@@ -293,14 +308,13 @@ def _spread(
 def fig4(size: Size, folder: Path) -> Drawing:
     """Update rules as the number of actions grows."""
     results = experiments.many_actions(size, folder)
+    choices = experiments.many_actions_otherwise(size, folder)
     counts = list(results)
-    figure, (final, curves) = canvas(11, 4.4, 1, 2)
-    ends = {}
+    figure, (final, curves, others) = canvas(15, 4.8, 1, 3)
     for row in experiments.MANY_ACTIONS:
-        ends[row] = np.array([[part[-1] for part in r.share(row)] for r in results.values()])
-        mean, half = ends[row].T
+        mean, half = np.transpose([last(r, row) for r in results.values()])
         band(final, counts, mean, half, row)
-        final.plot(counts, ends[row][:, 0], "o", color=STYLES[row][0], markersize=4)
+        final.plot(counts, mean, "o", color=STYLES[row][0], markersize=4)
         band(curves, results[counts[-1]].steps, *results[counts[-1]].share(row), row)
     random = [r.uniform.mean() / r.teacher.mean() for r in results.values()]
     final.plot(counts, random, color="#999999", linewidth=1, label="uniform play")
@@ -308,17 +322,35 @@ def fig4(size: Size, folder: Path) -> Drawing:
     dress(final, f"After {size.n_steps:,} steps", "number of actions", "student's return / teacher's")
     final.set_xticks(counts, [f"{n}" for n in counts])
     dress(curves, f"With {counts[-1]:,} actions", "steps", "student's return / teacher's")
+
+    of = "on-policy distill"
+    ends = {row: [last(r, row, of) for r in results.values()] for row in COMPARED}
+    otherwise = {row: [last(r, row, of) for r in choices.values()] for row in COMPARED}
+    for row, shares in otherwise.items():
+        mean, half = np.transpose(shares)
+        others.errorbar(mean, range(len(choices)), xerr=half, color=STYLES[row][0], fmt="o", markersize=5, capsize=3)
+    others.set_yticks(range(len(choices)), list(choices))
+    others.invert_yaxis()
+    dress(others, f"Other choices, {counts[-1]:,} actions", "return / on-policy distill's", "", log=False)
     below(figure, final, 3)
-    most = {row: end[-1, 0] / ends["on-policy distill"][-1, 0] for row, end in ends.items()}
-    worst = (ends["expected entropy"][:, 0] / ends["on-policy distill"][:, 0]).min()
+
+    keeps, loses = COMPARED
+    lost, half = ends[loses][-1]
     finding = (
-        f"From {counts[0]} to {counts[-1]:,} actions expected entropy keeps at least {worst:.0%} of on-policy distill's return; at "
-        f"{counts[-1]:,} it has {most['expected entropy']:.0%}, and entropy regularised {most['entropy regularised']:.0%} "
-        f"(in the unbiased form {most['entropy regularised, unbiased form']:.0%}; expected entropy with r̂ at full weight "
-        f"{most['expected entropy, r̂ weighs 1']:.0%}); {len(results[counts[0]].teacher)} worlds."
+        f"From {counts[0]} to {counts[-1]:,} actions {keeps} keeps at least {min(ends[keeps])[0]:.0%} of {of}'s return; {loses} "
+        f"falls to {lost:.0%} ± {half:.0%}, uniform play has {random[-1]:.0%} of the teacher's ({len(results[counts[0]].teacher)} "
+        f"worlds). Under {len(choices)} choices, {len(next(iter(choices.values())).teacher)} worlds each, {keeps} has "
+        f"{min(otherwise[keeps])[0]:.0%} or more, {loses} "
+        + ", ".join(f"{share:.0%} ({name})" for name, (share, _) in zip(choices, otherwise[loses], strict=True))
+        + "."
     )
-    rows = [row for n, r in results.items() for row in curve_rows(r, n)]
-    return Drawing(figure, ("actions", "row", "steps", "return_share", "half_interval"), rows, finding)
+    rows = [("as chosen", n, "teacher", *row) for n, r in results.items() for row in curve_rows(r)]
+    rows += [
+        (name, counts[-1], of, row, int(choices[name].steps[-1]), f"{share:.5f}", f"{half:.5f}")
+        for row, shares in otherwise.items()
+        for name, (share, half) in zip(choices, shares, strict=True)
+    ]
+    return Drawing(figure, ("choice", "actions", "of", "row", "steps", "return_share", "half_interval"), rows, finding)
 
 
 def fig5(size: Size, folder: Path) -> Drawing:
@@ -330,7 +362,7 @@ def fig5(size: Size, folder: Path) -> Drawing:
     axes.axhline(1, color=LEVEL_COLORS[0], linewidth=1.4, linestyle="--", label="teacher")
     dress(axes, "A quarter of the teacher's actions is noise", "steps", "student's return / teacher's")
     below(figure, axes, 4)
-    final = {row: [part[-1] for part in result.share(row)] for row in experiments.IMPROVING}
+    final = {row: last(result, row) for row in experiments.IMPROVING}
     listed = "; ".join(f"{row} {share:.2f} ± {half:.2f}" for row, (share, half) in final.items())
     finding = (
         f"Final returns over the teacher's, {len(result.teacher)} worlds: {listed}. V-conditioned + R "
@@ -379,20 +411,26 @@ def fig7(size: Size, folder: Path) -> Drawing:
         kinds = random_cells(size.seed * 10**6 + world)
         start = kinds.shape[0] // 2 * kinds.shape[1] + kinds.shape[1] // 2
         axes.imshow(look(kinds).picture(start, 14), interpolation="antialiased")
-        axes.set_axis_off()
+        axes.set(xticks=[], yticks=[])
+        axes.spines[:].set_color("#cdcdcd")
         axes.set_title(f"world {world}", fontsize=9)
         rows += [(world, name, int((kinds == k).sum())) for k, name in enumerate(CELLS)]
     handles = [
         Patch(
             facecolor="#{:02x}{:02x}{:02x}".format(*cell.color),
             edgecolor="#999999",
-            label=name if not cell.reward else f"{name} {cell.reward:+g}{', ends' if cell.terminal else ''}",
+            label=name
+            if not cell.reward
+            else f"{name} {cell.reward:+g}{', ends' if cell.terminal else ''}".replace("-", "−"),
         )
         for name, cell in CELLS.items()
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     goals = sum(count for _, name, count in rows if name == "goal")
-    finding = f"{n_worlds} of the worlds that figures 3, 4 and 5 use; the disc is the start; {goals / n_worlds:.1f} goals each."
+    finding = (
+        f"{n_worlds} of the worlds that figures 3 and 5 use; the disc is the start; {goals / n_worlds:.1f} goals each. Those of "
+        "figure 4 have more pits."
+    )
     return Drawing(figure, ("world", "cell", "count"), rows, finding)
 
 
