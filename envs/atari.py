@@ -73,6 +73,9 @@ class AtariGames(VectorEnv):
             )
 
         self.games = [make() for _ in range(n_envs)]
+        #: ALE itself, without the checks of a call, which take longer than the call
+        self._ales = [game.ale for game in self.games]
+        self._strength = np.ones(1, dtype=np.float32)
         self.num_envs = n_envs
         self.n_threads = min(n_threads or n_envs, n_envs)
         self.terminal_on_life_loss = terminal_on_life_loss
@@ -127,7 +130,7 @@ class AtariGames(VectorEnv):
         """
         self._actions = np.asarray(actions, dtype=np.int64).reshape(self.num_envs, 1)
         for i in range(self.n_threads):
-            self.games[i].send(self._actions[i])
+            self._ales[i].send(self._actions[i], self._strength)
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """
@@ -142,12 +145,12 @@ class AtariGames(VectorEnv):
         terminated, truncated = np.zeros(n, dtype=bool), np.zeros(n, dtype=bool)
         final_obs = np.full(n, None, dtype=object)
         final_info: dict[str, Any] = {}
-        for i, game in enumerate(self.games):
-            frames, reward, (terminated[i],), (truncated[i],), info = game.recv()
+        for i, ale in enumerate(self._ales):
+            frames, reward, (terminated[i],), (truncated[i],), info = ale.recv()
             if i + self.n_threads < n:
-                self.games[i + self.n_threads].send(self._actions[i + self.n_threads])
+                self._ales[i + self.n_threads].send(self._actions[i + self.n_threads], self._strength)
             rewards[i] = reward[0]
-            self._scores[i] += reward[0]
+            self._scores[i] += rewards[i]
             lives, game_over = int(info["lives"][0]), bool(terminated[i] or truncated[i])
             if game_over:
                 stacks[i, -1] = info["final_obs"][0, 0]

@@ -1,9 +1,12 @@
-"""Which environments show stacks of frames."""
+"""Which environments show stacks of frames, and where these are kept."""
 
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack
 
 from sb3_distill.envs.atari import AtariVecEnv
+from sb3_distill.envs.tap import ObservationLog
+from sb3_distill.frames import FrameLog
 
 
 def frame_stack_of(env: VecEnv) -> int | None:
@@ -19,8 +22,20 @@ def frame_stack_of(env: VecEnv) -> int | None:
         n_stack = layer.stacked_obs.n_stack if not isinstance(layer.observation_space, spaces.Dict) else None
     else:
         n_stack = layer.venv.frame_stack if isinstance(layer, AtariVecEnv) else None
-    shape = env.observation_space.shape
-    # SB3 has put the channels first by now, unless the images are none to it
-    return (
-        n_stack if n_stack is not None and shape is not None and len(shape) == 3 and shape[0] % n_stack == 0 else None
-    )
+    space = env.observation_space
+    if n_stack is None or not isinstance(space, spaces.Box) or not is_image_space(space):
+        return None
+    # SB3 puts channels first, outside of VecFrameStack: an environment that it has not wrapped yet may have them last.
+    return n_stack if is_image_space_channels_first(space) else None
+
+
+def observation_log(env: VecEnv, n_steps: int) -> ObservationLog | FrameLog:
+    """
+    :param env: whose observations are to be kept
+    :param n_steps: how many steps
+    :return: an empty log, in which each frame is kept once if observations are stacks of frames
+    """
+    n_stack, shape = frame_stack_of(env), env.observation_space.shape
+    if n_stack is None or shape is None:
+        return ObservationLog()
+    return FrameLog(n_steps, env.num_envs, n_stack, shape)

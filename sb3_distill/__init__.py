@@ -14,6 +14,9 @@ if TYPE_CHECKING:
         TeacherVRewardA2C,
     )
     from sb3_distill.methods import METHODS, Loss, Method, Reward
+    from sb3_distill.multi_task import MultiTaskDistillation
+    from sb3_distill.online import OnlineDistillation
+    from sb3_distill.policy_distillation import PolicyDistillation
     from sb3_distill.ppo import (
         DistillPPO,
         EntropyRegularised,
@@ -38,10 +41,13 @@ __all__ = [
     "ExpectedEntropyDistillA2C",
     "Loss",
     "Method",
+    "MultiTaskDistillation",
     "NDistill",
     "NDistillA2C",
     "OnPolicyDistill",
     "OnPolicyDistillA2C",
+    "OnlineDistillation",
+    "PolicyDistillation",
     "Reward",
     "Teacher",
     "TeacherDistill",
@@ -51,7 +57,7 @@ __all__ = [
     "load_teacher",
 ]
 
-_MODULES = ("ppo", "a2c", "methods", "teachers", "zoo.teachers")
+_MODULES = ("ppo", "a2c", "methods", "teachers", "zoo.teachers", "policy_distillation", "multi_task", "online")
 
 
 def __getattr__(name: str) -> Any:

@@ -25,10 +25,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_distill import losses
 from sb3_distill.buffers import DistillDictRolloutBuffer, DistillFrameRolloutBuffer, DistillRolloutBuffer
 from sb3_distill.distributions import from_parameters, parameters, plain, unvalidated
-from sb3_distill.envs.frame_stack import frame_stack_of
+from sb3_distill.envs.frame_stack import frame_stack_of, observation_log
 from sb3_distill.envs.tap import StudentView, Tap, concatenate_obs, raw_env, replaced, same_obs, stack_obs
 from sb3_distill.envs.teacher_view import TeacherView, Wrap, innermost, view_of
-from sb3_distill.frames import FrameLog
 from sb3_distill.methods import CONTROLS, Method, get_method, nearest
 from sb3_distill.pixels import fast_pixels
 from sb3_distill.rewards import Transitions
@@ -257,10 +256,7 @@ class Distillation(OnPolicyAlgorithm):
         assert self._last_obs is not None
         if self._view is None:
             obs = self._last_obs if vec_normalize is None else vec_normalize.old_obs
-            n_stack = frame_stack_of(raw)
-            shape = raw.observation_space.shape
-            log = None if n_stack is None else FrameLog(n_rollout_steps + 1, raw.num_envs, n_stack, shape)
-            tap = Tap(raw, obs, before_step, observations=log)
+            tap = Tap(raw, obs, before_step, observations=observation_log(raw, n_rollout_steps + 1))
         else:
             tap = Tap(self._view.env, self._view.obs, before_step, self._view.step)
         self.rollout_buffer.finish_rollout = finish_rollout

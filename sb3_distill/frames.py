@@ -94,7 +94,7 @@ class FrameLog:
     def __init__(self, n_steps: int, n_envs: int, n_stack: int, shape: tuple[int, ...]) -> None:
         self.store = FrameStore(n_steps, n_envs, n_stack, shape)
 
-    def append(self, obs: np.ndarray) -> None:
+    def append(self, obs: Any) -> None:
         """:param obs: of one step, shape (n, …)"""
         self.store.put(len(self), obs)
 

@@ -99,7 +99,7 @@ def test_episodes_that_are_cut():
     """A time limit of the game ends an episode as a time limit; its last observation is the old game's."""
     env = make_atari_vec_env("Pong", 2, seed=0, max_frames=200)
     obs = env.reset()
-    for step in range(1, 60):
+    for _ in range(60):
         before = obs
         obs, _, dones, infos = env.step(np.zeros(2, dtype=int))
         for i in np.flatnonzero(dones):

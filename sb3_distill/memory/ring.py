@@ -1,0 +1,84 @@
+"""A teacher's memory in RAM, in which new states replace the oldest."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from sb3_distill.frames import FrameStore
+from sb3_distill.memory.batches import About, Batch, Memory
+
+
+class RingMemory(Memory):
+    """
+    The last states that a teacher was asked about. Frames that the states of an environment share are kept once.
+
+    Arrays are made when the first states come, in their dtype; the operating system gives their RAM as they fill.
+
+    :param capacity: how many states there is room for, at least 1
+    :param about: what it is of
+    :param n_stack: how many frames a state is a stack of, see :func:`~sb3_distill.frames.frame_stack_of`; None keeps states whole
+    :raises ValueError: if there is room for none
+    """
+
+    def __init__(self, capacity: int, about: About, n_stack: int | None = None) -> None:
+        if capacity < 1:
+            raise ValueError(f"A memory needs room for at least one state, not buffer_size={capacity}.")
+        self.capacity = capacity
+        self.about = about
+        self.n_stack = n_stack
+        self._n_added = 0
+        self._n_envs = 0
+        self._answers = np.zeros((0, 0), np.float32)
+        self._observations: dict[str, np.ndarray] = {}
+        self._frames: FrameStore | None = None
+
+    def __len__(self) -> int:
+        return min(self._n_added, self.capacity)
+
+    def add(self, observations: Any, answers: np.ndarray) -> None:
+        """
+        Keep copies of the next states with what the teacher said; the oldest make room.
+
+        :param observations: of n environments as they gave them, shape (n, …), or a dict of such; always as many, in order
+        :param answers: shape (n, columns)
+        :raises ValueError: if the states are no stacks of ``n_stack`` frames
+        """
+        columns = observations if isinstance(observations, dict) else {_ONLY: observations}
+        if self._n_added == 0:
+            self._make_room(columns, answers)
+        if self._frames is not None:
+            self._frames.put(self._n_added // self._n_envs, observations)
+        rows = slice(self._n_added % self.capacity, self._n_added % self.capacity + self._n_envs)
+        self._answers[rows] = answers
+        for key, values in self._observations.items():
+            values[rows] = columns[key]
+        self._n_added += self._n_envs
+
+    def _make_room(self, columns: dict[str, np.ndarray], answers: np.ndarray) -> None:
+        """:param columns: the first states, as the answers"""
+        self._n_envs = len(answers)
+        n_steps = max(1, self.capacity // self._n_envs)
+        self.capacity = n_steps * self._n_envs
+        self._answers = np.zeros((self.capacity, answers.shape[1]), np.float32)
+        if self.n_stack is not None:
+            shape, dtype = columns[_ONLY].shape[1:], columns[_ONLY].dtype
+            self._frames = FrameStore(n_steps, self._n_envs, self.n_stack, shape, dtype)
+        else:
+            self._observations = {k: np.zeros((self.capacity, *v.shape[1:]), v.dtype) for k, v in columns.items()}
+
+    def batches(self, batch_size: int, seed: int) -> Iterator[Batch]:
+        order = np.random.default_rng(seed).permutation(len(self)) + self._n_added - len(self)
+        for start in range(0, len(order), batch_size):
+            part = order[start : start + batch_size]
+            rows = part % self.capacity
+            if self._frames is not None:
+                observations: Any = self._frames.gather(*np.divmod(part, self._n_envs))
+            else:
+                columns = {key: values[rows] for key, values in self._observations.items()}
+                observations = columns.get(_ONLY, columns)
+            yield Batch(observations, self._answers[rows])
+
+
+#: the key of observations that are not dicts; no space has it
+_ONLY = ""
