@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sb3_distill.memory.commands import add_commands as add_memory_commands
 from sb3_distill.tabular.commands import add_commands as add_paper_commands
 from sb3_distill.zoo.commands import add_commands as add_zoo_commands
 from sb3_distill.zoo.train_teacher import add_command as add_train_teacher_command
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from sb3_distill.distillation import Distillation
     from sb3_distill.report import LearningCurve, Player
     from sb3_distill.teachers import Teacher
-    from sb3_distill.zoo.settings import Training
+    from sb3_distill.zoo.settings import ATARI_FRAMES, ATARI_WRAPPERS, Training
 
 #: options that are handed to the student's constructor if they are given
 STUDENT_OPTIONS = ("control", "loss_coef", "reward_coef", "env_reward_coef")
@@ -72,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         sys.stderr.write("sb3-distill: interrupted\n")
         return 130
-    except OSError as error:  # the network, the Hub, the disk
+    except (OSError, ValueError) as error:  # the network, the Hub, the disk; what only shows while it runs
         sys.stderr.write(f"sb3-distill: error: {error}\n")
         return 2
     return 0
@@ -115,6 +116,7 @@ def make_parser() -> argparse.ArgumentParser:
         )
     )
     add_zoo_commands(commands)
+    add_memory_commands(commands)
     add_train_teacher_command(commands)
     add_paper_commands(commands)
     return parser
@@ -138,6 +140,11 @@ def _add_distill_options(distill: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="UNITS",
         help="hidden layers of the student; nothing after it for a linear student (default: 32 32)",
+    )
+    add(
+        "--size",
+        metavar="SHARE",
+        help="of a student that sees images, in place of --net-arch: 25%%, 7%% or 4%% of a NatureCNN",
     )
 
     add = distill.add_argument_group("how long, and with which dice").add_argument
@@ -255,7 +262,9 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
 
     from sb3_distill import DistillA2C, DistillPPO, load_teacher
     from sb3_distill.distillation import check_env_id
+    from sb3_distill.envs.atari import is_atari, rom_of
     from sb3_distill.methods import get_method, nearest
+    from sb3_distill.nature_cnn import student_arch
     from sb3_distill.spaces import check_spaces
     from sb3_distill.temperature import check_softness
     from sb3_distill.zoo.checkpoint import read_checkpoint
@@ -271,7 +280,12 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
     if module:
         # As gymnasium.make does it: the module registers the environment.
         importlib.import_module(module)
-    check_env_id(args.env)
+    if is_atari(args.env):
+        rom_of(args.env)
+    else:
+        check_env_id(args.env)
+    if args.size:
+        student_arch(args.size)
     check_softness(None if args.temperature == "auto" else args.temperature, args.epsilon or 0.0)
     out = output_folder(args, row.name)
     source = args.teacher or default_teacher(args.env)
@@ -279,12 +293,14 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
     checkpoint = read_checkpoint(agent.checkpoint)
     trained = read_training_of(agent)
     if trained is None or trained.env_id != args.env:
-        trained = Training(args.env)
+        trained = Training(args.env, {}, ATARI_WRAPPERS, ATARI_FRAMES) if is_atari(args.env) else Training(args.env)
     env = make_envs(trained, args.n_envs, args.seed)
     check_spaces(source, checkpoint.observation_space, checkpoint.action_space, env.observation_space, env.action_space)
 
     policy = policy_for(env.observation_space)
     images = policy == "CnnPolicy"
+    if args.size and not images:
+        raise ValueError(f"--size is for images, and {args.env} shows {env.observation_space}: use --net-arch.")
     if args.threads or not images:
         th.set_num_threads(args.threads or 1)
     device = "auto" if images else "cpu"
@@ -295,7 +311,7 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
         method=row.name,
         form=args.form,
         baseline=args.baseline,
-        policy_kwargs={"net_arch": args.net_arch},
+        policy_kwargs=student_arch(args.size) if args.size else {"net_arch": args.net_arch},
         seed=args.seed,
         device=device,
         **{name: getattr(args, name) for name in STUDENT_OPTIONS if getattr(args, name) is not None},
@@ -337,7 +353,11 @@ def make_envs(trained: "Training", n_envs: int, seed: int) -> "VecEnv":
     """
     from stable_baselines3.common.env_util import make_vec_env
 
-    return trained.stack(make_vec_env(trained.make_env, n_envs, seed=seed))
+    if trained.atari is None:
+        return trained.stack(make_vec_env(trained.make_env, n_envs, seed=seed))
+    env = trained.make_vec_env(n_envs)
+    env.seed(seed)
+    return env
 
 
 def policy_for(space: "gym.Space") -> str:

@@ -18,6 +18,7 @@ from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
@@ -79,6 +80,8 @@ class Distillation(OnPolicyAlgorithm):
     #: what distillation changes of SB3's defaults: for every row, then for single rows
     defaults: ClassVar[dict[str, Any]] = {}
     row_defaults: ClassVar[dict[str, dict[str, Any]]] = {}
+    #: then for students that see images, whose networks take smaller steps
+    pixel_defaults: ClassVar[dict[str, Any]] = {}
     #: the row of the named classes; None where the argument ``method`` chooses it
     fixed_method: ClassVar[str | None] = None
 
@@ -117,6 +120,10 @@ class Distillation(OnPolicyAlgorithm):
             reward_coef = settings.get("reward_coef", 1.0)
         settings = {name: value for name, value in settings.items() if name != "reward_coef"}
         super().__init__(policy, env, **(settings | kwargs), _init_setup_model=False)
+        if env is not None and is_image_space(self.observation_space):
+            for name, value in self.pixel_defaults.items():
+                if name not in kwargs:
+                    setattr(self, name, value)
         self.teacher = teacher
         self.teacher_obs = teacher_obs
         self.method = method

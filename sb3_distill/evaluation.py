@@ -5,6 +5,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 #: of the first episode of a comparison: the same for every run, and far from the seeds that training takes
@@ -19,7 +20,8 @@ def episode_returns(
     max_steps: int | None = None,
 ) -> np.ndarray:
     """
-    Play one episode in each of n environments, side by side.
+    Play one episode in each of n environments, side by side. Where a ``Monitor`` beneath other wrappers counts whole games and
+    unclipped rewards, as on Atari, these are the episodes.
 
     :param act: from a batch of n observations to n actions
     :param env: a Gymnasium id, or a function that makes n environments; they are closed in the end
@@ -34,11 +36,15 @@ def episode_returns(
         obs = venv.reset()
         returns = np.zeros(n_episodes)
         running = np.ones(n_episodes, dtype=bool)
+        monitored = all(venv.env_is_wrapped(Monitor))
         step = 0
         while running.any() and (max_steps is None or step < max_steps):
-            obs, rewards, dones, _ = venv.step(act(obs))
+            obs, rewards, dones, infos = venv.step(act(obs))
             returns += rewards * running
-            running &= ~dones
+            for i in np.flatnonzero(dones & running):
+                running[i] = monitored and "episode" not in infos[i]
+                if monitored and not running[i]:
+                    returns[i] = infos[i]["episode"]["r"]
             step += 1
         return returns
     finally:

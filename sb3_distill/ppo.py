@@ -49,6 +49,12 @@ class DistillPPO(Distillation, PPO):
             "n_epochs": 10,
         },
     }
+    #: chosen, not yet searched for
+    pixel_defaults: ClassVar[dict[str, Any]] = {
+        "learning_rate": LinearSchedule(5e-4, 2.5e-5, 1.0),
+        "batch_size": 256,
+        "n_epochs": 4,
+    }
 
     def learn(
         self: SelfDistillPPO,

@@ -31,7 +31,18 @@ def check_spaces(
         if signature(mine) != signature(theirs):
             raise ValueError(
                 f"The teacher {name} does not fit the environment: its {kind} space is {mine}, the environment's is {theirs}."
+                + _atari_hint(mine, theirs)
             )
+
+
+def _atari_hint(mine: spaces.Space, theirs: spaces.Space) -> str:
+    """What to tell ``make_atari_vec_env``, if the two look like Atari."""
+    if isinstance(mine, spaces.Discrete) and isinstance(theirs, spaces.Discrete) and 18 in (mine.n, theirs.n):
+        return f" On Atari, 18 are all actions: make_atari_vec_env(…, full_action_space={bool(mine.n == 18)})."
+    if is_image_space(mine) and is_image_space(theirs):
+        frames, side = signature(mine)[1][:2]
+        return f" On Atari: make_atari_vec_env(…, frame_stack={frames}, screen_size={side})."
+    return ""
 
 
 def signature(space: spaces.Space) -> Any:

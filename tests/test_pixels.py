@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch as th
+from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack
@@ -13,6 +14,7 @@ from sb3_distill.envs.frame_stack import frame_stack_of, observation_log
 from sb3_distill.envs.tap import ObservationLog
 from sb3_distill.frames import FrameLog
 from sb3_distill.nature_cnn import student_arch
+from sb3_distill.spaces import check_spaces
 
 N_ENVS, N_STEPS = 3, 8
 
@@ -102,3 +104,34 @@ def test_which_environments_show_stacks():
     assert frame_stack_of(model.env) == 4
     assert isinstance(observation_log(model.env, 3), FrameLog)
     assert isinstance(observation_log(DummyVecEnv([lambda: FakeImageEnv(4, 40, 40)]), 3), ObservationLog)
+
+
+def test_defaults_for_images(teacher):
+    """Smaller steps for convolutions, unless something else was asked for; none for other observations."""
+    kwargs = {"teacher": teacher, "policy_kwargs": student_arch("4%"), "device": "cpu"}
+    model = DistillPPO("CnnPolicy", make_env(), method="entropy_regularised", **kwargs)
+    assert (model.learning_rate(1.0), model.batch_size, model.n_epochs) == (5e-4, 256, 4)
+    assert model.gamma == DistillPPO.row_defaults["entropy_regularised"]["gamma"]
+    model = DistillPPO("CnnPolicy", make_env(), learning_rate=1e-3, batch_size=24, **kwargs)
+    assert (model.learning_rate, model.batch_size, model.n_epochs) == (1e-3, 24, 4)
+    assert model.policy.optimizer.param_groups[0]["lr"] == 1e-3
+    assert DistillPPO("MlpPolicy", "CartPole-v1").n_epochs == 15
+
+
+@pytest.mark.parametrize(
+    ("teacher_space", "env_space", "message"),
+    [
+        (spaces.Discrete(18), spaces.Discrete(6), r"make_atari_vec_env\(…, full_action_space=True\)"),
+        (spaces.Discrete(6), spaces.Discrete(18), r"make_atari_vec_env\(…, full_action_space=False\)"),
+    ],
+)
+def test_another_set_of_actions(teacher_space, env_space, message):
+    frames = spaces.Box(0, 255, (4, 84, 84), np.uint8)
+    with pytest.raises(ValueError, match=message):
+        check_spaces("pong", frames, teacher_space, frames, env_space)
+
+
+def test_another_stack_of_frames():
+    mine, theirs = spaces.Box(0, 255, (4, 84, 84), np.uint8), spaces.Box(0, 255, (2, 64, 64), np.uint8)
+    with pytest.raises(ValueError, match=r"make_atari_vec_env\(…, frame_stack=4, screen_size=84\)"):
+        check_spaces("pong", mine, spaces.Discrete(6), theirs, spaces.Discrete(6))

@@ -14,6 +14,7 @@ from sb3_contrib.common.wrappers import TimeFeatureWrapper
 from stable_baselines3.common.atari_wrappers import AtariWrapper
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
 
+from sb3_distill.envs.atari import is_atari, make_atari_vec_env
 from sb3_distill.zoo.errors import CheckpointError
 from sb3_distill.zoo.saved_policy import parse_literal
 from sb3_distill.zoo.time_feature import VecTimeFeature
@@ -142,12 +143,28 @@ class Training(NamedTuple):
             raise ValueError(f"Environment {self.env_id!r} cannot be made here: {reason}") from error
         return env
 
+    @property
+    def atari(self) -> dict[str, Any] | None:
+        """What :func:`~sb3_distill.envs.atari.make_atari_vec_env` is to be told; None if it does not make this environment."""
+        if self.env_id is None or not is_atari(self.env_id) or self.env_kwargs or len(self.wrappers) != 1:
+            return None
+        name, kwargs = self.wrappers[0]
+        if name.rpartition(".")[2] != "AtariWrapper":
+            return None
+        return {"game": self.env_id, "frame_stack": self.frame_stack, **kwargs}
+
     def make_vec_env(self, n_envs: int) -> VecEnv:
         """
         :param n_envs: how many
         :return: as many environments in one process, with stacked frames; not normalised
+        :raises ValueError: as :meth:`make_env`
         """
-        return self.stack(DummyVecEnv([self.make_env] * n_envs))
+        if self.atari is None:
+            return self.stack(DummyVecEnv([self.make_env] * n_envs))
+        try:
+            return make_atari_vec_env(n_envs=n_envs, **self.atari)
+        except (ValueError, TypeError, ImportError) as error:
+            raise ValueError(f"Environment {self.env_id!r} cannot be made here: {error}") from error
 
     def observe(self, env: VecEnv) -> VecEnv:
         """
@@ -167,6 +184,11 @@ class Training(NamedTuple):
         :return: the same with stacked frames, if training had them
         """
         return VecFrameStack(env, self.frame_stack) if self.frame_stack > 1 else env
+
+
+#: what the zoo puts around an Atari game, for games whose teacher does not say it
+ATARI_WRAPPERS: tuple[tuple[str, dict[str, Any]], ...] = (("stable_baselines3.common.atari_wrappers.AtariWrapper", {}),)
+ATARI_FRAMES = 4
 
 
 def find_wrapper(name: str) -> Callable[..., gym.Env]:

@@ -373,7 +373,7 @@ def many_actions(size: Size, folder: Path) -> dict[int, Result]:
     :param folder: for chunks
     :return: by |A|. A teacher plays alike for every |A|, and 1% of its actions is noise, which bounds log π
     """
-    size = replace(size, n_mdps=max(4, size.n_mdps // 10))
+    size = replace(size, n_mdps=max(10, size.n_mdps // 10))
     return {
         n: simulate(f"fig4 {n} actions", replace(BARREN, n_actions=n), MANY_ACTIONS, size, folder, chunk=10)
         for n in ACTIONS
@@ -384,10 +384,13 @@ def many_actions_otherwise(size: Size, folder: Path) -> dict[str, Result]:
     """
     :param size: how much of it; the worlds are a twentieth
     :param folder: for chunks
-    :return: the first three rows of figure 4 with the largest number of actions, under each of ``MANY_ACTIONS_CHOICES``
+    :return: the first three rows of figure 4 with the largest number of actions, under each of ``MANY_ACTIONS_CHOICES``; nothing
+        where that would be fewer than ten worlds, whose mean return may be close to 0
     """
-    size = replace(size, n_mdps=max(2, size.n_mdps // 20))
-    results = {}
+    results: dict[str, Result] = {}
+    if size.n_mdps < 200:
+        return results
+    size = replace(size, n_mdps=size.n_mdps // 20)
     for label, setting, rate, time in MANY_ACTIONS_CHOICES:
         rules = {
             row: replace(MANY_ACTIONS[row], learning_rate=rate * MANY_ACTIONS[row].learning_rate)

@@ -310,7 +310,7 @@ def fig4(size: Size, folder: Path) -> Drawing:
     results = experiments.many_actions(size, folder)
     choices = experiments.many_actions_otherwise(size, folder)
     counts = list(results)
-    figure, (final, curves, others) = canvas(15, 4.8, 1, 3)
+    figure, (final, curves, *more) = canvas(15 if choices else 10, 4.8, 1, 3 if choices else 2)
     for row in experiments.MANY_ACTIONS:
         mean, half = np.transpose([last(r, row) for r in results.values()])
         band(final, counts, mean, half, row)
@@ -326,12 +326,15 @@ def fig4(size: Size, folder: Path) -> Drawing:
     of = "on-policy distill"
     ends = {row: [last(r, row, of) for r in results.values()] for row in COMPARED}
     otherwise = {row: [last(r, row, of) for r in choices.values()] for row in COMPARED}
-    for row, shares in otherwise.items():
-        mean, half = np.transpose(shares)
-        others.errorbar(mean, range(len(choices)), xerr=half, color=STYLES[row][0], fmt="o", markersize=5, capsize=3)
-    others.set_yticks(range(len(choices)), list(choices))
-    others.invert_yaxis()
-    dress(others, f"Other choices, {counts[-1]:,} actions", "return / on-policy distill's", "", log=False)
+    for others in more:
+        for row, shares in otherwise.items():
+            mean, half = np.transpose(shares)
+            others.errorbar(
+                mean, range(len(choices)), xerr=half, color=STYLES[row][0], fmt="o", markersize=5, capsize=3
+            )
+        others.set_yticks(range(len(choices)), list(choices))
+        others.invert_yaxis()
+        dress(others, f"Other choices, {counts[-1]:,} actions", "return / on-policy distill's", "", log=False)
     below(figure, final, 3)
 
     keeps, loses = COMPARED
@@ -339,11 +342,15 @@ def fig4(size: Size, folder: Path) -> Drawing:
     finding = (
         f"From {counts[0]} to {counts[-1]:,} actions {keeps} keeps at least {min(ends[keeps])[0]:.0%} of {of}'s return; {loses} "
         f"falls to {lost:.0%} ± {half:.0%}, uniform play has {random[-1]:.0%} of the teacher's ({len(results[counts[0]].teacher)} "
-        f"worlds). Under {len(choices)} choices, {len(next(iter(choices.values())).teacher)} worlds each, {keeps} has "
-        f"{min(otherwise[keeps])[0]:.0%} or more, {loses} "
-        + ", ".join(f"{share:.0%} ({name})" for name, (share, _) in zip(choices, otherwise[loses], strict=True))
-        + "."
+        "worlds)."
     )
+    if choices:
+        finding += (
+            f" Under {len(choices)} choices, {len(next(iter(choices.values())).teacher)} worlds each, {keeps} has "
+            f"{min(otherwise[keeps])[0]:.0%} or more, {loses} "
+            + ", ".join(f"{share:.0%} ({name})" for name, (share, _) in zip(choices, otherwise[loses], strict=True))
+            + "."
+        )
     rows = [("as chosen", n, "teacher", *row) for n, r in results.items() for row in curve_rows(r)]
     rows += [
         (name, counts[-1], of, row, int(choices[name].steps[-1]), f"{share:.5f}", f"{half:.5f}")
