@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
+from gymnasium.envs.registration import EnvSpec
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from stable_baselines3.common.monitor import Monitor
@@ -88,6 +89,7 @@ class AtariGames(VectorEnv):
         self.action_space = batch_space(self.single_action_space, n_envs)
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"], "render_fps": 15}
         self.render_mode = "rgb_array"
+        self.spec = EnvSpec("".join(part.capitalize() for part in rom.split("_")) + _SUFFIX)
         self._restart = [_FIRE, _UP_OR_RIGHT] if "FIRE" in self.action_meanings else []
         #: what was given out last; never written to again
         self._stacks = np.zeros((n_envs, frame_stack, screen_size, screen_size), dtype=np.uint8)

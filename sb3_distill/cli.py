@@ -262,7 +262,7 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
 
     from sb3_distill import DistillA2C, DistillPPO, load_teacher
     from sb3_distill.distillation import check_env_id
-    from sb3_distill.envs.atari import is_atari, rom_of
+    from sb3_distill.envs.atari import is_atari
     from sb3_distill.methods import get_method, nearest
     from sb3_distill.nature_cnn import student_arch
     from sb3_distill.spaces import check_spaces
@@ -280,10 +280,7 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
     if module:
         # As gymnasium.make does it: the module registers the environment.
         importlib.import_module(module)
-    if is_atari(args.env):
-        rom_of(args.env)
-    else:
-        check_env_id(args.env)
+    check_env_id(args.env)
     if args.size:
         student_arch(args.size)
     check_softness(None if args.temperature == "auto" else args.temperature, args.epsilon or 0.0)

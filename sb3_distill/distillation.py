@@ -26,6 +26,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_distill import losses
 from sb3_distill.buffers import DistillDictRolloutBuffer, DistillFrameRolloutBuffer, DistillRolloutBuffer
 from sb3_distill.distributions import from_parameters, parameters, plain, unvalidated
+from sb3_distill.envs.atari import is_atari, rom_of
 from sb3_distill.envs.frame_stack import frame_stack_of, observation_log
 from sb3_distill.envs.tap import StudentView, Tap, concatenate_obs, raw_env, replaced, same_obs, stack_obs
 from sb3_distill.envs.teacher_view import TeacherView, Wrap, innermost, view_of
@@ -468,7 +469,11 @@ def check_env_id(env_id: str) -> None:
     """
     :param env_id: a Gymnasium id
     :raises ValueError: if there is no such environment, with the nearest ids
+    :raises ImportError: for an Atari game, if ale-py is missing
     """
+    if is_atari(env_id):  # whether ALE has registered its games with Gymnasium or not
+        rom_of(env_id)
+        return
     try:
         gym.spec(env_id)
     except gym.error.Error as error:

@@ -151,6 +151,7 @@ def test_what_sb3_sees():
     assert env.render("rgb_array").shape[2] == 3
     assert env.get_attr("action_meanings")[1][:2] == ["NOOP", "FIRE"]
     assert isinstance(env, GymnasiumVecEnv)
+    assert env.get_attr("spec")[0].id == "PongNoFrameskip-v4"
 
 
 def test_evaluation_counts_whole_games():
