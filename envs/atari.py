@@ -30,7 +30,20 @@ class AtariGames(VectorEnv):
     Each game is an ``AtariVectorEnv`` of its own: only then can a lost life be followed by the no-op and the FIRE that
     SB3's wrapper hides from the agent, while the other games wait. It is no slower than one environment of n games.
 
-    See :func:`make_atari_vec_env` for the parameters.
+    :param game: ``"Pong"``, ``"PongNoFrameskip-v4"`` or ALE's ``"pong"``
+    :param n_envs: games side by side
+    :param n_threads: how many games run at the same time; None is all of them, which the system shares out among the cores
+    :param frame_stack: frames in an observation
+    :param screen_size: their width and height
+    :param frame_skip: frames for which an action is repeated; an observation is the maximum of the last two
+    :param noop_max: a game starts with fewer no-ops than this
+    :param terminal_on_life_loss: whether an episode ends with a life, the game going on in the next one
+    :param clip_reward: whether rewards are −1, 0 or 1 by their sign. Episode statistics have the unclipped score
+    :param action_repeat_probability: of sticky actions, in each frame
+    :param full_action_space: all 18 actions instead of those that the game knows
+    :param max_frames: a game is cut after so many
+    :raises ValueError: for an unknown game (with the nearest ones), and numbers below 1
+    :raises ImportError: if ale-py is missing: which extra to install
     """
 
     def __init__(
@@ -213,48 +226,23 @@ class AtariVecEnv(GymnasiumVecEnv):
         return [issubclass(wrapper_class, Monitor) for _ in self._get_indices(indices)]
 
 
-def make_atari_vec_env(
-    game: str,
-    n_envs: int = 1,
-    seed: int | None = None,
-    *,
-    n_threads: int | None = None,
-    frame_stack: int = 4,
-    screen_size: int = 84,
-    frame_skip: int = 4,
-    noop_max: int = 30,
-    terminal_on_life_loss: bool = True,
-    clip_reward: bool = True,
-    action_repeat_probability: float = 0.0,
-    full_action_space: bool = False,
-    max_frames: int = 108_000,
-) -> AtariVecEnv:
+def make_atari_vec_env(game: str, n_envs: int = 1, seed: int | None = None, **kwargs: Any) -> AtariVecEnv:
     """
     What SB3's ``VecFrameStack(make_atari_env(…), 4)`` makes, stepped in ALE's own threads.
 
-    Observations are uint8 of shape (frame_stack, screen_size, screen_size), the newest frame last. Arguments have the names of
-    SB3's ``AtariWrapper``.
+    Observations are uint8 of shape (frame_stack, screen_size, screen_size), the newest frame last.
 
     :param game: ``"Pong"``, ``"PongNoFrameskip-v4"`` or ALE's ``"pong"``
     :param n_envs: games side by side
     :param seed: of the first game; those of the others follow it
-    :param n_threads: how many games run at the same time; None is all of them, which the system shares out among the cores
-    :param frame_stack: frames in an observation
-    :param screen_size: their width and height
-    :param frame_skip: frames for which an action is repeated; an observation is the maximum of the last two
-    :param noop_max: a game starts with up to this many no-ops
-    :param terminal_on_life_loss: whether an episode ends with a life, the game going on in the next one
-    :param clip_reward: whether rewards are −1, 0 or 1 by their sign. Episode statistics have the unclipped score
-    :param action_repeat_probability: of sticky actions, in each frame
-    :param full_action_space: all 18 actions instead of those that the game knows
-    :param max_frames: a game is cut after so many
+    :param kwargs: of :class:`AtariGames`, most of them by the names of SB3's ``AtariWrapper``
     :return: the environment
     :raises ValueError: for an unknown game (with the nearest ones), and numbers below 1
     :raises ImportError: if ale-py is missing: which extra to install
     """
-    settings = {key: value for key, value in locals().items() if key not in ("seed",)}
-    env = AtariVecEnv(AtariGames(**settings))
-    env.seed(seed) if seed is not None else None
+    env = AtariVecEnv(AtariGames(game, n_envs, **kwargs))
+    if seed is not None:
+        env.seed(seed)
     return env
 
 
