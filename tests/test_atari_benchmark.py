@@ -1,0 +1,51 @@
+"""The benchmark of distilling in pixels: its arithmetic, and that its parts run."""
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ale_py")
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.torch_layers import NatureCNN
+from torch.utils.flop_counter import FlopCounterMode
+
+from sb3_distill.zoo import atari_benchmark
+
+
+def test_operations_are_what_torch_counts():
+    """Forwards, and forwards and backwards, of SB3's own NatureCNN."""
+    network = NatureCNN(spaces.Box(0, 255, (4, 84, 84), np.uint8))
+    frames = th.rand(1, 4, 84, 84)
+    counted = []
+    for backwards in (False, True):
+        with FlopCounterMode(display=False) as counter:
+            features = network(frames)
+            if backwards:
+                features.sum().backward()
+        counted.append(counter.get_total_flops())
+    assert atari_benchmark.network_flops() == tuple(counted)
+
+
+@pytest.mark.parametrize("who", ["ppo", "n_distill"])
+def test_a_timed_run(who, monkeypatch):
+    """Parts add up to at most the whole, and the memory is the process's."""
+    monkeypatch.setattr(
+        atari_benchmark, "SETTINGS", atari_benchmark.SETTINGS | {"n_steps": 4, "batch_size": 16, "n_epochs": 1}
+    )
+    monkeypatch.setattr(atari_benchmark, "WARM_UP", 32)
+    threads = th.get_num_threads()
+    try:
+        run = atari_benchmark.time_run(who, 64, 1)
+    finally:
+        th.set_num_threads(threads)
+    assert all(seconds > 0 for seconds in run["parts"].values())
+    assert sum(run["parts"].values()) <= run["seconds"]
+    assert ("teacher" in run["parts"]) == (who != "ppo")
+    assert run["peak"] > 100 * atari_benchmark.MIB
+    assert atari_benchmark.parts_table(who, [run], 64).row_count == len(run["parts"]) + 1
+
+
+def test_the_environments_take_turns():
+    table = atari_benchmark.env_table(64, 1)
+    assert table.row_count == 2
+    assert list(table.columns[0].cells) == ["8", "32"]
