@@ -22,7 +22,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from sb3_distill import cli_offline
 from sb3_distill.memory.commands import add_commands as add_memory_commands
+from sb3_distill.memory.commands import load_untuned
 from sb3_distill.tabular.commands import add_commands as add_paper_commands
 from sb3_distill.zoo.commands import add_commands as add_zoo_commands
 from sb3_distill.zoo.train_teacher import add_command as add_train_teacher_command
@@ -33,12 +35,22 @@ if TYPE_CHECKING:
     from stable_baselines3.common.vec_env import VecEnv
 
     from sb3_distill.distillation import Distillation
+    from sb3_distill.policy_distillation import PolicyDistillation
     from sb3_distill.report import LearningCurve, Player
     from sb3_distill.teachers import Teacher
     from sb3_distill.zoo.settings import ATARI_FRAMES, ATARI_WRAPPERS, Training
 
-#: options that are handed to the student's constructor if they are given
-STUDENT_OPTIONS = ("control", "loss_coef", "reward_coef", "env_reward_coef")
+#: options of the rows, with what they are if they are not given; None is the constructor's own
+ROW_OPTIONS = {
+    "form": "unbiased",
+    "baseline": "teacher",
+    "control": None,
+    "loss_coef": None,
+    "reward_coef": None,
+    "env_reward_coef": None,
+}
+#: whose machinery trains a row; the first is the default
+ROW_ENGINES = ("ppo", "a2c")
 #: learning-curve points after the first
 CURVE_POINTS = 16
 CURVE_EPISODES = 20
@@ -131,8 +143,18 @@ def _add_distill_options(distill: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="zoo:ALGO/ENV, hub:OWNER/NAME, or the path of an SB3 zip or of a folder of the RL Zoo (default: zoo:dqn/ENV)",
     )
-    add("--method", default="n-distill", metavar="NAME", help="see 'sb3-distill methods' (default: %(default)s)")
-    add("--engine", default="ppo", metavar="NAME", help="ppo or a2c: whose machinery trains (default: %(default)s)")
+    add(
+        "--method",
+        default="n-distill",
+        metavar="NAME",
+        help="see 'sb3-distill methods'; or policy-distillation, from a teacher's memory (default: %(default)s)",
+    )
+    add(
+        "--engine",
+        metavar="NAME",
+        help="ppo or a2c: whose machinery trains (default: ppo); of policy-distillation dqn or ppo: what the student is "
+        "(default: dqn)",
+    )
     add(
         "--net-arch",
         default=[32, 32],
@@ -148,7 +170,13 @@ def _add_distill_options(distill: argparse.ArgumentParser) -> None:
     )
 
     add = distill.add_argument_group("how long, and with which dice").add_argument
-    add("--steps", default=16_384, type=_whole(1), metavar="N", help="environment steps (default: %(default)s)")
+    add(
+        "--steps",
+        default=16_384,
+        type=_whole(1),
+        metavar="N",
+        help="environment steps; with --memory, minibatches (default: %(default)s)",
+    )
     add("--n-envs", default=8, type=_whole(1), metavar="N", help="environments side by side (default: %(default)s)")
     add("--seed", default=0, type=_whole(0), metavar="N", help="of everything random (default: %(default)s)")
     add(
@@ -164,22 +192,24 @@ def _add_distill_options(distill: argparse.ArgumentParser) -> None:
         default="auto",
         type=_temperature,
         metavar="τ",
-        help="auto takes the largest that plays as greedily acting does (default: %(default)s)",
+        help="auto takes the largest that plays as greedily acting does; of policy-distillation 0.01 (default: %(default)s)",
     )
-    add("--epsilon", type=_number, metavar="ε", help="between 0 and 1 (default: 0.01)")
-
-    add = distill.add_argument_group("the method").add_argument
-    add("--form", default="unbiased", metavar="NAME", help="unbiased or paper (default: %(default)s)")
     add(
-        "--baseline",
-        default="teacher",
-        metavar="NAME",
-        help="of teacher-v-reward: teacher or student (default: %(default)s)",
+        "--epsilon",
+        type=_number,
+        metavar="ε",
+        help="between 0 and 1 (default: 0.01); of policy-distillation the probability of a random action (default: 0.05)",
     )
+
+    add = distill.add_argument_group("the method, if it is a row of 'sb3-distill methods'").add_argument
+    add("--form", metavar="NAME", help="unbiased or paper (default: unbiased)")
+    add("--baseline", metavar="NAME", help="of teacher-v-reward: teacher or student (default: teacher)")
     add("--control", metavar="NAME", help="who acts: student, teacher or uniform (default: the method's own)")
     add("--loss-coef", type=_number, metavar="X", help="weight of the loss ℓ (default: 1)")
     add("--reward-coef", type=_number, metavar="X", help="weight of the reward r̂ (default: the method's own)")
     add("--env-reward-coef", type=_number, metavar="X", help="weight of the environment's reward (default: 0)")
+
+    cli_offline.add_options(distill)
 
     add = distill.add_argument_group("results").add_argument
     add(
@@ -243,7 +273,10 @@ def show_methods() -> None:
 
     for form in FORMS:
         show(methods_table(form))
-    sys.stdout.write("π is the teacher, π_θ the student. gradient?: whether the update is the gradient of anything.\n")
+    sys.stdout.write(
+        "π is the teacher, π_θ the student. gradient?: whether the update is the gradient of anything.\n"
+        f"No row, but a --method too: {hyphens(cli_offline.NAME)}, from a teacher's memory.\n"
+    )
 
 
 # --- distill ----------------------------------------------------------------------------------------------------------
@@ -260,10 +293,8 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
     import torch as th
     from rich.console import Console
 
-    from sb3_distill import DistillA2C, DistillPPO, load_teacher
     from sb3_distill.distillation import check_env_id
     from sb3_distill.envs.atari import is_atari
-    from sb3_distill.methods import get_method, nearest
     from sb3_distill.nature_cnn import student_arch
     from sb3_distill.spaces import check_spaces
     from sb3_distill.temperature import check_softness
@@ -271,10 +302,7 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
     from sb3_distill.zoo.settings import Training
     from sb3_distill.zoo.teachers import find_agent, read_training_of
 
-    engines: dict[str, type[Distillation]] = {"ppo": DistillPPO, "a2c": DistillA2C}
-    if args.engine not in engines:
-        raise ValueError(f"Unknown engine {args.engine!r}: {nearest(args.engine, engines)}")
-    row = get_method(args.method, args.form, args.baseline)
+    settle_method(args)
     module, _, args.env = args.env.rpartition(":")
     args.module = module
     if module:
@@ -284,7 +312,7 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
     if args.size:
         student_arch(args.size)
     check_softness(None if args.temperature == "auto" else args.temperature, args.epsilon or 0.0)
-    out = output_folder(args, row.name)
+    out = output_folder(args)
     source = args.teacher or default_teacher(args.env)
     agent = find_agent(source)
     checkpoint = read_checkpoint(agent.checkpoint)
@@ -302,36 +330,90 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
         th.set_num_threads(args.threads or 1)
     device = "auto" if images else "cpu"
     build = partial(
-        engines[args.engine],
+        student_class(args),
         policy,
         env,
-        method=row.name,
-        form=args.form,
-        baseline=args.baseline,
         policy_kwargs=student_arch(args.size) if args.size else {"net_arch": args.net_arch},
         seed=args.seed,
         device=device,
-        **{name: getattr(args, name) for name in STUDENT_OPTIONS if getattr(args, name) is not None},
     )
     # A student without a teacher takes no time and checks the rest, before the teacher's temperature takes some.
     build(teacher=None)
     with Console(stderr=True).status("Loading the teacher and seeing how it plays …"):
-        teacher = load_teacher(
-            source, env_id=args.env, temperature=args.temperature, epsilon=args.epsilon, device=device
-        )
+        teacher = find_teacher(args, source, device)
     student = build(teacher=teacher)
     out.mkdir(parents=True, exist_ok=True)
     return partial(distill, args, teacher, student, out, trained.make_vec_env)
 
 
-def output_folder(args: argparse.Namespace, method: str) -> Path:
+def settle_method(args: argparse.Namespace) -> None:
     """
-    :param args: of ``distill``
-    :param method: the row's name
+    Check what says how is learnt, and fill in what was left out.
+
+    :param args: of ``distill``; ``method`` becomes the name with underscores, and ``engine`` and the rows' options get values
+    :raises ValueError: for a name that there is not, and options that the method does not have
+    """
+    from sb3_distill.methods import METHODS, get_method, nearest
+
+    method = args.method.replace("-", "_")
+    choices = (*METHODS["unbiased"], cli_offline.NAME)
+    if method not in choices:
+        raise ValueError(f"Unknown method {args.method!r}: {nearest(method, choices)}")
+    args.method = method
+    offline = method == cli_offline.NAME
+    foreign = tuple(ROW_OPTIONS) if offline else cli_offline.OPTIONS
+    given = [f"--{hyphens(name)}" for name in foreign if getattr(args, name) is not None]
+    if given:
+        raise ValueError(
+            f"--method {hyphens(method)} has no {' and no '.join(given)}: leave out what it does not have."
+        )
+    engines = cli_offline.ENGINES if offline else ROW_ENGINES
+    args.engine = engines[0] if args.engine is None else args.engine
+    if args.engine not in engines:
+        raise ValueError(f"Unknown engine {args.engine!r} of {hyphens(method)}: {nearest(args.engine, engines)}")
+    if offline:
+        cli_offline.check_options(args)
+        return
+    for name, value in ROW_OPTIONS.items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
+    get_method(method, args.form, args.baseline)
+
+
+def student_class(args: argparse.Namespace) -> "Callable[..., Distillation | PolicyDistillation]":
+    """
+    :param args: of ``distill``, settled
+    :return: makes the student from what all methods have: policy, environment, ``teacher`` …
+    """
+    if args.method == cli_offline.NAME:
+        return cli_offline.student_class(args)
+    from sb3_distill import DistillA2C, DistillPPO
+
+    options = {name: getattr(args, name) for name in ROW_OPTIONS if getattr(args, name) is not None}
+    return partial({"ppo": DistillPPO, "a2c": DistillA2C}[args.engine], method=args.method, **options)
+
+
+def find_teacher(args: argparse.Namespace, source: str, device: str) -> "Teacher":
+    """
+    :param args: of ``distill``, settled
+    :param source: of :func:`~sb3_distill.load_teacher`
+    :param device: where the teacher answers
+    :return: the teacher; its temperature is chosen if the method uses it
+    """
+    from sb3_distill import load_teacher
+
+    if args.method == cli_offline.NAME:
+        return load_untuned(source, env_id=args.env, device=device)
+    return load_teacher(source, env_id=args.env, temperature=args.temperature, epsilon=args.epsilon, device=device)
+
+
+def output_folder(args: argparse.Namespace) -> Path:
+    """
+    :param args: of ``distill``, settled
     :return: where its files go; it may not exist yet
     :raises ValueError: if there is a student already, or something that is no folder
     """
-    name = f"{hyphens(method)}-{args.engine}-{args.env.replace('/', '-')}-{args.seed}"
+    name = f"{hyphens(args.method)}-{args.engine}-{args.env.replace('/', '-')}-{args.seed}"
     out = Path(args.out).expanduser() if args.out else Path("runs") / name
     if out.exists() and not out.is_dir():
         raise ValueError(f"{out} is not a folder: choose another with --out.")
@@ -373,7 +455,7 @@ def policy_for(space: "gym.Space") -> str:
 def distill(
     args: argparse.Namespace,
     teacher: "Teacher",
-    student: "Distillation",
+    student: "Distillation | PolicyDistillation",
     out: Path,
     make_env: "Callable[[int], VecEnv]",
 ) -> None:
@@ -391,7 +473,7 @@ def distill(
     from sb3_distill.files import replacing
     from sb3_distill.teachers import actor_size
 
-    sys.stdout.write(f"{describe(teacher)}\n")
+    sys.stdout.write(f"{describe(about_teacher(args, teacher))}\n")
     curve = report.LearningCurve(
         make_env, max(1, args.steps // CURVE_POINTS), CURVE_EPISODES, max_steps=MAX_EPISODE_STEPS
     )
@@ -405,13 +487,14 @@ def distill(
     ) -> "np.ndarray":
         return episode_returns(act, lambda n: view(make_env(n)), args.eval_episodes, EVALUATION_SEED, MAX_EPISODE_STEPS)
 
+    steps = None if args.memory else student.num_timesteps  # those of a memory were taken before
     students_play = returns(report.greedy(student.predict))
     players = [
         report.Player("teacher", returns(teacher.act, teacher.view), teacher.n_parameters),
-        report.Player("student", students_play, actor_size(student.policy), student.num_timesteps, seconds),
+        report.Player("student", students_play, actor_size(student.policy), steps, seconds),
         report.Player("random play", returns(random_play(student.action_space, args.eval_episodes))),
     ]
-    title = f"{hyphens(method_name(student))} with {args.engine.upper()} on {args.env}"
+    title = f"{hyphens(args.method)} with {args.engine.upper()} on {args.env}"
     write_results(out, args, teacher, student, players)
     write_curve(out, args, title, curve, players)
     report.show(
@@ -422,7 +505,11 @@ def distill(
 
 
 def write_results(
-    out: Path, args: argparse.Namespace, teacher: "Teacher", student: "Distillation", players: "list[Player]"
+    out: Path,
+    args: argparse.Namespace,
+    teacher: "Teacher",
+    student: "Distillation | PolicyDistillation",
+    players: "list[Player]",
 ) -> None:
     """
     Write ``results.json``: all that the run was made from, and what came of it.
@@ -438,7 +525,7 @@ def write_results(
 
     data = {
         "settings": settings(args, student),
-        "teacher": about_teacher(teacher),
+        "teacher": about_teacher(args, teacher),
         "players": result_data(players),
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
     }
@@ -460,9 +547,10 @@ def write_curve(
     from sb3_distill import report
     from sb3_distill.files import write_csv, write_figure
 
+    unit = "minibatches" if args.memory else "environment steps"
     write_csv(
         out / "learning_curve.csv",
-        ["environment_steps", "mean_return", "standard_error", "n_episodes"],
+        [unit.replace(" ", "_"), "mean_return", "standard_error", "n_episodes"],
         [(steps, *point) for steps, point in curve.points],
     )
     names = {p.name: f"{p.name}, {p.parameters:,} parameters" if p.parameters else p.name for p in players}
@@ -471,15 +559,15 @@ def write_curve(
         f"mean ± standard error of {CURVE_EPISODES} episodes (student) or {args.eval_episodes} (teacher, random play)"
     )
     figure = report.draw_learning_curves([curve.curve(names["student"])], levels, title, note)
+    figure.axes[0].set_xlabel(unit)
     write_figure(out / "learning_curve.png", figure)
 
 
-def describe(teacher: "Teacher") -> str:
+def describe(about: dict[str, Any]) -> str:
     """
-    :param teacher: loaded
+    :param about: a teacher, see :func:`about_teacher`
     :return: a line about it
     """
-    about = about_teacher(teacher)
     line = f"Teacher {about['name']}: {about['parameters']:,} parameters"
     if "temperature" not in about:
         return line
@@ -488,15 +576,16 @@ def describe(teacher: "Teacher") -> str:
     )
 
 
-def about_teacher(teacher: "Teacher") -> dict[str, Any]:
+def about_teacher(args: argparse.Namespace, teacher: "Teacher") -> dict[str, Any]:
     """
+    :param args: of ``distill``, settled
     :param teacher: loaded
-    :return: its name and size and, of a Q-network, how its policy is made
+    :return: its name and size and, of a Q-network, how its policy is made, if the method learns from that
     """
     from sb3_distill.teachers import QTeacher
 
     about: dict[str, Any] = {"name": teacher.name, "parameters": teacher.n_parameters}
-    if isinstance(teacher, QTeacher):
+    if isinstance(teacher, QTeacher) and args.method != cli_offline.NAME:
         about |= {
             "temperature": teacher.temperature,
             "temperature_report": teacher.temperature_report,
@@ -505,10 +594,10 @@ def about_teacher(teacher: "Teacher") -> dict[str, Any]:
     return about
 
 
-def train(student: "Distillation", steps: int, curve: "LearningCurve") -> float:
+def train(student: "Distillation | PolicyDistillation", steps: int, curve: "LearningCurve") -> float:
     """
     :param student: untrained
-    :param steps: environment steps
+    :param steps: environment steps, or minibatches of a memory
     :param curve: evaluates the student now and then
     :return: seconds of training, without those of the evaluations
     """
@@ -531,21 +620,23 @@ def random_play(space: "gym.Space", n: int, seed: int = 0) -> "Callable[[Any], n
     return lambda obs: np.stack([own.sample() for _ in range(n)])
 
 
-def settings(args: argparse.Namespace, student: "Distillation") -> dict[str, Any]:
+def settings(args: argparse.Namespace, student: "Distillation | PolicyDistillation") -> dict[str, Any]:
     """
-    :param args: of ``distill``
+    :param args: of ``distill``, settled
     :param student: made from them
-    :return: the arguments, with the method's own values for those that were left out
+    :return: the arguments that the method has, with its own values for those that were left out
     """
-    left_out = ("prepare", "command", "overwrite", "module")
+    from sb3_distill.distillation import Distillation
+
+    foreign = cli_offline.OPTIONS if isinstance(student, Distillation) else tuple(ROW_OPTIONS)
+    left_out = ("prepare", "command", "overwrite", "module", *foreign)
     given = {name: value for name, value in vars(args).items() if name not in left_out}
-    return given | {
-        "env": f"{args.module}:{args.env}" if args.module else args.env,
-        "teacher": args.teacher or default_teacher(args.env),
-        "method": method_name(student),
-        "control": student.control,
-        **{name: getattr(student, name)(1.0) for name in ("loss_coef", "reward_coef", "env_reward_coef")},
-    }
+    given["env"] = f"{args.module}:{args.env}" if args.module else args.env
+    given["teacher"] = args.teacher or default_teacher(args.env)
+    if not isinstance(student, Distillation):
+        return given | cli_offline.settings(student)
+    coefficients = {name: getattr(student, name)(1.0) for name in ("loss_coef", "reward_coef", "env_reward_coef")}
+    return given | {"control": student.control} | coefficients
 
 
 def loading_lines(engine: str, out: Path) -> list[str]:
@@ -565,14 +656,6 @@ def default_teacher(env_id: str) -> str:
     :return: the name of the teacher for it
     """
     return f"zoo:dqn/{env_id}"
-
-
-def method_name(student: "Distillation") -> str:
-    """
-    :param student: made from a row's name
-    :return: that name
-    """
-    return str(student.method)
 
 
 def hyphens(name: str) -> str:

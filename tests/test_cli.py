@@ -17,10 +17,12 @@ from sb3_distill import METHODS, DistillA2C, DistillPPO, load_teacher
 from sb3_distill.cli import main
 from sb3_distill.evaluation import episode_returns
 from sb3_distill.files import replacing
+from sb3_distill.policy_distillation import PolicyDistillation
 from sb3_distill.report import RUN_FILES, LearningCurve, Player, Score, method_classes, result_table, size_ratio
 
 TEACHER = "zoo:dqn/CartPole-v1"
 SMALL = ["--steps", "512", "--n-envs", "2", "--eval-episodes", "5", "--temperature", "0.01"]
+OFFLINE = ["--method", "policy-distillation", "--n-envs", "2", "--eval-episodes", "5", "--net-arch", "16"]
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +113,69 @@ def test_the_default_folder_tells_runs_apart(tmp_path, monkeypatch):
     assert (tmp_path / "runs" / "on-policy-distill-a2c-CartPole-v1-7" / "student.zip").is_file()
 
 
+# --- policy distillation, which is no row -----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def memory(tmp_path_factory):
+    """The folder of what a teacher has met in 400 steps."""
+    out = tmp_path_factory.mktemp("memory") / "cartpole"
+    assert main(["record", TEACHER, "--steps", "400", "--n-envs", "2", "--out", str(out)]) == 0
+    return out
+
+
+def test_policy_distillation_makes_a_dqn_and_tells_what_it_did(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["distill", *OFFLINE, "--steps", "512", "--seed", "3"]) == 0
+    printed = capsys.readouterr().out
+    assert "Teacher dqn/CartPole-v1: 67,586 parameters\n" in printed  # and no temperature: it is the student's
+    out = tmp_path / "runs" / "policy-distillation-dqn-CartPole-v1-3"
+    assert sorted(path.name for path in out.iterdir()) == sorted(RUN_FILES)
+    student = load_as_printed(printed)
+    assert isinstance(student, stable_baselines3.DQN)
+
+    env = stable_baselines3.common.env_util.make_vec_env("CartPole-v1", 2)
+    kwargs = {"teacher": load_teacher(TEACHER, temperature=1.0), "policy_kwargs": {"net_arch": [16]}, "seed": 3}
+    PolicyDistillation("MlpPolicy", env, device="cpu", **kwargs).learn(512).save(tmp_path / "library")
+    assert_equal_parameters(stable_baselines3.DQN.load(tmp_path / "library"), student)
+
+    results = json.loads((out / "results.json").read_text(encoding="utf-8"))
+    settings, player = results["settings"], results["players"]["student"]
+    own = {"method": "policy_distillation", "engine": "dqn", "loss": "kl", "memory": None, "steps": 512}
+    assert settings | own | {"temperature": 0.01, "epsilon": 0.05, "teacher": TEACHER} == settings
+    assert not {"form", "baseline", "control", "loss_coef", "reward_coef", "env_reward_coef"} & settings.keys()
+    assert results["teacher"] == {"name": "dqn/CartPole-v1", "parameters": 67_586}
+    assert (player["training_steps"], player["parameters"]) == (512, 4 * 16 + 16 + 16 * 2 + 2)
+
+
+def test_policy_distillation_reads_a_memory(memory, tmp_path, capsys):
+    options = ["--engine", "ppo", "--loss", "nll", "--temperature", "0.5", "--memory", str(memory), "--steps", "300"]
+    assert main(["distill", *OFFLINE, *options, "--out", str(tmp_path / "out")]) == 0
+    student = load_as_printed(capsys.readouterr().out)
+    assert isinstance(student, stable_baselines3.PPO)
+    library = PolicyDistillation(
+        *("MlpPolicy", None), memory=memory, student="ppo", loss="nll", policy_kwargs={"net_arch": [16]}, seed=0
+    )
+    assert_equal_parameters(library.learn(300), student)
+
+    results = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))
+    settings = results["settings"]
+    own = {"engine": "ppo", "loss": "nll", "temperature": 0.5, "epsilon": None, "memory": str(memory)}
+    assert settings | own == settings
+    assert results["players"]["student"]["training_steps"] is None  # nothing was played
+    with (tmp_path / "out" / "learning_curve.csv").open(encoding="utf-8") as file:
+        assert [row["minibatches"] for row in csv.DictReader(file)] == ["0", "128", "256", "300"]
+
+
+def test_a_memory_of_another_environment_is_refused(memory, tmp_path, capsys):
+    teacher = tmp_path / "teacher.zip"
+    stable_baselines3.DQN("MlpPolicy", "Acrobot-v1", buffer_size=1).save(teacher)
+    arguments = [*OFFLINE, "--memory", str(memory), "--env", "Acrobot-v1", "--teacher", str(teacher)]
+    parts = ("of another environment", "'CartPole-v1'", "'Acrobot-v1'")
+    assert_error(capsys, [*arguments, "--out", str(tmp_path / "out")], *parts)
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("engine", [DistillPPO, DistillA2C])
 def test_evaluation_leaves_no_trace_in_training(engine):
     def trained(callback):
@@ -156,6 +221,19 @@ def no_dependency():
         (["--steps", "0"], ["--steps", "at least 1", "'0'"]),
         (["--loss-coef", "nan"], ["--loss-coef", "must be a number"]),
         (["--colour", "red"], ["--colour", "--help"]),
+        (["--loss", "kl"], ["--method n-distill has no --loss"]),
+        (["--memory", "runs", "--loss", "kl"], ["has no --loss and no --memory"]),
+        (["--engine", "dqn"], ["Unknown engine 'dqn' of n-distill", "ppo, a2c"]),
+        (["--method", "policy-distilation"], ["Unknown method 'policy-distilation'", "'policy_distillation'"]),
+        ([*OFFLINE, "--engine", "a2c"], ["Unknown engine 'a2c' of policy-distillation", "dqn, ppo"]),
+        ([*OFFLINE, "--form", "unbiased"], ["--method policy-distillation has no --form"]),
+        ([*OFFLINE, "--reward-coef", "0", "--control", "student"], ["no --control and no --reward-coef"]),
+        ([*OFFLINE, "--baseline", "teacher"], ["no --baseline"]),
+        ([*OFFLINE, "--loss", "mle"], ["Unknown loss 'mle'"]),
+        ([*OFFLINE, "--loss", "mse", "--engine", "ppo"], ["loss='mse' needs a student with Q-values"]),
+        ([*OFFLINE, "--temperature", "-1"], ["temperature must be greater than 0"]),
+        ([*OFFLINE, "--memory", "no-such-folder"], ["no-such-folder"]),
+        ([*OFFLINE, "--memory", "runs", "--epsilon", "0.1"], ["--epsilon", "--memory"]),
     ],
     ids=lambda value: " ".join(value) if value[0].startswith("--") else "",
 )

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch as th
 import yaml
-from stable_baselines3 import A2C, PPO
+from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.monitor import load_results
 
 import sb3_distill
@@ -27,7 +27,10 @@ from sb3_distill.zoo.teachers import find_checkpoint
 
 ZOO = Path(train.__file__).parent
 ALGOS = {f"{row}{suffix}": base for suffix, base in (("", PPO), ("_a2c", A2C)) for row in METHODS["unbiased"]}
+#: the algorithm that is no row
+OFFLINE = "policy_distillation"
 ENVS = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "LunarLander-v3"]
+GAMES = [f"MinAtar/{game}-v1" for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")]
 #: for a run that is over soon
 SHORT = ["--eval-freq", "256", "--eval-episodes", "1", "--seed", "0", "--device", "cpu"]
 
@@ -69,11 +72,12 @@ def registered():
 def test_every_algorithm_is_in_each_of_rl_zoo3s_tables(zoo_process):
     algos, tables = zoo_process(registered)
     for names in tables:
-        assert names >= set(ALGOS)
+        assert names >= {*ALGOS, OFFLINE}
     for name, base in ALGOS.items():
         assert issubclass(algos[name], base)
         assert algos[name].fixed_method == name.removesuffix("_a2c")
         assert getattr(sb3_distill, algos[name].__name__) is algos[name]
+    assert algos[OFFLINE] is sb3_distill.PolicyDistillation
     assert algos["ppo"] is PPO  # SB3's own stay
 
 
@@ -89,7 +93,8 @@ def config(*args):
 
 
 def test_our_hyperparameter_files_are_the_default_for_our_algorithms_only(zoo_process):
-    assert zoo_process(config, "n_distill", "CartPole-v1") == str(ZOO / "hyperparams" / "n_distill.yml")
+    for algo in ("n_distill", OFFLINE):
+        assert zoo_process(config, algo, "CartPole-v1") == str(ZOO / "hyperparams" / f"{algo}.yml")
     assert zoo_process(config, "n_distill", "CartPole-v1", "my.yml") == "my.yml"
     assert "rl_zoo3" in Path(zoo_process(config, "ppo", "CartPole-v1")).parts
 
@@ -130,13 +135,42 @@ def test_each_entry_makes_a_model(zoo_process, algo):
     assert (teacher, frame_stack, policy) == ("zoo:dqn/GameNoFrameskip-v4", 4, "ActorCriticCnnPolicy")
 
 
+def construct_offline_with_entries():
+    """The same of the algorithm that is no row, with sizes of its students' networks."""
+    from sb3_distill.teachers import actor_size
+    from sb3_distill.zoo.registration import OFFLINE as offline
+
+    made = {}
+    for env_id in [*ENVS, *GAMES]:
+        manager = experiment(OFFLINE, env_id)
+        hyperparams, *_ = manager._preprocess_hyperparams(manager.read_hyperparameters()[0])
+        teacher = hyperparams.pop("teacher")
+        model = offline[OFFLINE](env=env_id, **hyperparams)
+        made[env_id] = (teacher, manager.n_envs, manager.n_timesteps, model.student, actor_size(model.policy))
+    return made
+
+
+def test_each_entry_of_policy_distillation_makes_a_model(zoo_process):
+    entries = zoo_process(construct_offline_with_entries)
+    for env_id in ENVS:
+        teacher, n_envs, n_timesteps, student, _ = entries[env_id]
+        assert teacher == f"zoo:dqn/{env_id.replace('Lander-v3', 'Lander-v2')}"
+        assert n_envs == 8 and 1_000 <= n_timesteps <= 300_000 and student == "dqn"
+    for (
+        env_id
+    ) in GAMES:  # each game has a teacher of its own, and a student of less than a quarter of the paper's network
+        teacher, n_envs, _, student, n_parameters = entries[env_id]
+        assert (teacher, n_envs, student) == (f"zoo:dqn/{env_id.replace('/', '-')}", 8, "dqn")
+        assert n_parameters < 132_179 / 4
+
+
 @pytest.mark.zoo
 def test_the_teachers_of_the_files_are_in_the_zoo(zoo):
     files = list((ZOO / "hyperparams").glob("*.yml"))
-    assert {file.stem for file in files} == set(ALGOS)
+    assert {file.stem for file in files} == {*ALGOS, OFFLINE}
     for file in files:
-        for env_id, entry in yaml.safe_load(file.read_text()).items():
-            if env_id != "atari":
+        for entry in yaml.safe_load(file.read_text()).values():
+            if "{env}" not in entry["teacher"]:  # the games' teachers are made by their users
                 assert find_checkpoint(entry["teacher"]).is_file()
 
 
@@ -178,6 +212,26 @@ def test_what_optimize_draws_reaches_the_model(zoo_process, algo):
     assert set(drawn) == expected  # and neither teacher nor policy_kwargs, which would replace the user's
 
 
+def draw_offline():
+    """As :func:`draw`, of the algorithm that is no row."""
+    import optuna
+    from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
+
+    from sb3_distill.zoo.registration import OFFLINE as offline
+
+    trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(0)).ask()
+    drawn = HYPERPARAMS_SAMPLER[OFFLINE](trial, 2, 8, {})
+    model = offline[OFFLINE]("MlpPolicy", "CartPole-v1", **drawn)
+    has = {name: getattr(model, name) for name in drawn} | {"train_freq": model.train_freq.frequency}
+    return drawn, HYPERPARAMS_CONVERTER[OFFLINE](trial.params), trial.user_attrs, has
+
+
+def test_what_optimize_draws_reaches_the_student_of_a_memory(zoo_process):
+    drawn, converted, shown, has = zoo_process(draw_offline)
+    assert converted == drawn == shown == has
+    assert set(drawn) == {"learning_rate", "batch_size", "temperature", "train_freq"}
+
+
 # --- the scripts --------------------------------------------------------------------------------------------------------
 
 
@@ -188,20 +242,24 @@ def check_run(folder, env_id, base, n_timesteps):
     assert load_results(str(folder)).l.sum() > 0
     student = base.load(folder / f"{env_id}.zip")
     assert student.num_timesteps >= n_timesteps
-    teacher = load_teacher(folder)
+    teacher = load_teacher(folder, temperature=1.0 if base is DQN else "auto")
     assert teacher.env_id == env_id and teacher.name == f"{folder.parent.name}/{env_id}"
     obs = np.stack([student.observation_space.sample() for _ in range(5)])
+    tensor = student.policy.obs_to_tensor(obs)[0]
     with th.no_grad():
-        logits = student.policy.get_distribution(student.policy.obs_to_tensor(obs)[0]).distribution.logits
-    assert th.allclose(teacher.answer(obs).parameters, logits, atol=1e-6)
+        if base is DQN:
+            assert th.allclose(teacher.q_values(obs), student.q_net(tensor), atol=1e-6)
+        else:
+            logits = student.policy.get_distribution(tensor).distribution.logits
+            assert th.allclose(teacher.answer(obs).parameters, logits, atol=1e-6)
 
 
-def train_and_enjoy(algo, folder):
+def train_and_enjoy(algo, folder, n_timesteps=512):
     """Both scripts' ``main`` in this process."""
     from sb3_distill.zoo import enjoy
 
     os.chdir(folder)
-    sys.argv = ["train", "--algo", algo, "--env", "CartPole-v1", "-n", "512", *SHORT]
+    sys.argv = ["train", "--algo", algo, "--env", "CartPole-v1", "-n", str(n_timesteps), *SHORT]
     train.main()
     sys.argv = ["enjoy", "--algo", algo, "--env", "CartPole-v1", "-f", "logs", "--no-render", "-n", "30"]
     enjoy.main()
@@ -210,6 +268,12 @@ def train_and_enjoy(algo, folder):
 def test_a2c_trains_and_the_student_can_teach(zoo_process, tmp_path):
     zoo_process(train_and_enjoy, "on_policy_distill_a2c", tmp_path)
     check_run(tmp_path / "logs" / "on_policy_distill_a2c" / "CartPole-v1_1", "CartPole-v1", A2C, 512)
+
+
+def test_policy_distillation_trains_and_the_student_can_teach(zoo_process, tmp_path):
+    """An episode of its teacher's has 500 steps, in each of eight environments."""
+    zoo_process(train_and_enjoy, OFFLINE, tmp_path, 4_096)
+    check_run(tmp_path / "logs" / OFFLINE / "CartPole-v1_1", "CartPole-v1", DQN, 4_096)
 
 
 def test_ppo_trains_by_the_scripts_as_they_are_typed(tmp_path):

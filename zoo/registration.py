@@ -15,15 +15,17 @@ import rl_zoo3.train
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from stable_baselines3 import PPO
 
+import sb3_distill.envs  # noqa: F401 - registers environments, MinAtar's games among them
 from sb3_distill import a2c, ppo
 from sb3_distill.distillation import Distillation
 from sb3_distill.features import MinAtarCNN
 from sb3_distill.methods import get_method
 from sb3_distill.nature_cnn import student_arch
+from sb3_distill.policy_distillation import PolicyDistillation
 
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 
-#: what ``--algo`` may be besides SB3's: the rows by name, on PPO's machinery and, with a suffix, on A2C's
+#: what ``--algo`` may be besides SB3's and :data:`OFFLINE`: the rows by name, on PPO's machinery and, with a suffix, on A2C's
 ALGORITHMS: dict[str, type[Distillation]] = {
     "teacher_distill": ppo.TeacherDistill,
     "on_policy_distill": ppo.OnPolicyDistill,
@@ -38,6 +40,8 @@ ALGORITHMS: dict[str, type[Distillation]] = {
     "expected_entropy_a2c": a2c.ExpectedEntropyDistillA2C,
     "teacher_v_reward_a2c": a2c.TeacherVRewardA2C,
 }
+#: those that learn from a teacher's memory, which the rows do not
+OFFLINE: dict[str, type[PolicyDistillation]] = {"policy_distillation": PolicyDistillation}
 
 
 def sample_hyperparams(
@@ -66,8 +70,35 @@ def sample_hyperparams(
         trial.suggest_float("reward_coef", 0.01, 10.0, log=True)
         trial.suggest_float("one_minus_gamma", 0.01, 1.0, log=True)
         trial.suggest_float("one_minus_gae_lambda", 0.01, 1.0, log=True)
+    return converted(trial)
+
+
+def sample_offline_hyperparams(
+    trial: optuna.Trial, n_actions: int, n_envs: int, additional_args: dict[str, Any]
+) -> dict[str, Any]:
+    """
+    The same of :class:`~sb3_distill.PolicyDistillation`.
+
+    :param trial: draws
+    :param n_actions: of rl_zoo3's samplers, not needed here; as the next two
+    :param n_envs: number of environments
+    :param additional_args: of off-policy algorithms
+    :return: arguments of the constructor
+    """
+    trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
+    trial.suggest_int("batch_size_pow", 4, 8)
+    trial.suggest_float("temperature", 1e-3, 1.0, log=True)
+    trial.suggest_int("train_freq_pow", 4, 9)
+    return converted(trial)
+
+
+def converted(trial: optuna.Trial) -> dict[str, Any]:
+    """
+    :param trial: has drawn
+    :return: arguments of the constructor, which are written beside what was drawn, where studies are looked at
+    """
     hyperparams = convert_hyperparams(trial.params)
-    for name, value in hyperparams.items():  # beside what was drawn, where studies are looked at
+    for name, value in hyperparams.items():
         trial.set_user_attr(name, value)
     return hyperparams
 
@@ -100,7 +131,7 @@ class DistillExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
 
     def __init__(self, args: argparse.Namespace, algo: str, *rest: Any, **kwargs: Any) -> None:
         super().__init__(args, algo, *rest, **kwargs)
-        if algo in ALGORITHMS and args.conf_file is None:
+        if algo in ALGORITHMS | OFFLINE and args.conf_file is None:
             self.config = str(HYPERPARAMS / f"{algo}.yml")
 
     def read_hyperparameters(self) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -111,7 +142,7 @@ class DistillExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
         :raises ValueError: if there is no teacher, before a folder is made for the run
         """
         hyperparams, saved = super().read_hyperparameters()
-        if self.algo in ALGORITHMS:
+        if self.algo in ALGORITHMS | OFFLINE:
             teacher = hyperparams.get("teacher")
             if teacher is None:
                 raise ValueError(
@@ -124,6 +155,10 @@ class DistillExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
 for _name, _algorithm in ALGORITHMS.items():
     rl_zoo3.ALGOS[_name] = _algorithm
     HYPERPARAMS_SAMPLER[_name] = partial(sample_hyperparams, _algorithm)
+    HYPERPARAMS_CONVERTER[_name] = convert_hyperparams
+for _name, _offline in OFFLINE.items():
+    rl_zoo3.ALGOS[_name] = _offline
+    HYPERPARAMS_SAMPLER[_name] = sample_offline_hyperparams
     HYPERPARAMS_CONVERTER[_name] = convert_hyperparams
 rl_zoo3.exp_manager.ExperimentManager = DistillExperimentManager  # type: ignore[misc]
 rl_zoo3.train.ExperimentManager = DistillExperimentManager  # type: ignore[misc]

@@ -64,9 +64,10 @@ def prepare_record(args: argparse.Namespace) -> Callable[[], None]:
     return partial(record_and_tell, play)
 
 
-def load_untuned(source: str) -> "Teacher":
+def load_untuned(source: str, **options: Any) -> "Teacher":
     """
     :param source: see :func:`~sb3_distill.load_teacher`
+    :param options: of the same, but for the temperature
     :return: the teacher. A Q-network's temperature takes time to choose, and a memory of Q-values does not depend on it: it is 1
     """
     from sb3_distill import load_teacher
@@ -74,7 +75,7 @@ def load_untuned(source: str) -> "Teacher":
     from sb3_distill.zoo.teachers import family_of, find_agent, policy_and_settings
 
     family = family_of(type(policy_and_settings(find_agent(source))[0]))
-    return load_teacher(source, temperature=1.0 if family is QTeacher else "auto")
+    return load_teacher(source, temperature=1.0 if family is QTeacher else "auto", **options)
 
 
 def record_and_tell(play: "Callable[[bool], DiskMemory]") -> None:
