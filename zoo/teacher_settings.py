@@ -105,7 +105,7 @@ TEACHERS: dict[str, TeacherSettings] = {
     "PongNoFrameskip-v4": TeacherSettings(
         _ATARI,
         n_timesteps=1_200_000,
-        eval_every=50_000,
+        eval_every=51_200,
         n_envs=32,
         n_eval_episodes=20,
         make_envs=partial(make_atari_vec_env, "Pong"),

@@ -240,8 +240,8 @@ def zoo_folders() -> dict[str, Path]:
 
 def _find_in_zoo(name: str) -> Path:
     folders = zoo_folders()
-    algo, _, env_id = name.partition("/")
-    name = f"{algo}/{env_id.replace('/', '-')}"  # as rl_zoo3 files them
+    algo, slash, env_id = name.partition("/")
+    name = algo + slash + env_id.replace("/", "-")  # as rl_zoo3 files them
     if name in folders:
         return folders[name]
     # An agent is filed under the name that its environment had then: LunarLander-v2, now v3.
