@@ -3,6 +3,7 @@
 import argparse
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,7 +30,7 @@ from sb3_distill.zoo import dqn_training, train_teacher
 from sb3_distill.zoo.dqn_training import cut_episodes, latest_checkpoint, open_folder, save_to_play, train_dqn
 from sb3_distill.zoo.settings import read_config
 from sb3_distill.zoo.teacher_settings import TEACHERS, TeacherSettings
-from sb3_distill.zoo.teachers import load_teacher
+from sb3_distill.zoo.teachers import BUNDLED, find_agent, load_teacher, read_training_of
 
 HYPERPARAMETERS = {
     "policy": "MlpPolicy",
@@ -568,3 +569,17 @@ def test_evaluation_is_sb3s(tmp_path):
     trained = train_dqn(make_cartpoles, QUICK._replace(n_timesteps=256), 0, tmp_path)
     returns, _ = evaluate_policy(trained.best, make_cartpoles(2, 2), 3, return_episode_rewards=True)
     assert trained.evaluations[0].returns.tolist() == returns
+
+
+def test_an_id_with_a_slash_is_found_as_it_was_filed(tmp_path, monkeypatch):
+    """rl_zoo3 files MinAtar/Breakout-v1 as MinAtar-Breakout-v1; the name with the slash finds it, and its environment."""
+    folder = tmp_path / "dqn" / "MinAtar-Breakout-v1_1"
+    shutil.copytree(BUNDLED / "dqn" / "CartPole-v1_1", folder)
+    (folder / "CartPole-v1.zip").rename(folder / "MinAtar-Breakout-v1.zip")
+    (folder / "CartPole-v1").rename(folder / "MinAtar-Breakout-v1")
+    (folder / "MinAtar-Breakout-v1" / "args.yml").write_text("{algo: dqn, env: MinAtar/Breakout-v1, seed: 0}")
+    monkeypatch.setenv("RL_TRAINED_AGENTS", str(tmp_path))
+    agent = find_agent("zoo:dqn/MinAtar/Breakout-v1")
+    training = read_training_of(agent)
+    assert agent.checkpoint == folder / "MinAtar-Breakout-v1.zip"
+    assert training is not None and training.env_id == "MinAtar/Breakout-v1"
