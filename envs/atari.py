@@ -1,6 +1,5 @@
 """Atari games at the speed of ALE's own threads, preprocessed as the RL Zoo's agents were trained."""
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
 from sb3_distill.envs.vector_env import GymnasiumVecEnv
+from sb3_distill.methods import nearest
 
 _NOOP, _FIRE, _UP_OR_RIGHT = 0, 1, 2
 _SUFFIX = "NoFrameskip-v4"
@@ -257,15 +257,12 @@ def rom_of(game: str) -> str:
         from ale_py import roms
     except ImportError as error:
         raise ImportError(f"{game} needs ale-py: pip install 'sb3-distill[atari]'.") from error
-    known = {name.replace("_", ""): name for name in roms.get_all_rom_ids()}
-    key = game.removesuffix(_SUFFIX).replace("_", "").lower()
-    if key not in known:
-        near = difflib.get_close_matches(key, known, n=3) or sorted(known)[:3]
-        names = ", ".join(repr("".join(part.capitalize() for part in known[name].split("_"))) for name in near)
-        raise ValueError(
-            f"Unknown Atari game {game!r}: the nearest are {names}. Give the game alone, or its id with {_SUFFIX}."
-        )
-    return known[key]
+    known = {"".join(part.capitalize() for part in name.split("_")): name for name in roms.get_all_rom_ids()}
+    name = game.removesuffix(_SUFFIX)
+    same = [rom for known_name, rom in known.items() if known_name.lower() == name.replace("_", "").lower()]
+    if not same:
+        raise ValueError(f"Unknown Atari game {game!r}: {nearest(name, known, limit=8)}")
+    return same[0]
 
 
 def is_atari(env_id: str) -> bool:

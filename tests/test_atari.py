@@ -170,8 +170,8 @@ def test_evaluation_counts_whole_games():
 @pytest.mark.parametrize(
     ("kwargs", "message"),
     [
-        ({"game": "Pnog"}, r"Unknown Atari game 'Pnog': the nearest are 'Pong'"),
-        ({"game": "MountainCar-v0"}, r"Unknown Atari game 'MountainCar-v0': the nearest are "),
+        ({"game": "Pnog"}, r"Unknown Atari game 'Pnog': did you mean 'Pong'"),
+        ({"game": "MountainCar-v0"}, r"Unknown Atari game 'MountainCar-v0': "),
         ({"n_envs": 0}, "n_envs must be at least 1, not 0"),
         ({"n_threads": -1}, "n_threads must be at least 1, not -1"),
         ({"frame_stack": 0}, "frame_stack must be at least 1, not 0"),
