@@ -79,12 +79,19 @@ class DistillFrameRolloutBuffer(DistillRolloutBuffer):
 
     def __init__(self, *args: Any, n_stack: int, **kwargs: Any) -> None:
         self.n_stack = n_stack
+        self._store: FrameStore | None = None
         super().__init__(*args, **kwargs)
 
     def reset(self) -> None:
-        super().reset()  # its array of observations is never written to, and so takes no memory
-        store = FrameStore(self.buffer_size, self.n_envs, self.n_stack, self.obs_shape, self.observation_space.dtype)
-        self.observations = RolloutFrames(store, self.buffer_size)  # type: ignore[assignment]
+        # Neither SB3's array of observations, which would stay empty, nor a new store for each rollout: a long run's memory is to
+        # stay as it is.
+        shape, self.obs_shape = self.obs_shape, (0,)
+        super().reset()
+        self.obs_shape = shape
+        if self._store is None:
+            self._store = FrameStore(self.buffer_size, self.n_envs, self.n_stack, shape, self.observation_space.dtype)
+        self._store.clear()
+        self.observations = RolloutFrames(self._store, self.buffer_size)  # type: ignore[assignment]
 
     @staticmethod
     def swap_and_flatten(arr: Any) -> Any:
