@@ -37,6 +37,18 @@ def replaced(thing: Any, name: str, method: Callable[..., Any]) -> Iterator[None
             setattr(thing, name, own)
 
 
+def env_id_of(env: VecEnv | None) -> str | None:
+    """
+    :param env: any
+    :return: its Gymnasium id, if it has one and tells
+    """
+    try:
+        spec = env.get_attr("spec", 0)[0] if env is not None else None
+    except (AttributeError, NotImplementedError):  # environments that are no Gymnasium's
+        return None
+    return None if spec is None else spec.id
+
+
 def raw_env(env: VecEnv) -> tuple[VecEnv, VecNormalize | None]:
     """
     Where an environment's observations are as it made them.

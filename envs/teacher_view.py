@@ -112,6 +112,19 @@ class TeacherView:
         with replaced(self.env, "reset", heard):
             yield
 
+    @contextmanager
+    def hearing_steps(self) -> Iterator[None]:
+        """A context in which a step of the environment is one of the view, too."""
+        step_wait = self.env.step_wait
+
+        def heard() -> VecEnvStepReturn:
+            step = step_wait()
+            self.step(*step)
+            return step
+
+        with replaced(self.env, "step_wait", heard):
+            yield
+
 
 def view_of(teacher: Teacher, env: VecEnv, base: VecEnv, teacher_obs: Wrap | None) -> TeacherView | None:
     """

@@ -25,7 +25,10 @@ class _TeacherAnswers(RolloutBuffer):
     finish_rollout: Callable[[Callable[[th.Tensor], None], th.Tensor], None] | None = None
     #: the teacher's answers for the minibatch that ``get`` gave out last, shape (batch, columns), on the buffer's device
     batch_teacher_parameters: th.Tensor
-    #: how the present epoch is shuffled
+    #: Whether minibatches are cut from one shuffled copy of the rollout, which is faster than to gather them one by one. The copy
+    #: of a rollout that holds each frame once would be four times as large as the rollout.
+    _copies_epoch = True
+    #: which states SB3 asked for last, in their order
     _order: np.ndarray
 
     def reset(self) -> None:
@@ -41,21 +44,22 @@ class _TeacherAnswers(RolloutBuffer):
             self.finish_rollout(compute, last_values)
 
     def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:  # type: ignore[override]
-        """SB3's minibatches, in SB3's order; cut from one shuffled copy of the rollout, not gathered one by one."""
+        """SB3's minibatches, in SB3's order."""
         if not self.generator_ready:
             self.teacher_parameters = self.swap_and_flatten(self.teacher_parameters)
-        (epoch,) = super().get()
-        teacher_parameters = self.to_torch(self.teacher_parameters[self._order])
-        n = len(self._order)
-        for start in range(0, n, batch_size or n):
-            batch = slice(start, start + (batch_size or n))
-            self.batch_teacher_parameters = teacher_parameters[batch]
-            yield type(epoch)(
-                *(
-                    {k: v[batch] for k, v in field.items()} if isinstance(field, dict) else field[batch]
-                    for field in epoch
+        for gathered in super().get(None if self._copies_epoch else batch_size):
+            teacher_parameters = self.to_torch(self.teacher_parameters[self._order])
+            n = len(self._order)
+            size = batch_size or n
+            for start in range(0, n, size):
+                batch = slice(start, start + size)
+                self.batch_teacher_parameters = teacher_parameters[batch]
+                yield type(gathered)(
+                    *(
+                        {k: v[batch] for k, v in field.items()} if isinstance(field, dict) else field[batch]
+                        for field in gathered
+                    )
                 )
-            )
 
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
         self._order = batch_inds
@@ -77,6 +81,8 @@ class DistillFrameRolloutBuffer(DistillRolloutBuffer):
     :param n_stack: frames in a stack, along its first axis
     """
 
+    _copies_epoch = False
+
     def __init__(self, *args: Any, n_stack: int, **kwargs: Any) -> None:
         self.n_stack = n_stack
         self._store: FrameStore | None = None
@@ -96,14 +102,6 @@ class DistillFrameRolloutBuffer(DistillRolloutBuffer):
     @staticmethod
     def swap_and_flatten(arr: Any) -> Any:
         return arr if isinstance(arr, RolloutFrames) else RolloutBuffer.swap_and_flatten(arr)
-
-    def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:  # type: ignore[override]
-        """SB3's minibatches, gathered one by one: a shuffled copy of a rollout would be four times as large as it is."""
-        if not self.generator_ready:
-            self.teacher_parameters = self.swap_and_flatten(self.teacher_parameters)
-        for batch in super(_TeacherAnswers, self).get(batch_size):
-            self.batch_teacher_parameters = self.to_torch(self.teacher_parameters[self._order])
-            yield batch
 
 
 class DistillDictRolloutBuffer(_TeacherAnswers, DictRolloutBuffer):

@@ -7,7 +7,6 @@ ours. PyTorch and SB3 are imported by the subcommands only: the help does not ne
 """
 
 import argparse
-import copy
 import importlib
 import io
 import json
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from sb3_distill.policy_distillation import PolicyDistillation
     from sb3_distill.report import LearningCurve, Player
     from sb3_distill.teachers import Teacher
-    from sb3_distill.zoo.settings import ATARI_FRAMES, ATARI_WRAPPERS, Training
+    from sb3_distill.zoo.settings import Training
 
 #: options of the rows, with what they are if they are not given; None is the constructor's own
 ROW_OPTIONS = {
@@ -294,12 +293,11 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
     from rich.console import Console
 
     from sb3_distill.distillation import check_env_id
-    from sb3_distill.envs.atari import is_atari
     from sb3_distill.nature_cnn import student_arch
     from sb3_distill.spaces import check_spaces
     from sb3_distill.temperature import check_softness
     from sb3_distill.zoo.checkpoint import read_checkpoint
-    from sb3_distill.zoo.settings import Training
+    from sb3_distill.zoo.settings import usual_training
     from sb3_distill.zoo.teachers import find_agent, read_training_of
 
     settle_method(args)
@@ -318,7 +316,7 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
     checkpoint = read_checkpoint(agent.checkpoint)
     trained = read_training_of(agent)
     if trained is None or trained.env_id != args.env:
-        trained = Training(args.env, {}, ATARI_WRAPPERS, ATARI_FRAMES) if is_atari(args.env) else Training(args.env)
+        trained = usual_training(args.env)
     env = make_envs(trained, args.n_envs, args.seed)
     check_spaces(source, checkpoint.observation_space, checkpoint.action_space, env.observation_space, env.action_space)
 
@@ -469,7 +467,7 @@ def distill(
     :param make_env: makes n environments to play in
     """
     from sb3_distill import report
-    from sb3_distill.evaluation import EVALUATION_SEED, episode_returns
+    from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play
     from sb3_distill.files import replacing
     from sb3_distill.teachers import actor_size
 
@@ -604,20 +602,6 @@ def train(student: "Distillation | PolicyDistillation", steps: int, curve: "Lear
     start = time.perf_counter()
     student.learn(steps, callback=curve, progress_bar=True)
     return time.perf_counter() - start - curve.seconds
-
-
-def random_play(space: "gym.Space", n: int, seed: int = 0) -> "Callable[[Any], np.ndarray]":
-    """
-    :param space: of the actions
-    :param n: environments side by side
-    :param seed: of the actions
-    :return: from observations to n uniformly random actions
-    """
-    import numpy as np
-
-    own = copy.deepcopy(space)
-    own.seed(seed)
-    return lambda obs: np.stack([own.sample() for _ in range(n)])
 
 
 def settings(args: argparse.Namespace, student: "Distillation | PolicyDistillation") -> dict[str, Any]:

@@ -164,9 +164,7 @@ class Distillation(OnPolicyAlgorithm):
         if self.teacher is not None:
             self._check_teacher()
         super()._setup_model()
-        for group in self.policy.optimizer.param_groups:
-            if group.get("foreach", False) is None:
-                group["foreach"] = True  # the same arithmetic to the bit, in fewer calls
+        in_few_calls(self.policy.optimizer)
         #: the last state of the rollout before, and the teacher's answer there
         self._carried: tuple[Teacher, Any, Answer] | None = None
 
@@ -463,6 +461,13 @@ def check_loss(loss: float, update: int, num_timesteps: int) -> float:
             "lower learning_rate or loss_coef."
         )
     return loss
+
+
+def in_few_calls(optimizer: th.optim.Optimizer) -> None:
+    """:param optimizer: from now on it updates all parameters at once, if its kind can: the same arithmetic to the bit"""
+    for group in optimizer.param_groups:
+        if group.get("foreach", False) is None:
+            group["foreach"] = True
 
 
 def check_env_id(env_id: str) -> None:

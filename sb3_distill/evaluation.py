@@ -1,5 +1,6 @@
 """Returns of whole episodes, with the same seeds for everyone who plays."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -49,6 +50,18 @@ def episode_returns(
         return returns
     finally:
         venv.close()
+
+
+def random_play(space: gym.Space, n: int, seed: int = 0) -> Callable[[Any], np.ndarray]:
+    """
+    :param space: of the actions
+    :param n: environments side by side
+    :param seed: of the actions
+    :return: from observations to n uniformly random actions, for :func:`episode_returns`
+    """
+    own = copy.deepcopy(space)
+    own.seed(seed)
+    return lambda obs: np.stack([own.sample() for _ in range(n)])
 
 
 def make_plain_envs(env_id: str, n_envs: int) -> VecEnv:

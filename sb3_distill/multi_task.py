@@ -25,11 +25,12 @@ from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean, 
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
+from sb3_distill.distillation import in_few_calls
 from sb3_distill.evaluation import EVALUATION_SEED, episode_returns
 from sb3_distill.memory.batches import Memory
 from sb3_distill.memory.unplayable import unplayable
 from sb3_distill.methods import nearest
-from sb3_distill.policy_distillation import PolicyDistillation, in_few_calls
+from sb3_distill.policy_distillation import PolicyDistillation
 from sb3_distill.report import greedy
 from sb3_distill.shared_trunk import SharedTrunk
 

@@ -8,7 +8,7 @@
 
 import io
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,13 +23,12 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, Schedule, TrainFreq
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 from stable_baselines3.dqn.policies import DQNPolicy
 
-from sb3_distill.distillation import check_env_id
+from sb3_distill.distillation import check_env_id, in_few_calls
 from sb3_distill.distributions import parameters, unvalidated
 from sb3_distill.envs.frame_stack import frame_stack_of
-from sb3_distill.envs.tap import check_finite, raw_env, replaced
+from sb3_distill.envs.tap import check_finite, env_id_of, raw_env
 from sb3_distill.envs.teacher_view import TeacherView, Wrap, innermost, view_of
 from sb3_distill.memory.answers import answers_of, greedy_actions, kind_of
 from sb3_distill.memory.batches import About, Memory
@@ -357,7 +356,7 @@ class PolicyDistillation(OffPolicyAlgorithm):
         """SB3's, with the teacher acting; with a memory, a round of updates. See :class:`~stable_baselines3.DQN`."""
         if self.memory is not None:
             return self._read(callback, train_freq.frequency, kwargs["log_interval"])
-        hearing: AbstractContextManager[None] = nullcontext() if self._view is None else hearing_steps(self._view)
+        hearing: AbstractContextManager[None] = nullcontext() if self._view is None else self._view.hearing_steps()
         with hearing:
             rollout = super().collect_rollouts(env, callback, train_freq, *args, **kwargs)
         if not rollout.continue_training:
@@ -510,13 +509,6 @@ def student_parameters(policy: DQNPolicy | ActorCriticPolicy, obs: Any) -> th.Te
     return policy.q_net(obs) if isinstance(policy, DQNPolicy) else parameters(policy.get_distribution(obs))
 
 
-def in_few_calls(optimizer: th.optim.Optimizer) -> None:
-    """:param optimizer: from now on it updates all parameters at once, if its kind can: the same arithmetic to the bit"""
-    for group in optimizer.param_groups:
-        if group.get("foreach", False) is None:
-            group["foreach"] = True
-
-
 def open_memory(memory: Memory | str | Path) -> Memory:
     """
     :param memory: one, or the path of one that was recorded
@@ -530,33 +522,3 @@ def open_memory(memory: Memory | str | Path) -> Memory:
     if len(memory) == 0:
         raise ValueError(f"The memory of {memory.about.teacher} is empty: record some steps first.")
     return memory
-
-
-def env_id_of(env: VecEnv | None) -> str | None:
-    """
-    :param env: any
-    :return: its Gymnasium id, if it has one and tells
-    """
-    try:
-        spec = env.get_attr("spec", 0)[0] if env is not None else None
-    except (AttributeError, NotImplementedError):
-        return None
-    return None if spec is None else spec.id
-
-
-@contextmanager
-def hearing_steps(view: TeacherView) -> Iterator[None]:
-    """
-    A context in which a step of the environment is one of the teacher's view, too.
-
-    :param view: what the teacher sees
-    """
-    step_wait = view.env.step_wait
-
-    def heard() -> VecEnvStepReturn:
-        step = step_wait()
-        view.step(*step)
-        return step
-
-    with replaced(view.env, "step_wait", heard):
-        yield

@@ -10,6 +10,7 @@ from stable_baselines3.common.envs import FakeImageEnv
 from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import NatureCNN
 
+from sb3_distill import load_teacher
 from sb3_distill.nature_cnn import SmallNatureCNN, student_arch
 from sb3_distill.pixels import Pixels, fast_pixels
 from sb3_distill.teachers import actor_size
@@ -53,6 +54,16 @@ def test_a_student_is_a_plain_model(tmp_path):
     obs = np.random.default_rng(0).integers(0, 256, (5, 4, 84, 84), dtype=np.uint8)
     actions = [m.predict(obs, deterministic=True)[0] for m in (model, PPO.load(tmp_path / "student", device="cpu"))]
     assert np.array_equal(*actions)
+
+
+def test_a_student_can_be_a_teacher(tmp_path):
+    """Its class is on the closed list of what a checkpoint may name, with its numbers of filters."""
+    model = PPO("CnnPolicy", atari_like(), policy_kwargs=student_arch("4%"), n_steps=8, device="cpu")
+    model.save(tmp_path / "student")
+    teacher = load_teacher(tmp_path / "student.zip", device="cpu")
+    obs = np.random.default_rng(0).integers(0, 256, (5, 4, 84, 84), dtype=np.uint8)
+    assert np.array_equal(teacher.act(obs), model.predict(obs, deterministic=True)[0])
+    assert teacher.n_parameters == actor_size(model.policy)
 
 
 @pytest.mark.parametrize("share_features_extractor", [True, False])

@@ -29,6 +29,7 @@ from torch.overrides import TorchFunctionMode
 
 from sb3_distill.distributions import unvalidated
 from sb3_distill.features import MinAtarCNN
+from sb3_distill.nature_cnn import SmallNatureCNN
 
 _MODULES = (
     stable_baselines3.common.policies,
@@ -67,7 +68,13 @@ ACTIVATIONS = {
 }
 _EXTRACTORS = {
     cls.__name__: cls
-    for cls in (torch_layers.FlattenExtractor, torch_layers.NatureCNN, torch_layers.CombinedExtractor, MinAtarCNN)
+    for cls in (
+        torch_layers.FlattenExtractor,
+        torch_layers.NatureCNN,
+        torch_layers.CombinedExtractor,
+        MinAtarCNN,
+        SmallNatureCNN,
+    )
 }
 #: Hidden layers (of LSTMs, too) and units in one of the largest network that is laid out, how many critics it has, and hidden
 #: layers of all critics. A unit costs nothing on paper, but a layer is an object.
@@ -132,7 +139,7 @@ ARGUMENTS: dict[str, Callable[[Any], Any]] = {
     "activation_fn": _one_of(ACTIVATIONS),
     "features_extractor_class": _one_of(_EXTRACTORS),
     "features_extractor_kwargs": _each(
-        features_dim=_count, cnn_output_dim=_count, n_filters=_count, normalized_image=_flag
+        features_dim=_count, cnn_output_dim=_count, n_filters=_count, filters=_units, normalized_image=_flag
     ),
     "lstm_kwargs": _each(dropout=_real, bias=_flag),
     **dict.fromkeys(("log_std_init", "clip_mean", "batch_norm_momentum", "batch_norm_eps"), _real),

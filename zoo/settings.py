@@ -186,9 +186,15 @@ class Training(NamedTuple):
         return VecFrameStack(env, self.frame_stack) if self.frame_stack > 1 else env
 
 
-#: what the zoo puts around an Atari game, for games whose teacher does not say it
-ATARI_WRAPPERS: tuple[tuple[str, dict[str, Any]], ...] = (("stable_baselines3.common.atari_wrappers.AtariWrapper", {}),)
-ATARI_FRAMES = 4
+def usual_training(env_id: str) -> Training:
+    """
+    :param env_id: a Gymnasium id
+    :return: where agents of that environment are trained, if their files do not say it: Atari games in the RL Zoo's wrapper and
+        stack of four frames, all others as they are
+    """
+    if not is_atari(env_id):
+        return Training(env_id)
+    return Training(env_id, {}, (("stable_baselines3.common.atari_wrappers.AtariWrapper", {}),), 4)
 
 
 def find_wrapper(name: str) -> Callable[..., gym.Env]:

@@ -22,6 +22,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
 from sb3_distill.bounded_teachers import DeterministicTeacher, SquashedTeacher
+from sb3_distill.envs.tap import env_id_of
 from sb3_distill.methods import nearest
 from sb3_distill.recurrent_teacher import RecurrentTeacher
 from sb3_distill.teachers import ActorCriticTeacher, QTeacher, Teacher, check_softness, tune_temperature
@@ -288,14 +289,7 @@ def resolve_env_id(env_id: str) -> str:
 
 
 def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
-    env_id = None
-    if model.env is not None:
-        try:
-            spec = model.env.get_attr("spec", 0)[0]
-            env_id = spec.id if spec is not None else None
-        except (AttributeError, NotImplementedError):
-            pass
-    kwargs: dict[str, Any] = {"env_id": env_id, "name": f"{type(model).__name__} model"}
+    kwargs: dict[str, Any] = {"env_id": env_id_of(model.env), "name": f"{type(model).__name__} model"}
     vec_normalize = model.get_vec_normalize_env()
     if vec_normalize is not None:
         kwargs |= _normalization(normalize_statistics(vec_normalize))

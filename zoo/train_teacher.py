@@ -173,9 +173,7 @@ def play(job: Job, model: "DQN | None") -> "np.ndarray":
     :param model: plays greedily; None is random play
     :return: the returns of ``N_EPISODES`` episodes, which are the same ones for all
     """
-    import numpy as np
-
-    from sb3_distill.evaluation import EVALUATION_SEED, episode_returns
+    from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play
     from sb3_distill.report import greedy
 
     def make_envs(n: int) -> "VecEnv":
@@ -185,11 +183,8 @@ def play(job: Job, model: "DQN | None") -> "np.ndarray":
         act = greedy(model.predict)
     else:
         env = make_envs(1)
-        n_actions, rng = env.action_space.n, np.random.default_rng(job.seed)  # type: ignore[attr-defined]
+        act = random_play(env.action_space, N_EPISODES, job.seed)
         env.close()
-
-        def act(obs: "np.ndarray") -> "np.ndarray":
-            return rng.integers(n_actions, size=len(obs))
 
     return episode_returns(act, make_envs, N_EPISODES, EVALUATION_SEED, MAX_EPISODE_STEPS)
 

@@ -45,7 +45,7 @@ def prepare_record(args: argparse.Namespace) -> Callable[[], None]:
     """
     from sb3_distill.distillation import check_env_id
     from sb3_distill.memory.recorder import check_numbers, prepare
-    from sb3_distill.zoo.settings import Training
+    from sb3_distill.zoo.settings import usual_training
     from sb3_distill.zoo.teachers import find_agent, read_training_of
 
     check_numbers(args.steps, args.epsilon, args.seed)
@@ -55,7 +55,7 @@ def prepare_record(args: argparse.Namespace) -> Callable[[], None]:
         check_env_id(args.env)
     trained = read_training_of(find_agent(args.teacher))
     if args.env is not None and (trained is None or trained.env_id != args.env):
-        trained = Training(args.env)
+        trained = usual_training(args.env)
     if trained is None or trained.env_id is None:
         raise ValueError(f"Nothing says where {args.teacher} was trained: add --env.")
     out = args.out or f"runs/memory-{trained.env_id.replace('/', '-')}-{args.seed}"

@@ -15,7 +15,7 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_distill.envs.tap import raw_env
+from sb3_distill.envs.tap import env_id_of, raw_env
 from sb3_distill.memory.answers import kind_of
 from sb3_distill.memory.batches import About
 from sb3_distill.memory.disk import DiskMemory
@@ -141,11 +141,7 @@ def about_of(teacher: Teacher, env: VecEnv) -> About:
     :return: what a memory of the two is of
     :raises ValueError: for spaces that cannot be stored
     """
-    try:
-        spec = env.get_attr("spec", 0)[0]
-    except AttributeError:  # environments that are no Gymnasium's
-        spec = None
-    about = About(getattr(spec, "id", None), teacher.name, env.observation_space, env.action_space, kind_of(teacher))
+    about = About(env_id_of(env), teacher.name, env.observation_space, env.action_space, kind_of(teacher))
     try:
         n_columns(about)
         space_to_data(about.observation_space)
