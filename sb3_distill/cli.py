@@ -136,7 +136,11 @@ def make_parser() -> argparse.ArgumentParser:
 def _add_distill_options(distill: argparse.ArgumentParser) -> None:
     distill.set_defaults(prepare=prepare_distill)
     add = distill.add_argument_group("what").add_argument
-    add("--env", default="CartPole-v1", metavar="ID", help="Gymnasium environment, or MODULE:ID (default: %(default)s)")
+    add(
+        "--env",
+        metavar="ID",
+        help="Gymnasium environment, or MODULE:ID (default: that of --memory, or where --teacher was trained, or CartPole-v1)",
+    )
     add(
         "--teacher",
         metavar="NAME",
@@ -301,6 +305,7 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
     from sb3_distill.zoo.teachers import find_agent, read_training_of
 
     settle_method(args)
+    args.env = args.env or default_env(args)
     module, _, args.env = args.env.rpartition(":")
     args.module = module
     if module:
@@ -632,6 +637,27 @@ def loading_lines(engine: str, out: Path) -> list[str]:
     name = engine.upper()
     path = json.dumps(str(out / "student.zip"), ensure_ascii=False)
     return [f"from stable_baselines3 import {name}", f"student = {name}.load({path})"]
+
+
+def default_env(args: argparse.Namespace) -> str:
+    """
+    :param args: of ``distill``
+    :return: the environment of what was named: of the memory, or of the teacher's training; the bundled agent's if neither was
+    :raises ValueError: if nothing says it; also for a memory or a teacher that cannot be read
+    """
+    from sb3_distill.policy_distillation import open_memory
+    from sb3_distill.zoo.teachers import find_agent, read_training_of
+
+    if args.memory is None and args.teacher is None:
+        return "CartPole-v1"
+    if args.memory is not None:
+        env_id = open_memory(args.memory).about.env_id
+    else:
+        trained = read_training_of(find_agent(args.teacher))
+        env_id = None if trained is None else trained.env_id
+    if env_id is None:
+        raise ValueError(f"Nothing says which environment {args.memory or args.teacher} is of: add --env.")
+    return env_id
 
 
 def default_teacher(env_id: str) -> str:

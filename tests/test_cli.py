@@ -1,5 +1,6 @@
 """The command line: one small run end to end, errors in one line, and evaluation that leaves no trace in training."""
 
+import argparse
 import csv
 import json
 import subprocess
@@ -14,7 +15,7 @@ import torch as th
 
 import sb3_distill
 from sb3_distill import METHODS, DistillA2C, DistillPPO, load_teacher
-from sb3_distill.cli import main
+from sb3_distill.cli import default_env, main
 from sb3_distill.evaluation import episode_returns
 from sb3_distill.files import replacing
 from sb3_distill.policy_distillation import PolicyDistillation
@@ -174,6 +175,21 @@ def test_a_memory_of_another_environment_is_refused(memory, tmp_path, capsys):
     parts = ("of another environment", "'CartPole-v1'", "'Acrobot-v1'")
     assert_error(capsys, [*arguments, "--out", str(tmp_path / "out")], *parts)
     assert not (tmp_path / "out").exists()
+
+
+def test_the_environment_is_that_of_what_was_named(tmp_path, memory, capsys):
+    """A teacher's by its files in the zoo's layout, a memory's by what it says; what says nothing has to be told."""
+    folder = tmp_path / "dqn" / "Acrobot-v1_1"
+    (folder / "Acrobot-v1").mkdir(parents=True)
+    (folder / "Acrobot-v1" / "args.yml").write_text("env: Acrobot-v1\n")
+    stable_baselines3.DQN("MlpPolicy", "Acrobot-v1", buffer_size=1).save(folder / "Acrobot-v1.zip")
+    out = tmp_path / "out"
+    assert main(["distill", *SMALL, "--steps", "64", "--teacher", str(folder), "--out", str(out)]) == 0
+    assert json.loads((out / "results.json").read_text())["settings"]["env"] == "Acrobot-v1"
+    assert default_env(argparse.Namespace(memory=str(memory), teacher=str(folder))) == "CartPole-v1"
+    (folder / "Acrobot-v1.zip").rename(tmp_path / "agent.zip")
+    assert main(["distill", *SMALL, "--teacher", str(tmp_path / "agent.zip")]) == 2
+    assert "Nothing says which environment" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("engine", [DistillPPO, DistillA2C])
