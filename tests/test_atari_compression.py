@@ -1,0 +1,73 @@
+"""The table of compression: what it says about runs, and that a run of each method leaves all that it needs."""
+
+import csv
+import json
+
+import pytest
+from stable_baselines3 import DQN
+
+pytest.importorskip("ale_py")
+
+from sb3_distill.zoo import atari_compression
+from sb3_distill.zoo.atari_compression import cells, first_at, main
+from sb3_distill.zoo.nine_tasks import Reference, measured
+
+GAME = "PongNoFrameskip-v4"
+UNIT = Reference(teacher=20.0, error=0.1, random=-20.0, parameters=1_000)
+
+
+def run(*means, **changes):
+    return {
+        "means": list(means),
+        "steps": [100 * k for k in range(len(means))],
+        "times": [1.0 * k for k in range(len(means))],
+        "returns": [19.0, 17.0],
+        "parameters": 250,
+        "actions_per_second": 7.0,
+    } | changes
+
+
+def test_a_line_of_the_table():
+    """Scores of every seed, relative to the teacher's; the steps and seconds of the first point that has 99% of it."""
+    reaching, failing = run(-20.0, 19.6, 0.0), run(-20.0, 19.5, 0.0, returns=[20.0, 20.0])
+    assert [first_at(0.99, UNIT, each) for each in (reaching, failing)] == [1, None]
+    assert cells(UNIT, [reaching, failing]) == ["250", "25.0%", "18.0 20.0", "0.950 1.000", "7", "100 —", "1 —"]
+
+
+def test_a_teacher_that_is_no_better_than_random_play_is_refused():
+    import numpy as np
+
+    with pytest.raises(ValueError, match=r"The teacher's mean return is -21, and random play's -20.5: no score"):
+        measured(np.array([-21.0, -21.0]), np.array([-20.0, -21.0]), 5)
+
+
+def test_students_of_a_game(tmp_path, monkeypatch, capsys):
+    """Every method on a fresh teacher and short games; nothing is run twice."""
+    for name, value in (("EPISODES", 2), ("POINT_EPISODES", 2), ("POINTS", 2), ("MAX_STEPS", 5), ("TIMED_ACTIONS", 3)):
+        monkeypatch.setattr(atari_compression, name, value)
+    monkeypatch.setattr(atari_compression, "measured", lambda *_: UNIT)  # as if the teacher had learnt anything
+    env = atari_compression.games(GAME, 1)
+    DQN("CnnPolicy", env, buffer_size=1).save(tmp_path / "teacher.zip")
+    arguments = ["--teacher", str(tmp_path / "teacher.zip"), "--sizes", "4%", "--steps", "8", "--out", str(tmp_path)]
+    main(arguments)
+    printed = capsys.readouterr().out
+    assert all(
+        word in printed for word in ("expected_entropy, 4%", "n_distill, 4%", "on_policy_distill, 4%", "random play")
+    )
+    with (tmp_path / f"{GAME}.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 5
+    assert (tmp_path / f"{GAME}.png").stat().st_size > 10_000
+    paths = sorted((tmp_path / "runs").iterdir())
+    assert len(paths) == 4
+    student = json.loads(paths[0].read_text())
+    assert len(student["steps"]) == len(student["times"]) == len(student["means"]) and student["times"][-1] > 0
+    times = [path.stat().st_mtime_ns for path in paths]
+    main(arguments)
+    assert times == [path.stat().st_mtime_ns for path in paths]
+
+
+def test_bad_numbers(capsys):
+    for arguments in (["--seeds", "0"], ["--steps", "0"], ["--threads", "-1"]):
+        with pytest.raises(SystemExit):
+            main(arguments)
+        assert "must be at least 1" in capsys.readouterr().err

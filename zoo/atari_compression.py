@@ -1,0 +1,289 @@
+"""Students of 25%, 7% and 4% of a NatureCNN, of any Atari teacher: how they score, and how fast they learn and play.
+
+.. code-block:: console
+
+    $ python -m sb3_distill.zoo.atari_compression --env PongNoFrameskip-v4
+    $ python -m sb3_distill.zoo.atari_compression --env PongNoFrameskip-v4 --sizes 7% --seeds 3
+
+Scores are relative to the teacher's, (student − random) / (teacher − random), of whole games, played greedily. A finished run is kept
+in ``--out`` and not repeated. The table and a figure of the learning curves are written there, too.
+"""
+
+import argparse
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from rich.console import Console
+from rich.table import Table
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_distill.envs.atari import make_atari_vec_env
+from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play
+from sb3_distill.files import write_csv, write_figure
+from sb3_distill.methods import METHODS
+from sb3_distill.nature_cnn import STUDENTS, student_arch
+from sb3_distill.ppo import DistillPPO
+from sb3_distill.report import LearningCurve, greedy
+from sb3_distill.teachers import Teacher, actor_size
+from sb3_distill.zoo.benchmark import cached
+from sb3_distill.zoo.nine_tasks import Reference, measured
+from sb3_distill.zoo.offline_figures import curves
+from sb3_distill.zoo.teachers import load_teacher
+
+METHODS_SHOWN = ("expected_entropy", "n_distill", "on_policy_distill")
+N_ENVS = 8
+#: of the final score, and of each point of a learning curve
+EPISODES, POINT_EPISODES = 30, 10
+#: of a learning curve, after the first
+POINTS = 10
+#: ALE cuts a game after 108,000 frames
+MAX_STEPS = 27_000
+#: "the teacher's score"
+REACHED = 0.99
+#: single observations that are acted on while actions per second are counted
+TIMED_ACTIONS = 500
+
+
+class Kind(NamedTuple):
+    """
+    What is distilled how.
+
+    :param env_id: a game, by the name of its environment
+    :param teacher: of :func:`~sb3_distill.load_teacher`
+    :param method: a row
+    :param size: of ``student_arch``
+    :param steps: of all environments together
+    :param seed: of everything random
+    """
+
+    env_id: str
+    teacher: str
+    method: str
+    size: str
+    steps: int
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """Of its file."""
+        return f"{self.env_id}-{self.method}-{self.size.rstrip('%')}-{self.steps}-{self.seed}".replace("/", "-")
+
+
+class TimedCurve(LearningCurve):
+    """A learning curve that also knows how long was trained."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        #: seconds of training at each point, without evaluations
+        self.times: list[float] = []
+
+    def _on_training_start(self) -> None:
+        self._started = time.perf_counter()
+
+    def _evaluate(self) -> None:
+        self.times.append(time.perf_counter() - self._started - self.seconds)
+        super()._evaluate()
+
+
+def games(env_id: str, n_envs: int) -> VecEnv:
+    """
+    :param env_id: a game
+    :param n_envs: how many
+    :return: as the RL Zoo's agents were trained in them
+    """
+    return make_atari_vec_env(env_id, n_envs)
+
+
+def find_teacher(source: str, temperature: float | str) -> Teacher:
+    """
+    :param source: of :func:`~sb3_distill.load_teacher`
+    :param temperature: of a Q-network, or ``"auto"``
+    :return: the teacher
+    """
+    return load_teacher(source, temperature=temperature)
+
+
+def reference(env_id: str, source: str) -> dict[str, Any]:
+    """
+    :param env_id: a game
+    :param source: of its teacher
+    :return: the scores that students are compared with, and what the teacher takes
+    """
+    teacher = find_teacher(source, "auto")
+    make = partial(games, env_id)
+    returns = episode_returns(teacher.act, make, EPISODES, EVALUATION_SEED, MAX_STEPS)
+    randoms = episode_returns(random_play(teacher.action_space, EPISODES), make, EPISODES, EVALUATION_SEED, MAX_STEPS)
+    return {
+        "reference": measured(returns, randoms, teacher.n_parameters),
+        "temperature": getattr(teacher, "temperature", "auto"),
+        "actions_per_second": actions_per_second(teacher.act, env_id),
+    }
+
+
+def distil(kind: Kind, temperature: float | str) -> dict[str, Any]:
+    """
+    Train one student, and play.
+
+    :param kind: which
+    :param temperature: of the teacher, so that it is chosen once
+    :return: what is kept of it
+    """
+    env = make_atari_vec_env(kind.env_id, N_ENVS, seed=kind.seed)
+    student = DistillPPO(
+        "CnnPolicy",
+        env,
+        teacher=find_teacher(kind.teacher, temperature),
+        method=kind.method,
+        policy_kwargs=student_arch(kind.size),
+        seed=kind.seed,
+    )
+    make = partial(games, kind.env_id)
+    curve = TimedCurve(make, max(1, kind.steps // POINTS), POINT_EPISODES, max_steps=MAX_STEPS)
+    student.learn(kind.steps, callback=curve, progress_bar=True)
+    act = greedy(student.predict)
+    return {
+        "returns": episode_returns(act, make, EPISODES, EVALUATION_SEED, MAX_STEPS).tolist(),
+        "parameters": actor_size(student.policy),
+        "steps": [steps for steps, _ in curve.points],
+        "means": [score.mean for _, score in curve.points],
+        "times": curve.times,
+        "actions_per_second": actions_per_second(act, kind.env_id),
+    }
+
+
+def actions_per_second(act: Any, env_id: str) -> float:
+    """
+    :param act: from a batch of observations to actions
+    :param env_id: a game
+    :return: how many single observations it acts on in a second
+    """
+    env = games(env_id, 1)
+    obs = env.reset()
+    env.close()
+    act(obs)
+    start = time.perf_counter()
+    for _ in range(TIMED_ACTIONS):
+        act(obs)
+    return TIMED_ACTIONS / (time.perf_counter() - start)
+
+
+def compression_table(
+    env_id: str, source: str, methods: list[str], sizes: list[str], seeds: int, steps: int, out: Path
+) -> Table:
+    """
+    Run what has not been run yet, write the curves, and tabulate.
+
+    :param env_id: a game
+    :param source: of its teacher
+    :param methods: rows
+    :param sizes: of ``student_arch``
+    :param seeds: students of each
+    :param steps: of all environments together, for each student
+    :param out: folder of finished runs, tables and figures
+    :return: a table
+    """
+    (out / "runs").mkdir(parents=True, exist_ok=True)
+    found = cached(out / "runs" / f"{env_id}-teacher.json", reference, env_id, source)
+    unit = Reference(*found["reference"])
+    table = Table(title=f"{env_id}: students of {steps:,} steps, {seeds} seeds, {EPISODES} games each")
+    columns = [
+        "student",
+        "parameters",
+        "of the teacher's",
+        "score",
+        "relative score",
+        "actions/s",
+        "steps to 99%",
+        "s to 99%",
+    ]
+    for column in columns:
+        table.add_column(column, justify="left" if column == "student" else "right")
+    rows: list[list[str]] = [
+        [
+            f"the teacher, {source}",
+            f"{unit.parameters:,}",
+            "100%",
+            f"{unit.teacher:.1f} ± {unit.error:.1f}",
+            "1",
+            f"{found['actions_per_second']:,.0f}",
+            "—",
+            "—",
+        ],
+        ["random play", "—", "—", f"{unit.random:.1f}", "0", "—", "—", "—"],
+    ]
+    drawn: dict[str, dict[str, Any]] = {}
+    for method in methods:
+        for size in sizes:
+            kinds = [Kind(env_id, source, method, size, steps, seed) for seed in range(seeds)]
+            runs = [cached(out / "runs" / f"{kind.name}.json", distil, kind, found["temperature"]) for kind in kinds]
+            drawn.setdefault(method, {})[size] = [
+                (run["steps"], [unit.relative(mean) for mean in run["means"]]) for run in runs
+            ]
+            rows.append([f"{method}, {size}", *cells(unit, runs)])
+    for row in rows:
+        table.add_row(*row)
+    write_csv(out / f"{env_id}.csv", columns, rows)
+    write_figure(out / f"{env_id}.png", curves(drawn, REACHED))
+    return table
+
+
+def cells(unit: Reference, runs: list[dict[str, Any]]) -> list[str]:
+    """
+    :param unit: what scores are relative to
+    :param runs: of one method and size, with several seeds
+    :return: their line of the table
+    """
+    means = [float(np.mean(run["returns"])) for run in runs]
+    reached = [first_at(REACHED, unit, run) for run in runs]
+    parameters = runs[0]["parameters"]
+    return [
+        f"{parameters:,}",
+        f"{parameters / unit.parameters:.1%}",
+        " ".join(f"{mean:.1f}" for mean in means),
+        " ".join(f"{unit.relative(mean):.3f}" for mean in means),
+        f"{np.median([run['actions_per_second'] for run in runs]):,.0f}",
+        " ".join("—" if k is None else f"{run['steps'][k]:,}" for k, run in zip(reached, runs, strict=True)),
+        " ".join("—" if k is None else f"{run['times'][k]:,.0f}" for k, run in zip(reached, runs, strict=True)),
+    ]
+
+
+def first_at(level: float, unit: Reference, run: dict[str, Any]) -> int | None:
+    """
+    :param level: of the relative score
+    :param unit: what scores are relative to
+    :param run: with its learning curve
+    :return: the first point of the curve that has it; None if none has
+    """
+    return next((k for k, mean in enumerate(run["means"]) if unit.relative(mean) >= level), None)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """:param argv: arguments, by default the command line's"""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--env", default="PongNoFrameskip-v4", help="a game")
+    parser.add_argument("--teacher", help="as sb3-distill distill has it (default: zoo:dqn/ENV)")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS["unbiased"]), default=list(METHODS_SHOWN))
+    parser.add_argument("--sizes", nargs="+", choices=list(STUDENTS), default=["25%", "7%", "4%"])
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--steps", type=int, default=200_000, help="of each student")
+    parser.add_argument("--threads", type=int, help="of PyTorch (default: its own)")
+    parser.add_argument("--out", type=Path, default=Path("runs/compression"))
+    args = parser.parse_args(argv)
+    if min(args.seeds, args.steps, args.threads or 1) < 1:
+        parser.error(
+            f"--seeds, --steps and --threads must be at least 1, not {args.seeds}, {args.steps}, {args.threads}"
+        )
+    if args.threads:
+        th.set_num_threads(args.threads)
+    source = args.teacher or f"zoo:dqn/{args.env}"
+    Console(width=160).print(
+        compression_table(args.env, source, args.methods, args.sizes, args.seeds, args.steps, args.out)
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,195 @@
+"""The nine tasks of the policy-distillation experiments: MinAtar's five games, and the RL Zoo's four DQN agents of other kinds.
+
+What each has: a teacher, a memory of it on disk, students of a given share of its parameters, and a score.
+"""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+from stable_baselines3.common.env_util import make_vec_env
+from torch import nn
+
+import sb3_distill.envs  # noqa: F401 - registers MinAtar's games
+from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play, standard_error
+from sb3_distill.features import MinAtarCNN
+from sb3_distill.memory import DiskMemory, record
+from sb3_distill.teachers import Teacher
+from sb3_distill.zoo.benchmark import zoo_teacher
+from sb3_distill.zoo.teachers import load_teacher
+
+#: sizes of students, relative to the teacher (Rusu et al. 2015), and (n_filters, features_dim) of the MinAtarCNN of that size
+MIN_ATAR_STUDENTS = {"25%": (8, 62), "7%": (4, 34), "4%": (4, 18)}
+#: episodes of a teacher and of random play; a student plays ``EPISODES``
+TEACHER_EPISODES, EPISODES = 400, 100
+#: a player that is stuck must not stop a run for good
+MAX_STEPS = 20_000
+#: environments side by side while a memory is recorded, and the paper's share of random actions in it
+RECORD_ENVS, EPSILON = 32, 0.05
+
+
+class Task(NamedTuple):
+    """
+    One of the nine.
+
+    :param env_id: of Gymnasium
+    :param n_states: of the memory
+    :param n_updates: of a student of the memory
+    :param n_steps: of a student that plays, or whose teacher plays, while it learns
+    """
+
+    env_id: str
+    n_states: int
+    n_updates: int
+    n_steps: int
+
+    @property
+    def is_min_atar(self) -> bool:
+        """Whether it is a game of MinAtar."""
+        return self.env_id.startswith("MinAtar/")
+
+
+TASKS = {
+    "CartPole": Task("CartPole-v1", 50_000, 10_000, 8_192),
+    "Acrobot": Task("Acrobot-v1", 50_000, 10_000, 16_384),
+    "MountainCar": Task("MountainCar-v0", 50_000, 10_000, 65_536),
+    "LunarLander": Task("LunarLander-v3", 100_000, 20_000, 65_536),
+    **{
+        game: Task(f"MinAtar/{game}-v1", 200_000, 20_000, 131_072)
+        for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
+    },
+}
+
+
+def teacher_of(task: Task, temperature: float = 1.0, epsilon: float = 0.0) -> Teacher:
+    """
+    :param task: which
+    :param temperature: of its policy, on which its Q-values and its greedy play do not depend
+    :param epsilon: of its policy
+    :return: its teacher
+    :raises FileNotFoundError: if the agent is not here, with what to do
+    """
+    options: dict[str, Any] = {"temperature": temperature, "epsilon": epsilon, "device": "cpu"}
+    if task.is_min_atar:
+        return load_teacher(f"zoo:dqn/{task.env_id}", **options)
+    return zoo_teacher(task.env_id, **options)
+
+
+def memory_of(task: Task, out: Path, n_states: int | None = None, progress_bar: bool = False) -> DiskMemory:
+    """
+    :param task: which
+    :param out: folder of memories; what is there is taken from there, or gone on with
+    :param n_states: of the memory, by default the task's
+    :param progress_bar: whether to show one
+    :return: what its teacher has met, ε-greedily
+    """
+    env = make_vec_env(task.env_id, RECORD_ENVS)
+    try:
+        path = out / task.env_id.replace("/", "-")
+        return record(teacher_of(task), env, n_states or task.n_states, path, EPSILON, 0, progress_bar)
+    finally:
+        env.close()
+
+
+def student_arch(task: Task, share: str, n_teacher: int) -> dict[str, Any]:
+    """
+    :param task: which
+    :param share: of ``MIN_ATAR_STUDENTS``
+    :param n_teacher: the teacher's parameters
+    :return: ``policy_kwargs`` of a student of at most that share of them
+    """
+    if task.is_min_atar:
+        n_filters, features_dim = MIN_ATAR_STUDENTS[share]
+        return min_atar_arch(n_filters, features_dim)
+    env = gym.make(task.env_id)
+    n_in, n_out = spaces.flatdim(env.observation_space), spaces.flatdim(env.action_space)
+    n = hidden_units(int(share.rstrip("%")) * n_teacher // 100, n_in, n_out)
+    return {"net_arch": [n, n], "activation_fn": nn.ReLU}
+
+
+def min_atar_arch(n_filters: int, features_dim: int) -> dict[str, Any]:
+    """
+    :param n_filters: of the convolution
+    :param features_dim: units of the layer behind it
+    :return: ``policy_kwargs``
+    """
+    kwargs = {"n_filters": n_filters, "features_dim": features_dim}
+    return {"features_extractor_class": MinAtarCNN, "features_extractor_kwargs": kwargs, "net_arch": []}
+
+
+def hidden_units(n_parameters: int, n_in: int, n_out: int) -> int:
+    """
+    :param n_parameters: to be had
+    :param n_in: inputs
+    :param n_out: outputs
+    :return: units of each of two hidden layers, as many as the parameters allow
+    """
+    # n² + (n_in + n_out + 2) n + n_out of them
+    b = n_in + n_out + 2
+    return int((math.sqrt(b * b + 4 * (n_parameters - n_out)) - b) / 2)
+
+
+class Reference(NamedTuple):
+    """
+    What students are compared with.
+
+    :param teacher: mean return, playing greedily
+    :param error: standard error of that
+    :param random: mean return of random play
+    :param parameters: of the teacher
+    """
+
+    teacher: float
+    error: float
+    random: float
+    parameters: int
+
+    def relative(self, mean_return: float) -> float:
+        """
+        :param mean_return: of a student
+        :return: (student − random) / (teacher − random)
+        """
+        return (mean_return - self.random) / (self.teacher - self.random)
+
+
+def measured(teacher: np.ndarray, random: np.ndarray, parameters: int) -> Reference:
+    """
+    :param teacher: returns of a teacher
+    :param random: returns of random play
+    :param parameters: the teacher's
+    :return: what students are compared with
+    :raises ValueError: if the teacher does not play better than at random
+    """
+    if teacher.mean() <= random.mean():
+        raise ValueError(
+            f"The teacher's mean return is {teacher.mean():.4g}, and random play's {random.mean():.4g}: no score can be relative to "
+            "that. Train the teacher for longer, or choose another."
+        )
+    return Reference(float(teacher.mean()), standard_error(teacher), float(random.mean()), parameters)
+
+
+def reference(task: Task) -> Reference:
+    """
+    :param task: which
+    :return: its teacher's and random play's scores
+    """
+    teacher = teacher_of(task)
+    returns = episode_returns(teacher.act, task.env_id, TEACHER_EPISODES, EVALUATION_SEED, MAX_STEPS)
+    play = random_play(teacher.action_space, TEACHER_EPISODES)
+    randoms = episode_returns(play, task.env_id, TEACHER_EPISODES, EVALUATION_SEED, MAX_STEPS)
+    return measured(returns, randoms, teacher.n_parameters)
+
+
+#: a score no better than random play would make every geometric mean 0
+LEAST = 0.01
+
+
+def geometric_mean(scores: "np.ndarray | list[float]") -> float:
+    """
+    :param scores: relative to the teachers'
+    :return: their geometric mean; scores below ``LEAST`` count as that
+    """
+    return float(np.exp(np.mean(np.log(np.maximum(scores, LEAST)))))

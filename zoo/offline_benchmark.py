@@ -1,0 +1,438 @@
+"""The tables of *Policy Distillation* (Rusu et al. 2015, arXiv 1511.06295) on nine tasks, each by a command.
+
+.. code-block:: console
+
+    $ python -m sb3_distill.zoo.offline_benchmark losses     # KL, NLL and MSE with one architecture
+    $ python -m sb3_distill.zoo.offline_benchmark sizes      # students of 25%, 7% and 4% of the teacher's parameters
+    $ python -m sb3_distill.zoo.offline_benchmark tasks      # one student of MinAtar's five games
+    $ python -m sb3_distill.zoo.offline_benchmark control    # environment steps to 95% of the teacher: its play, or the student's
+
+Scores are relative to the teacher's: (student − random) / (teacher − random), of greedy play. MinAtar's teachers are bundled, the RL
+Zoo's four are found in the folder that RL_TRAINED_AGENTS names. A finished run is kept in ``--out`` and not repeated. Each command
+prints a table and writes it with a figure to ``--out``.
+"""
+
+import argparse
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch as th
+from rich.console import Console
+from rich.table import Table
+from stable_baselines3.common.env_util import make_vec_env
+from tqdm import tqdm
+
+from sb3_distill.evaluation import EVALUATION_SEED, episode_returns
+from sb3_distill.files import write_csv, write_figure
+from sb3_distill.multi_task import MultiTaskDistillation
+from sb3_distill.offline_losses import LOSSES
+from sb3_distill.policy_distillation import PolicyDistillation
+from sb3_distill.ppo import DistillPPO
+from sb3_distill.report import LearningCurve, greedy
+from sb3_distill.teachers import actor_size
+from sb3_distill.zoo import offline_figures as figures
+from sb3_distill.zoo.benchmark import cached
+from sb3_distill.zoo.nine_tasks import (
+    EPISODES,
+    MAX_STEPS,
+    MIN_ATAR_STUDENTS,
+    TASKS,
+    Reference,
+    geometric_mean,
+    memory_of,
+    min_atar_arch,
+    reference,
+    student_arch,
+    teacher_of,
+)
+
+#: what ``losses`` compares has this share of the teacher's parameters, and so have the students of ``control``
+SHARE = "25%"
+#: of the teacher's Q-values, in units of Q (the paper's), where nothing else is said
+TEMPERATURE = 0.01
+#: of a student of five games: 24.6% of its five teachers' parameters together
+FIVE_GAMES = min_atar_arch(n_filters=16, features_dim=150)
+#: points of a learning curve, and episodes of each
+POINTS, POINT_EPISODES = 16, 20
+#: environments of ``control``, steps of each between updates, and how often a step is learnt from, as DistillPPO does by default
+N_ENVS, N_STEPS, N_EPOCHS, BATCH = 8, 128, 15, 64
+#: "reached", of the teacher's score
+REACHED = 0.95
+
+
+class Settings(NamedTuple):
+    """What a command was told.
+
+    :param tasks: names in ``TASKS``
+    :param seeds: students of each kind
+    :param out: folder of finished runs, memories, tables and figures
+    :param jobs: processes
+    :param scale: of all numbers of states, updates and steps: 1, or less for a trial
+    """
+
+    tasks: list[str]
+    seeds: int
+    out: Path
+    jobs: int
+    scale: float
+
+    def scaled(self, n: int) -> int:
+        """:return: n, or less for a trial"""
+        return max(1, round(n * self.scale))
+
+
+class Relative(NamedTuple):
+    """A score relative to the teacher's.
+
+    :param mean: over students and episodes
+    :param error: its standard error, the teacher's among it
+    """
+
+    mean: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.2f} ± {self.error:.2f}"
+
+
+# --- students ---------------------------------------------------------------------------------------------------------
+
+
+def offline_student(
+    name: str, loss: str, share: str, seed: int, n_updates: int, memory: str, n_teacher: int
+) -> dict[str, Any]:
+    """
+    Train a student of a memory, and play.
+
+    :param name: of the task
+    :param loss: of ``PolicyDistillation``
+    :param share: of the teacher's parameters
+    :param seed: of everything random
+    :param n_updates: minibatches
+    :param memory: its folder
+    :param n_teacher: the teacher's parameters
+    :return: what is kept of it
+    """
+    th.set_num_threads(1)
+    task = TASKS[name]
+    kwargs: dict[str, Any] = {"policy_kwargs": student_arch(task, share, n_teacher), "seed": seed, "device": "cpu"}
+    student = PolicyDistillation("MlpPolicy", memory=memory, loss=loss, temperature=TEMPERATURE, **kwargs)
+    start = time.perf_counter()
+    student.learn(n_updates)
+    seconds = time.perf_counter() - start
+    returns = episode_returns(greedy(student.predict), task.env_id, EPISODES, EVALUATION_SEED, MAX_STEPS)
+    return {"returns": returns.tolist(), "parameters": actor_size(student.policy), "seconds": seconds}
+
+
+def five_games_student(names: list[str], seed: int, n_updates: int, memories: dict[str, str]) -> dict[str, Any]:
+    """
+    Train one student of several games' memories, and play them all.
+
+    :param names: of the games
+    :param seed: of everything random
+    :param n_updates: minibatches, of all games together
+    :param memories: from Gymnasium ids to folders
+    :return: what is kept of it
+    """
+    th.set_num_threads(1)
+    kwargs: dict[str, Any] = {"policy_kwargs": FIVE_GAMES, "seed": seed, "device": "cpu"}
+    student = MultiTaskDistillation("MlpPolicy", memory=memories, temperature=TEMPERATURE, **kwargs)
+    start = time.perf_counter()
+    student.learn(n_updates)
+    seconds = time.perf_counter() - start
+    played = student.evaluate(n_episodes=EPISODES, max_steps=MAX_STEPS)
+    returns = {name: played[TASKS[name].env_id].tolist() for name in names}
+    return {"returns": returns, "parameters": student.n_parameters, "seconds": seconds}
+
+
+def learning_curve(name: str, control: str, seed: int, n_steps: int, n_teacher: int) -> dict[str, Any]:
+    """
+    Train a student while the teacher or it itself plays. Both have one network, one target, softmax(Q / τ), and learn from as many
+    states for each step, with their own classes' learning rates.
+
+    :param name: of the task
+    :param control: who plays: ``"teacher"`` or ``"student"``
+    :param seed: of everything random
+    :param n_steps: of all environments together
+    :param n_teacher: the teacher's parameters
+    :return: what is kept of it: steps, and mean returns
+    """
+    th.set_num_threads(1)
+    task = TASKS[name]
+    env = make_vec_env(task.env_id, N_ENVS, seed=seed)
+    teacher = teacher_of(task, temperature=TEMPERATURE, epsilon=0.0)
+    kwargs: dict[str, Any] = {"policy_kwargs": student_arch(task, SHARE, n_teacher), "seed": seed, "device": "cpu"}
+    kwargs |= {"teacher": teacher, "batch_size": BATCH}
+    student: Any
+    if control == "teacher":
+        frequency: dict[str, Any] = {"train_freq": N_STEPS, "gradient_steps": N_ENVS * N_STEPS * N_EPOCHS // BATCH}
+        student = PolicyDistillation("MlpPolicy", env, student="ppo", temperature=TEMPERATURE, **frequency, **kwargs)
+    else:
+        frequency = {"n_steps": N_STEPS, "n_epochs": N_EPOCHS}
+        student = DistillPPO("MlpPolicy", env, method="on_policy_distill", **frequency, **kwargs)
+    curve = LearningCurve(task.env_id, max(1, n_steps // POINTS), POINT_EPISODES, max_steps=MAX_STEPS)
+    student.learn(n_steps, callback=curve)
+    return {"steps": [steps for steps, _ in curve.points], "means": [score.mean for _, score in curve.points]}
+
+
+# --- scores -----------------------------------------------------------------------------------------------------------
+
+
+def relative(found: Reference, runs: Sequence[Sequence[float]]) -> Relative:
+    """
+    :param found: the task's
+    :param runs: returns of each student
+    :return: their score; its error is that of the students' mean, by what the students differ, and of the teacher's
+    """
+    means = [found.relative(float(np.mean(returns))) for returns in runs]
+    mean = statistics.fmean(means)
+    episodes = np.concatenate([np.asarray(returns) for returns in runs])
+    unit = found.teacher - found.random
+    # Of one student there is nothing but its episodes; of several, what lies between them has the episodes' scatter in it.
+    own = (
+        statistics.stdev(means) / math.sqrt(len(means))
+        if len(means) > 1
+        else float(episodes.std(ddof=1)) / math.sqrt(len(episodes)) / unit
+    )
+    return Relative(mean, math.hypot(own, mean * found.error / unit))
+
+
+def mean_of(scores: Sequence[Relative]) -> Relative:
+    """
+    :param scores: of the tasks
+    :return: their geometric mean; its error to first order
+    """
+    mean = geometric_mean([score.mean for score in scores])
+    parts = [score.error / max(score.mean, 0.01) for score in scores]
+    return Relative(mean, mean * math.hypot(*parts) / len(parts))
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def run_all(settings: Settings, jobs: Mapping[str, Callable[[], Any]]) -> dict[str, Any]:
+    """
+    Run what has not been run yet, several at a time.
+
+    :param settings: of the command
+    :param jobs: by name, that of the file with what comes of it
+    :return: by the same names
+    """
+    folder = settings.out / "runs"
+    folder.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor(settings.jobs, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(cached, folder / f"{name}.json", job): name for name, job in jobs.items()}
+        done = {futures[f]: f.result() for f in tqdm(as_completed(futures), total=len(futures), desc="runs")}
+    return {name: done[name] for name in jobs}
+
+
+def references(settings: Settings) -> dict[str, Reference]:
+    """
+    :param settings: of the command
+    :return: of each task
+    """
+    found = run_all(settings, {f"teacher-{name}": partial(reference, TASKS[name]) for name in settings.tasks})
+    return {name: Reference(*found[f"teacher-{name}"]) for name in settings.tasks}
+
+
+def memories(settings: Settings) -> dict[str, str]:
+    """
+    :param settings: of the command
+    :return: from names of tasks to the folders of their teachers' memories
+    """
+    folder = settings.out / "memories"
+    return {
+        name: str(memory_of(TASKS[name], folder, settings.scaled(TASKS[name].n_states), True).path)
+        for name in settings.tasks
+    }
+
+
+def offline_scores(settings: Settings, kinds: Sequence[tuple[str, str]]) -> dict[tuple[str, str], dict[str, Relative]]:
+    """
+    :param settings: of the command
+    :param kinds: losses and shares
+    :return: for each of them, the score on every task
+    """
+    found, recorded = references(settings), memories(settings)
+    jobs: dict[tuple[str, str, str, int], str] = {}
+    calls = {}
+    for name in settings.tasks:
+        n_updates = settings.scaled(TASKS[name].n_updates)
+        for loss, share in kinds:
+            for seed in range(settings.seeds):
+                label = f"offline-{name}-{loss}-{share.rstrip('%')}-{seed}-{n_updates}"
+                jobs[name, loss, share, seed] = label
+                calls[label] = partial(
+                    offline_student, name, loss, share, seed, n_updates, recorded[name], found[name].parameters
+                )
+    done = run_all(settings, calls)
+    return {
+        (loss, share): {
+            name: relative(
+                found[name], [done[jobs[name, loss, share, seed]]["returns"] for seed in range(settings.seeds)]
+            )
+            for name in settings.tasks
+        }
+        for loss, share in kinds
+    }
+
+
+def losses_command(settings: Settings) -> None:
+    """:param settings: of the command"""
+    kinds = [(loss, SHARE) for loss in LOSSES]
+    scores = {loss.upper(): column for (loss, _), column in offline_scores(settings, kinds).items()}
+    title = f"Three losses: students of {SHARE} of the teacher, {settings.seeds} seeds"
+    show(settings, "losses", scores, title)
+
+
+def sizes_command(settings: Settings) -> None:
+    """:param settings: of the command"""
+    kinds = [("kl", share) for share in MIN_ATAR_STUDENTS]
+    scores = {share: column for (_, share), column in offline_scores(settings, kinds).items()}
+    show(settings, "sizes", scores, f"Compression: KL, {settings.seeds} seeds")
+    means = {share: mean_of(list(column.values())) for share, column in scores.items()}
+    write_figure(settings.out / "score_against_size.png", figures.score_against_size(scores, means))
+
+
+def tasks_command(settings: Settings) -> None:
+    """:param settings: of the command"""
+    settings = settings._replace(tasks=[name for name in settings.tasks if TASKS[name].is_min_atar])
+    if not settings.tasks:
+        raise SystemExit("tasks is about MinAtar's games: name at least one.")
+    found, recorded = references(settings), memories(settings)
+    by_id = {TASKS[name].env_id: recorded[name] for name in settings.tasks}
+    n_updates = settings.scaled(sum(TASKS[name].n_updates for name in settings.tasks))
+    labels = [f"together-{'-'.join(settings.tasks)}-{seed}-{n_updates}" for seed in range(settings.seeds)]
+    calls = {
+        label: partial(five_games_student, settings.tasks, seed, n_updates, by_id) for seed, label in enumerate(labels)
+    }
+    done = list(run_all(settings, calls).values())
+    scores = {name: relative(found[name], [run["returns"][name] for run in done]) for name in settings.tasks}
+    share = done[0]["parameters"] / sum(each.parameters for each in found.values())
+    title = f"One student of {len(scores)} games, {share:.1%} of their teachers' parameters, {settings.seeds} seeds"
+    show(settings, "tasks", {"one student": scores}, title)
+
+
+def control_command(settings: Settings) -> None:
+    """:param settings: of the command"""
+    found = references(settings)
+    controls = {"teacher": "offline KL", "student": "on-policy distill"}
+    labels = {
+        (name, control, seed): f"control-{name}-{control}-{seed}-{settings.scaled(TASKS[name].n_steps)}"
+        for name in settings.tasks
+        for control in controls
+        for seed in range(settings.seeds)
+    }
+    done = run_all(
+        settings,
+        {
+            label: partial(
+                learning_curve,
+                name,
+                control,
+                seed,
+                settings.scaled(TASKS[name].n_steps),
+                found[name].parameters,
+            )
+            for (name, control, seed), label in labels.items()
+        },
+    )
+    table = Table(
+        title=f"Environment steps to {REACHED:.0%} of the teacher: median of {settings.seeds} seeds, and of how many reached it"
+    )
+    for column in ("task", *(f"{what} ({who} plays)" for who, what in controls.items()), "ratio"):
+        table.add_column(column, justify="left" if column == "task" else "right")
+    rows = []
+    curves: dict[str, dict[str, list[tuple[list[int], list[float]]]]] = {}
+    for name in settings.tasks:
+        medians, cells = [], []
+        for control, what in controls.items():
+            runs = [done[labels[name, control, seed]] for seed in range(settings.seeds)]
+            in_units = [(run["steps"], [found[name].relative(mean) for mean in run["means"]]) for run in runs]
+            curves.setdefault(name, {})[what] = in_units
+            reached = [steps_to(REACHED, *curve) for curve in in_units]
+            medians.append(statistics.median(reached))
+            n = sum(math.isfinite(steps) for steps in reached)
+            shown = f"{medians[-1]:,.0f}" if math.isfinite(medians[-1]) else f"> {in_units[0][0][-1]:,}"
+            cells.append(f"{shown} ({n}/{settings.seeds})")
+        ratio = medians[0] / medians[1] if all(map(math.isfinite, medians)) else math.nan
+        table.add_row(name, *cells, f"{ratio:.2f}" if math.isfinite(ratio) else "—")
+        rows.append((name, *medians))
+    Console(width=120).print(table)
+    write_csv(settings.out / "control.csv", ["task", *controls.values()], rows)
+    write_figure(settings.out / "control.png", figures.curves(curves, REACHED))
+
+
+def steps_to(level: float, steps: Sequence[int], scores: Sequence[float]) -> float:
+    """
+    :param level: of the score
+    :param steps: of a learning curve
+    :param scores: of the same
+    :return: steps at the first point that has it; infinite if none has
+    """
+    return next((step for step, score in zip(steps, scores, strict=True) if score >= level), math.inf)
+
+
+def show(settings: Settings, what: str, scores: Mapping[str, Mapping[str, Relative]], title: str) -> None:
+    """
+    Print a table, and write it and a figure of it.
+
+    :param settings: of the command
+    :param what: the command, for names of files
+    :param scores: from columns to tasks to scores
+    :param title: of both
+    """
+    table = Table(title=title)
+    table.add_column("task")
+    for column in scores:
+        table.add_column(column, justify="right")
+    for name in settings.tasks:
+        table.add_row(name, *(str(column[name]) for column in scores.values()))
+    table.add_section()
+    means = {column: mean_of(list(by_task.values())) for column, by_task in scores.items()}
+    table.add_row("geometric mean", *map(str, means.values()))
+    Console(width=120).print(table)
+    header = ["task", *(f"{column}{part}" for column in scores for part in ("", " error"))]
+    rows = [(name, *(x for column in scores.values() for x in column[name])) for name in settings.tasks]
+    write_csv(settings.out / f"{what}.csv", header, rows)
+    write_figure(settings.out / f"{what}.png", figures.scores(scores, means, title))
+
+
+COMMANDS: dict[str, Callable[[Settings], None]] = {
+    "losses": losses_command,
+    "sizes": sizes_command,
+    "tasks": tasks_command,
+    "control": control_command,
+}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """:param argv: arguments, by default the command line's"""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=list(COMMANDS))
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS), help="by default all nine")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes")
+    parser.add_argument(
+        "--scale", type=float, default=1.0, help="of states, updates and steps; less than 1 for a trial"
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/offline"))
+    args = parser.parse_args(argv)
+    if args.seeds < 1 or args.jobs < 1 or not 0 < args.scale <= 1:
+        parser.error(
+            f"--seeds and --jobs must be at least 1 and --scale in (0, 1], not {args.seeds}, {args.jobs} and {args.scale}"
+        )
+    COMMANDS[args.what](Settings(args.tasks, args.seeds, args.out, args.jobs, args.scale))
+
+
+if __name__ == "__main__":
+    main()
