@@ -49,3 +49,19 @@ def test_the_environments_take_turns():
     table = atari_benchmark.env_table(64, 1)
     assert table.row_count == 2
     assert list(table.columns[0].cells) == ["8", "32"]
+
+
+def test_the_resident_memory_of_a_moment_is_that_of_the_last_rollouts():
+    resident = atari_benchmark.Resident()
+    resident.noted = [(32 * k, k) for k in range(1, 31)]
+    assert resident.window(640) == list(range(11, 21))
+    assert resident.window(100) == [1, 2, 3]
+
+
+def test_a_long_run_is_watched_from_its_first_rollout_on(monkeypatch):
+    monkeypatch.setattr(
+        atari_benchmark, "SETTINGS", atari_benchmark.SETTINGS | {"n_steps": 4, "batch_size": 16, "n_epochs": 1}
+    )
+    table = atari_benchmark.memory_table(320)
+    assert list(table.columns[0].cells) == ["32", "160", "320"]
+    assert next(iter(table.columns[4].cells)) == "1.000"

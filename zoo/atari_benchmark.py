@@ -267,19 +267,30 @@ def play(make: Callable[[int], Any], n_envs: int, steps: int) -> float:
 # --- a long run -------------------------------------------------------------------------------------------------------
 
 
-class Resident(BaseCallback):
-    """Notes the resident memory at some numbers of steps."""
+#: rollouts whose median is the resident memory: after one alone it depends on what the allocator has just given back
+WINDOW = 10
 
-    def __init__(self, moments: list[int]) -> None:
+
+class Resident(BaseCallback):
+    """Notes the resident memory at the end of every rollout."""
+
+    def __init__(self) -> None:
         super().__init__()
-        self.moments = moments
-        self.bytes: dict[int, int] = {}
+        #: (environment steps, bytes), in order
+        self.noted: list[tuple[int, int]] = []
 
     def _on_step(self) -> bool:
-        for moment in self.moments:
-            if moment <= self.num_timesteps and moment not in self.bytes:
-                self.bytes[moment] = psutil.Process().memory_info().rss
         return True
+
+    def _on_rollout_end(self) -> None:
+        self.noted.append((self.num_timesteps, psutil.Process().memory_info().rss))
+
+    def window(self, steps: int) -> list[int]:
+        """
+        :param steps: environment steps
+        :return: bytes of the last rollouts until then
+        """
+        return [size for noted, size in self.noted if noted <= steps][-WINDOW:]
 
 
 def memory_table(steps: int) -> Table:
@@ -287,14 +298,20 @@ def memory_table(steps: int) -> Table:
     :param steps: of the run; its tenth is the first moment
     :return: resident memory at both
     """
-    resident = Resident([steps // 10, steps])
+    resident = Resident()
     make_student("n_distill", policy_kwargs=student_arch("4%")).learn(steps, callback=resident, progress_bar=True)
-    table = Table(title=f"Resident memory of a run on {GAME}, N-distill, the smallest student")
-    for column in ("environment steps", "MiB", "of the first"):
+    table = Table(
+        title=f"Resident memory of a run on {GAME}, N-distill, the smallest student: median of the last {WINDOW} rollouts, and range"
+    )
+    for column in ("environment steps", "MiB", "from", "to", "of the first"):
         table.add_column(column, justify="right")
-    first = resident.bytes[steps // 10]
-    for moment, size in resident.bytes.items():
-        table.add_row(f"{moment:,}", f"{size / MIB:,.0f}", f"{size / first:.3f}")
+    first = statistics.median(resident.window(steps // 10))
+    for moment in (steps // 10, steps // 2, steps):
+        sizes = resident.window(moment)
+        median = statistics.median(sizes)
+        table.add_row(
+            f"{moment:,}", *(f"{size / MIB:,.0f}" for size in (median, min(sizes), max(sizes))), f"{median / first:.3f}"
+        )
     return table
 
 
