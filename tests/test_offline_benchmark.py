@@ -17,11 +17,12 @@ from sb3_distill.zoo.offline_benchmark import Relative, main, mean_of, relative,
 @pytest.fixture
 def small(monkeypatch):
     """Few episodes, cut early, and the processes' work in this one."""
-    for name, value in (("TEACHER_EPISODES", 4), ("EPISODES", 3), ("MAX_STEPS", 150), ("RECORD_ENVS", 4)):
+    for name, value in (("TEACHER_EPISODES", 4), ("EPISODES", 3), ("MAX_STEPS", 150), ("PLAY_ENVS", 4)):
         monkeypatch.setattr(nine_tasks, name, value)
     monkeypatch.setattr(offline_benchmark, "EPISODES", 3)
     monkeypatch.setattr(offline_benchmark, "MAX_STEPS", 150)
     monkeypatch.setattr(offline_benchmark, "POINT_EPISODES", 2)
+    monkeypatch.setattr(offline_benchmark, "PLAY_ENVS", 4)
     monkeypatch.setattr(offline_benchmark, "ProcessPoolExecutor", Here)
 
 

@@ -27,8 +27,8 @@ MIN_ATAR_STUDENTS = {"25%": (8, 62), "7%": (4, 34), "4%": (4, 18)}
 TEACHER_EPISODES, EPISODES = 400, 100
 #: a player that is stuck must not stop a run for good
 MAX_STEPS = 20_000
-#: environments side by side while a memory is recorded, and the paper's share of random actions in it
-RECORD_ENVS, EPSILON = 32, 0.05
+#: environments side by side while a teacher is played, and the paper's share of random actions in it
+PLAY_ENVS, EPSILON = 32, 0.05
 
 
 class Task(NamedTuple):
@@ -36,15 +36,13 @@ class Task(NamedTuple):
     One of the nine.
 
     :param env_id: of Gymnasium
-    :param n_states: of the memory
-    :param n_updates: of a student of the memory
-    :param n_steps: of a student that plays, or whose teacher plays, while it learns
+    :param n_steps: of a student's training, in all environments together
+    :param n_race: the same, where it counts how few are needed
     """
 
     env_id: str
-    n_states: int
-    n_updates: int
     n_steps: int
+    n_race: int
 
     @property
     def is_min_atar(self) -> bool:
@@ -53,12 +51,12 @@ class Task(NamedTuple):
 
 
 TASKS = {
-    "CartPole": Task("CartPole-v1", 50_000, 10_000, 8_192),
-    "Acrobot": Task("Acrobot-v1", 50_000, 10_000, 16_384),
-    "MountainCar": Task("MountainCar-v0", 50_000, 10_000, 65_536),
-    "LunarLander": Task("LunarLander-v3", 100_000, 20_000, 65_536),
+    "CartPole": Task("CartPole-v1", 40_000, 8_192),
+    "Acrobot": Task("Acrobot-v1", 80_000, 16_384),
+    "MountainCar": Task("MountainCar-v0", 120_000, 65_536),
+    "LunarLander": Task("LunarLander-v3", 120_000, 65_536),
     **{
-        game: Task(f"MinAtar/{game}-v1", 200_000, 20_000, 131_072)
+        game: Task(f"MinAtar/{game}-v1", 160_000, 131_072)
         for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
     },
 }
@@ -78,18 +76,18 @@ def teacher_of(task: Task, temperature: float = 1.0, epsilon: float = 0.0) -> Te
     return zoo_teacher(task.env_id, **options)
 
 
-def memory_of(task: Task, out: Path, n_states: int | None = None, progress_bar: bool = False) -> DiskMemory:
+def memory_of(task: Task, out: Path, n_states: int, progress_bar: bool = False) -> DiskMemory:
     """
     :param task: which
     :param out: folder of memories; what is there is taken from there, or gone on with
-    :param n_states: of the memory, by default the task's
+    :param n_states: of the memory
     :param progress_bar: whether to show one
     :return: what its teacher has met, ε-greedily
     """
-    env = make_vec_env(task.env_id, RECORD_ENVS)
+    env = make_vec_env(task.env_id, PLAY_ENVS)
     try:
         path = out / task.env_id.replace("/", "-")
-        return record(teacher_of(task), env, n_states or task.n_states, path, EPSILON, 0, progress_bar)
+        return record(teacher_of(task), env, n_states, path, EPSILON, 0, progress_bar)
     finally:
         env.close()
 
