@@ -47,8 +47,8 @@ DQN, DICT = "dqn", "dict"
 
 @pytest.fixture(scope="module")
 def agents():
-    """The bundled agent, and one with Dict observations and statistics."""
-    (bundled,) = fuzz.read_agents([BUNDLED]).values()
+    """The bundled agent of CartPole, and one with Dict observations and statistics."""
+    (bundled,) = fuzz.read_agents([BUNDLED / "dqn" / "CartPole-v1_1"]).values()
     return {DQN: bundled, DICT: fuzz.dict_agent()}
 
 

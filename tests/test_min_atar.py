@@ -18,7 +18,10 @@ from stable_baselines3.common.vec_env import is_vecenv_wrapped
 from stable_baselines3.common.vec_env.vec_transpose import VecTransposeImage
 
 import sb3_distill.envs  # noqa: F401 - registers the environments
+from sb3_distill import load_teacher
 from sb3_distill.envs.min_atar import CELL, channels_first
+from sb3_distill.evaluation import EVALUATION_SEED, episode_returns
+from sb3_distill.zoo.teachers import BUNDLED
 
 #: game: its name in the package, channels, actions that matter
 GAMES = {
@@ -273,3 +276,16 @@ def test_a_window(monkeypatch):
     env.close()
     assert shown == [0.05, 0.05]
     assert plt.get_fignums() == []
+
+
+@every_game
+def test_the_bundled_agents_play_as_was_filed(game):
+    """Episodes of the evaluation that is filed with each: the mean of some is that of all, within three standard errors."""
+    teacher = load_teacher(f"zoo:dqn/MinAtar/{game}-v1", temperature=1.0)
+    folder = BUNDLED / "dqn" / f"MinAtar-{game}-v1_1"
+    assert sum(path.stat().st_size for path in folder.rglob("*")) <= 600_000
+    with np.load(folder / "evaluations.npz") as filed:
+        (results,) = filed["results"]
+    n = 8
+    found = episode_returns(teacher.act, f"MinAtar/{game}-v1", n, EVALUATION_SEED)
+    assert abs(found.mean() - results.mean()) <= 3 * results.std() / n**0.5

@@ -572,14 +572,14 @@ def test_evaluation_is_sb3s(tmp_path):
 
 
 def test_an_id_with_a_slash_is_found_as_it_was_filed(tmp_path, monkeypatch):
-    """rl_zoo3 files MinAtar/Breakout-v1 as MinAtar-Breakout-v1; the name with the slash finds it, and its environment."""
-    folder = tmp_path / "dqn" / "MinAtar-Breakout-v1_1"
+    """rl_zoo3 files MinAtar/Breakout-v0 as MinAtar-Breakout-v0; the name with the slash finds it, and its environment."""
+    folder = tmp_path / "dqn" / "MinAtar-Breakout-v0_1"
     shutil.copytree(BUNDLED / "dqn" / "CartPole-v1_1", folder)
-    (folder / "CartPole-v1.zip").rename(folder / "MinAtar-Breakout-v1.zip")
-    (folder / "CartPole-v1").rename(folder / "MinAtar-Breakout-v1")
-    (folder / "MinAtar-Breakout-v1" / "args.yml").write_text("{algo: dqn, env: MinAtar/Breakout-v1, seed: 0}")
+    (folder / "CartPole-v1.zip").rename(folder / "MinAtar-Breakout-v0.zip")
+    (folder / "CartPole-v1").rename(folder / "MinAtar-Breakout-v0")
+    (folder / "MinAtar-Breakout-v0" / "args.yml").write_text("{algo: dqn, env: MinAtar/Breakout-v0, seed: 0}")
     monkeypatch.setenv("RL_TRAINED_AGENTS", str(tmp_path))
-    agent = find_agent("zoo:dqn/MinAtar/Breakout-v1")
+    agent = find_agent("zoo:dqn/MinAtar/Breakout-v0")
     training = read_training_of(agent)
-    assert agent.checkpoint == folder / "MinAtar-Breakout-v1.zip"
-    assert training is not None and training.env_id == "MinAtar/Breakout-v1"
+    assert agent.checkpoint == folder / "MinAtar-Breakout-v0.zip"
+    assert training is not None and training.env_id == "MinAtar/Breakout-v0"

@@ -56,7 +56,7 @@ TASKS = {
     "MountainCar": Task("MountainCar-v0", 120_000, 65_536),
     "LunarLander": Task("LunarLander-v3", 120_000, 65_536),
     **{
-        game: Task(f"MinAtar/{game}-v1", 160_000, 131_072)
+        game: Task(f"MinAtar/{game}-v1", 320_000, 131_072)
         for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")
     },
 }

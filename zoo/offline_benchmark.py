@@ -67,9 +67,10 @@ TEMPERATURE = 0.1
 #: how students learn: so many minibatches for so many steps of each environment, and a teacher that leaves the play to its student
 PLAY: dict[str, Any] = {
     "train_freq": 32,
-    "gradient_steps": 128,
+    "gradient_steps": 96,
     "batch_size": 128,
-    "buffer_size": 200_000,
+    "buffer_size": 400_000,
+    "epsilon": 0.0,
     "dagger": LinearSchedule(1.0, 0.0, 0.5),
 }
 #: of the student of several games: states in each one's memory, and minibatches of each
