@@ -169,7 +169,7 @@ def _add_distill_options(distill: argparse.ArgumentParser) -> None:
     add(
         "--size",
         metavar="SHARE",
-        help="of a student that sees images, in place of --net-arch: 25%%, 7%% or 4%% of a NatureCNN",
+        help="of a student that sees images, in place of --net-arch: 25%%, 7%% or 4%% of a NatureCNN, or of MinAtar's network",
     )
 
     add = distill.add_argument_group("how long, and with which dice").add_argument
@@ -297,6 +297,7 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
     from rich.console import Console
 
     from sb3_distill.distillation import check_env_id
+    from sb3_distill.features import min_atar_student
     from sb3_distill.nature_cnn import student_arch
     from sb3_distill.spaces import check_spaces
     from sb3_distill.temperature import check_softness
@@ -327,7 +328,9 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
 
     policy = policy_for(env.observation_space)
     images = policy == "CnnPolicy"
-    if args.size and not images:
+    # What has rows and columns and is no image to SB3 is a board, such as MinAtar's.
+    sized = student_arch if images else min_atar_student
+    if args.size and len(env.observation_space.shape or ()) != 3:
         raise ValueError(f"--size is for images, and {args.env} shows {env.observation_space}: use --net-arch.")
     if args.threads or not images:
         th.set_num_threads(args.threads or 1)
@@ -336,7 +339,7 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
         student_class(args),
         policy,
         env,
-        policy_kwargs=student_arch(args.size) if args.size else {"net_arch": args.net_arch},
+        policy_kwargs=sized(args.size) if args.size else {"net_arch": args.net_arch},
         seed=args.seed,
         device=device,
     )

@@ -5,13 +5,19 @@ with any of SB3's policies. They are plain ``BaseFeaturesExtractor``, so that SB
 closed list of :mod:`sb3_distill.zoo.saved_policy`.
 """
 
+from typing import Any
+
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
+from sb3_distill.methods import nearest
+
 #: side of the square that a filter of :class:`MinAtarCNN` sees
 KERNEL = 3
+#: filters, and units of the layer behind them, that leave at most a share of MinAtarCNN's parameters in all of MinAtar's games
+STUDENTS = {"100%": (16, 128), "25%": (8, 62), "7%": (4, 34), "4%": (4, 18)}
 
 
 class MinAtarCNN(BaseFeaturesExtractor):
@@ -20,8 +26,7 @@ class MinAtarCNN(BaseFeaturesExtractor):
     fully connected layer, ReLU after each.
 
     SB3 would put two layers of 64 units behind it; give ``net_arch=[]`` for the paper's network, in which the output follows.
-    On Breakout's 4 × 10 × 10 with 3 actions that has 132,179 parameters. At most 25% of them are left, in all games, by
-    ``n_filters=8, features_dim=62``, 7% by ``n_filters=4, features_dim=34`` and 4% by ``n_filters=4, features_dim=18``.
+    On Breakout's 4 × 10 × 10 with 3 actions that has 132,179 parameters; :func:`min_atar_student` has smaller ones.
 
     :param observation_space: a Box of channels × height × width, height and width at least 3
     :param features_dim: units of the fully connected layer
@@ -44,3 +49,25 @@ class MinAtarCNN(BaseFeaturesExtractor):
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
         return self.linear(self.cnn(observations))  # type: ignore[no-any-return]
+
+
+def min_atar_student(share: str) -> dict[str, Any]:
+    """
+    Students of a teacher with MinAtar's network.
+
+    >>> from sb3_distill.features import min_atar_student
+    >>> min_atar_student("7%")["features_extractor_kwargs"]
+    {'features_dim': 34, 'n_filters': 4}
+
+    :param share: of the parameters of a MinAtarCNN: ``"25%"``, ``"7%"``, ``"4%"``, or ``"100%"``
+    :return: ``policy_kwargs`` for ``MlpPolicy``, or for ``CnnPolicy``, which is the same with this extractor
+    :raises ValueError: for another share
+    """
+    if share not in STUDENTS:
+        raise ValueError(f"There is no student of {share!r}: {nearest(share, STUDENTS)}")
+    n_filters, features_dim = STUDENTS[share]
+    return {
+        "features_extractor_class": MinAtarCNN,
+        "features_extractor_kwargs": {"features_dim": features_dim, "n_filters": n_filters},
+        "net_arch": [],
+    }

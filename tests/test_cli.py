@@ -192,6 +192,16 @@ def test_the_environment_is_that_of_what_was_named(tmp_path, memory, capsys):
     assert "Nothing says which environment" in capsys.readouterr().err
 
 
+def test_a_size_is_of_the_network_that_reads_such_observations(tmp_path, capsys):
+    """Of MinAtar's for its boards; a vector has no such network."""
+    game = ["--env", "MinAtar/Breakout-v1", "--size", "4%", "--out", str(tmp_path / "out")]
+    assert main(["distill", *SMALL, *game, "--steps", "64", "--method", "on-policy-distill"]) == 0
+    players = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))["players"]
+    assert players["student"]["parameters"] == 148 + 256 * 18 + 18 + 18 * 3 + 3
+    assert_error(capsys, ["--size", "4%"], "--size is for images", "use --net-arch")
+    assert_error(capsys, ["--size", "5%"], "There is no student of '5%'")
+
+
 @pytest.mark.parametrize("engine", [DistillPPO, DistillA2C])
 def test_evaluation_leaves_no_trace_in_training(engine):
     def trained(callback):

@@ -17,7 +17,7 @@ from stable_baselines3.ppo.policies import CnnPolicy
 
 import sb3_distill.envs  # noqa: F401 - registers the environments
 from envs_for_tests import CountdownEnv
-from sb3_distill.features import MinAtarCNN
+from sb3_distill.features import MinAtarCNN, min_atar_student
 from sb3_distill.teachers import actor_size
 from sb3_distill.zoo.errors import CheckpointError
 from sb3_distill.zoo.saved_policy import read_policy_kwargs
@@ -68,11 +68,14 @@ def test_the_papers_size():
 
 
 @pytest.mark.parametrize(("channels", "n_actions"), [(4, 5), (4, 3), (7, 3), (10, 6), (6, 4)])
-def test_the_students_of_its_docstring(channels, n_actions):
-    """In every game as large as they may be, within half a percent of the network."""
-    for part, filters, units in ((0.25, 8, 62), (0.07, 4, 34), (0.04, 4, 18)):
-        left = size(channels, n_actions, n_filters=filters, features_dim=units) / size(channels, n_actions)
+def test_students_in_every_game(channels, n_actions):
+    """As large as they may be, within half a percent of the network."""
+    for part, share in ((1.0, "100%"), (0.25, "25%"), (0.07, "7%"), (0.04, "4%")):
+        kwargs = min_atar_student(share)["features_extractor_kwargs"]
+        left = size(channels, n_actions, **kwargs) / size(channels, n_actions)
         assert part - 0.006 < left <= part
+    with pytest.raises(ValueError, match=r"There is no student of '5%'"):
+        min_atar_student("5%")
 
 
 @pytest.mark.parametrize(

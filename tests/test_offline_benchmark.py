@@ -9,6 +9,7 @@ import pytest
 from stable_baselines3 import DQN
 
 from sb3_distill import teachers
+from sb3_distill.features import min_atar_student
 from sb3_distill.zoo import nine_tasks, offline_benchmark
 from sb3_distill.zoo.nine_tasks import TASKS, Reference, geometric_mean, hidden_units, student_arch
 from sb3_distill.zoo.offline_benchmark import Relative, main, mean_of, relative, steps_to
@@ -72,7 +73,7 @@ def test_the_first_point_that_reaches():
     assert steps_to(0.95, [0, 10], [0.1, 0.9]) == math.inf
 
 
-@pytest.mark.parametrize("share", nine_tasks.MIN_ATAR_STUDENTS)
+@pytest.mark.parametrize("share", nine_tasks.SHARES)
 def test_students_have_at_most_their_share(share):
     """Of every MinAtar game and of two hidden layers of 256 units; and one unit more would be too many."""
     percent = int(share.rstrip("%"))
@@ -82,7 +83,7 @@ def test_students_have_at_most_their_share(share):
         env = gym.make(task.env_id)
         kwargs = {"policy": "MlpPolicy", "env": env, "buffer_size": 1, "device": "cpu"}
         teacher = DQN(
-            policy_kwargs=nine_tasks.min_atar_arch(16, 128) if task.is_min_atar else {"net_arch": [256, 256]}, **kwargs
+            policy_kwargs=min_atar_student("100%") if task.is_min_atar else {"net_arch": [256, 256]}, **kwargs
         )
         n_teacher = teachers.actor_size(teacher.policy)
         student = DQN(policy_kwargs=student_arch(task, share, n_teacher), **kwargs)

@@ -15,14 +15,14 @@ from torch import nn
 
 import sb3_distill.envs  # noqa: F401 - registers MinAtar's games
 from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play, standard_error
-from sb3_distill.features import MinAtarCNN
+from sb3_distill.features import min_atar_student
 from sb3_distill.memory import DiskMemory, record
 from sb3_distill.teachers import Teacher
 from sb3_distill.zoo.benchmark import zoo_teacher
 from sb3_distill.zoo.teachers import load_teacher
 
-#: sizes of students, relative to the teacher (Rusu et al. 2015), and (n_filters, features_dim) of the MinAtarCNN of that size
-MIN_ATAR_STUDENTS = {"25%": (8, 62), "7%": (4, 34), "4%": (4, 18)}
+#: of students, relative to the teacher (Rusu et al. 2015)
+SHARES = ("25%", "7%", "4%")
 #: episodes of a teacher and of random play; a student plays ``EPISODES``
 TEACHER_EPISODES, EPISODES = 400, 100
 #: a player that is stuck must not stop a run for good
@@ -95,27 +95,16 @@ def memory_of(task: Task, out: Path, n_states: int, progress_bar: bool = False) 
 def student_arch(task: Task, share: str, n_teacher: int) -> dict[str, Any]:
     """
     :param task: which
-    :param share: of ``MIN_ATAR_STUDENTS``
+    :param share: of ``SHARES``
     :param n_teacher: the teacher's parameters
     :return: ``policy_kwargs`` of a student of at most that share of them
     """
     if task.is_min_atar:
-        n_filters, features_dim = MIN_ATAR_STUDENTS[share]
-        return min_atar_arch(n_filters, features_dim)
+        return min_atar_student(share)
     env = gym.make(task.env_id)
     n_in, n_out = spaces.flatdim(env.observation_space), spaces.flatdim(env.action_space)
     n = hidden_units(int(share.rstrip("%")) * n_teacher // 100, n_in, n_out)
     return {"net_arch": [n, n], "activation_fn": nn.ReLU}
-
-
-def min_atar_arch(n_filters: int, features_dim: int) -> dict[str, Any]:
-    """
-    :param n_filters: of the convolution
-    :param features_dim: units of the layer behind it
-    :return: ``policy_kwargs``
-    """
-    kwargs = {"n_filters": n_filters, "features_dim": features_dim}
-    return {"features_extractor_class": MinAtarCNN, "features_extractor_kwargs": kwargs, "net_arch": []}
 
 
 def hidden_units(n_parameters: int, n_in: int, n_out: int) -> int:

@@ -36,6 +36,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from tqdm import tqdm
 
 from sb3_distill.evaluation import EVALUATION_SEED, episode_returns
+from sb3_distill.features import MinAtarCNN
 from sb3_distill.files import write_csv, write_figure
 from sb3_distill.multi_task import MultiTaskDistillation
 from sb3_distill.offline_losses import LOSSES
@@ -48,13 +49,12 @@ from sb3_distill.zoo.benchmark import cached
 from sb3_distill.zoo.nine_tasks import (
     EPISODES,
     MAX_STEPS,
-    MIN_ATAR_STUDENTS,
     PLAY_ENVS,
+    SHARES,
     TASKS,
     Reference,
     geometric_mean,
     memory_of,
-    min_atar_arch,
     reference,
     student_arch,
     teacher_of,
@@ -76,7 +76,11 @@ PLAY: dict[str, Any] = {
 #: of the student of several games: states in each one's memory, and minibatches of each
 N_STATES, N_UPDATES = 200_000, 20_000
 #: of a student of five games: 24.6% of its five teachers' parameters together
-FIVE_GAMES = min_atar_arch(n_filters=16, features_dim=150)
+FIVE_GAMES = {
+    "features_extractor_class": MinAtarCNN,
+    "features_extractor_kwargs": {"n_filters": 16, "features_dim": 150},
+    "net_arch": [],
+}
 #: points of a learning curve, and episodes of each
 POINTS, POINT_EPISODES = 16, 20
 #: environments of ``control``, steps of each between updates, and how often a step is learnt from, as DistillPPO does by default
@@ -307,7 +311,7 @@ def losses_command(settings: Settings) -> None:
 
 def sizes_command(settings: Settings) -> None:
     """:param settings: of the command"""
-    kinds = [("kl", share) for share in MIN_ATAR_STUDENTS]
+    kinds = [("kl", share) for share in SHARES]
     scores = {share: column for (_, share), column in scores_of(settings, kinds).items()}
     show(settings, "sizes", scores, f"Compression: KL, {settings.seeds} seeds")
     means = {share: mean_of(list(column.values())) for share, column in scores.items()}
