@@ -10,7 +10,7 @@ pytest.importorskip("ale_py")
 
 from sb3_distill.zoo import atari_compression
 from sb3_distill.zoo.atari_compression import cells, first_at, main
-from sb3_distill.zoo.nine_tasks import Reference, measured
+from sb3_distill.zoo.relative_scores import Reference, measured
 
 GAME = "PongNoFrameskip-v4"
 UNIT = Reference(teacher=20.0, error=0.1, random=-20.0, parameters=1_000)

@@ -30,8 +30,8 @@ from sb3_distill.ppo import DistillPPO
 from sb3_distill.report import LearningCurve, greedy
 from sb3_distill.teachers import Teacher, actor_size
 from sb3_distill.zoo.benchmark import cached
-from sb3_distill.zoo.nine_tasks import Reference, measured
-from sb3_distill.zoo.offline_figures import curves
+from sb3_distill.zoo.relative_scores import Reference, measured
+from sb3_distill.zoo.score_figures import curves
 from sb3_distill.zoo.teachers import load_teacher
 
 METHODS_SHOWN = ("expected_entropy", "n_distill", "on_policy_distill")

@@ -1,6 +1,6 @@
 """The nine tasks of the policy-distillation experiments: MinAtar's five games, and the RL Zoo's four DQN agents of other kinds.
 
-What each has: a teacher, a memory of it on disk, students of a given share of its parameters, and a score.
+What each has: a teacher with a score, a memory of it on disk, and students of a given share of its parameters.
 """
 
 import math
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
-import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from torch import nn
 
 import sb3_distill.envs  # noqa: F401 - registers MinAtar's games
-from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play, standard_error
+from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play
 from sb3_distill.features import min_atar_student
 from sb3_distill.memory import DiskMemory, record
 from sb3_distill.teachers import Teacher
 from sb3_distill.zoo.benchmark import zoo_teacher
+from sb3_distill.zoo.relative_scores import Reference, measured
 from sb3_distill.zoo.teachers import load_teacher
 
 #: of students, relative to the teacher (Rusu et al. 2015)
@@ -119,45 +119,6 @@ def hidden_units(n_parameters: int, n_in: int, n_out: int) -> int:
     return int((math.sqrt(b * b + 4 * (n_parameters - n_out)) - b) / 2)
 
 
-class Reference(NamedTuple):
-    """
-    What students are compared with.
-
-    :param teacher: mean return, playing greedily
-    :param error: standard error of that
-    :param random: mean return of random play
-    :param parameters: of the teacher
-    """
-
-    teacher: float
-    error: float
-    random: float
-    parameters: int
-
-    def relative(self, mean_return: float) -> float:
-        """
-        :param mean_return: of a student
-        :return: (student − random) / (teacher − random)
-        """
-        return (mean_return - self.random) / (self.teacher - self.random)
-
-
-def measured(teacher: np.ndarray, random: np.ndarray, parameters: int) -> Reference:
-    """
-    :param teacher: returns of a teacher
-    :param random: returns of random play
-    :param parameters: the teacher's
-    :return: what students are compared with
-    :raises ValueError: if the teacher does not play better than at random
-    """
-    if teacher.mean() <= random.mean():
-        raise ValueError(
-            f"The teacher's mean return is {teacher.mean():.4g}, and random play's {random.mean():.4g}: no score can be relative to "
-            "that. Train the teacher for longer, or choose another."
-        )
-    return Reference(float(teacher.mean()), standard_error(teacher), float(random.mean()), parameters)
-
-
 def reference(task: Task) -> Reference:
     """
     :param task: which
@@ -168,15 +129,3 @@ def reference(task: Task) -> Reference:
     play = random_play(teacher.action_space, TEACHER_EPISODES)
     randoms = episode_returns(play, task.env_id, TEACHER_EPISODES, EVALUATION_SEED, MAX_STEPS)
     return measured(returns, randoms, teacher.n_parameters)
-
-
-#: a score no better than random play would make every geometric mean 0
-LEAST = 0.01
-
-
-def geometric_mean(scores: "np.ndarray | list[float]") -> float:
-    """
-    :param scores: relative to the teachers'
-    :return: their geometric mean; scores below ``LEAST`` count as that
-    """
-    return float(np.exp(np.mean(np.log(np.maximum(scores, LEAST)))))

@@ -27,7 +27,6 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch as th
 from rich.console import Console
 from rich.table import Table
@@ -44,7 +43,7 @@ from sb3_distill.policy_distillation import PolicyDistillation
 from sb3_distill.ppo import DistillPPO
 from sb3_distill.report import LearningCurve, greedy
 from sb3_distill.teachers import actor_size
-from sb3_distill.zoo import offline_figures as figures
+from sb3_distill.zoo import score_figures as figures
 from sb3_distill.zoo.benchmark import cached
 from sb3_distill.zoo.nine_tasks import (
     EPISODES,
@@ -52,13 +51,12 @@ from sb3_distill.zoo.nine_tasks import (
     PLAY_ENVS,
     SHARES,
     TASKS,
-    Reference,
-    geometric_mean,
     memory_of,
     reference,
     student_arch,
     teacher_of,
 )
+from sb3_distill.zoo.relative_scores import Reference, Relative, mean_of, relative
 
 #: what ``losses`` compares has this share of the teacher's parameters, and so have the students of ``control``
 SHARE = "25%"
@@ -108,20 +106,6 @@ class Settings(NamedTuple):
     def scaled(self, n: int) -> int:
         """:return: n, or less for a trial"""
         return max(1, round(n * self.scale))
-
-
-class Relative(NamedTuple):
-    """A score relative to the teacher's.
-
-    :param mean: over students and episodes
-    :param error: its standard error, the teacher's among it
-    """
-
-    mean: float
-    error: float
-
-    def __str__(self) -> str:
-        return f"{self.mean:.2f} ± {self.error:.2f}"
 
 
 # --- students ---------------------------------------------------------------------------------------------------------
@@ -202,38 +186,6 @@ def learning_curve(name: str, control: str, seed: int, n_steps: int, n_teacher: 
     curve = LearningCurve(task.env_id, max(1, n_steps // POINTS), POINT_EPISODES, max_steps=MAX_STEPS)
     student.learn(n_steps, callback=curve)
     return {"steps": [steps for steps, _ in curve.points], "means": [score.mean for _, score in curve.points]}
-
-
-# --- scores -----------------------------------------------------------------------------------------------------------
-
-
-def relative(found: Reference, runs: Sequence[Sequence[float]]) -> Relative:
-    """
-    :param found: the task's
-    :param runs: returns of each student
-    :return: their score; its error is that of the students' mean, by what the students differ, and of the teacher's
-    """
-    means = [found.relative(float(np.mean(returns))) for returns in runs]
-    mean = statistics.fmean(means)
-    episodes = np.concatenate([np.asarray(returns) for returns in runs])
-    unit = found.teacher - found.random
-    # Of one student there is nothing but its episodes; of several, what lies between them has the episodes' scatter in it.
-    own = (
-        statistics.stdev(means) / math.sqrt(len(means))
-        if len(means) > 1
-        else float(episodes.std(ddof=1)) / math.sqrt(len(episodes)) / unit
-    )
-    return Relative(mean, math.hypot(own, mean * found.error / unit))
-
-
-def mean_of(scores: Sequence[Relative]) -> Relative:
-    """
-    :param scores: of the tasks
-    :return: their geometric mean; its error to first order
-    """
-    mean = geometric_mean([score.mean for score in scores])
-    parts = [score.error / max(score.mean, 0.01) for score in scores]
-    return Relative(mean, mean * math.hypot(*parts) / len(parts))
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The figures of :mod:`sb3_distill.zoo.offline_benchmark`."""
+"""Figures of scores relative to the teacher's: of several kinds of students, against size, and while they learn."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -9,15 +9,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
 from sb3_distill.report import COLORS, LEVEL_COLORS
+from sb3_distill.zoo.relative_scores import Relative
 
 GREY = "#777777"
 #: of ten Atari games (Rusu et al. 2015)
 PAPER = {"25%": 1.08, "7%": 1.02, "4%": 0.84}
-#: (mean, standard error) of a score relative to the teacher's
-Score = Any
 
 
-def scores(columns: Mapping[str, Mapping[str, Score]], means: Mapping[str, Score], title: str) -> Figure:
+def scores(columns: Mapping[str, Mapping[str, Relative]], means: Mapping[str, Relative], title: str) -> Figure:
     """
     A line of dots for each task, and one for the geometric means.
 
@@ -55,7 +54,7 @@ def scores(columns: Mapping[str, Mapping[str, Score]], means: Mapping[str, Score
     return figure
 
 
-def score_against_size(columns: Mapping[str, Mapping[str, Score]], means: Mapping[str, Score]) -> Figure:
+def score_against_size(columns: Mapping[str, Mapping[str, Relative]], means: Mapping[str, Relative]) -> Figure:
     """
     A thin line for each task, a thick one for the geometric means, and the paper's.
 
