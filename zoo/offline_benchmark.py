@@ -103,6 +103,11 @@ class Settings(NamedTuple):
     jobs: int
     scale: float
 
+    @property
+    def students(self) -> str:
+        """How many of each kind, in words for titles."""
+        return "1 seed" if self.seeds == 1 else f"{self.seeds} seeds"
+
     def scaled(self, n: int) -> int:
         """:return: n, or less for a trial"""
         return max(1, round(n * self.scale))
@@ -257,7 +262,7 @@ def losses_command(settings: Settings) -> None:
     """:param settings: of the command"""
     kinds = [(loss, SHARE) for loss in LOSSES]
     scores = {loss.upper(): column for (loss, _), column in scores_of(settings, kinds).items()}
-    title = f"Three losses: students of {SHARE} of the teacher, {settings.seeds} seeds"
+    title = f"Three losses: students of {SHARE} of the teacher, {settings.students}"
     show(settings, "losses", scores, title)
 
 
@@ -265,7 +270,7 @@ def sizes_command(settings: Settings) -> None:
     """:param settings: of the command"""
     kinds = [("kl", share) for share in SHARES]
     scores = {share: column for (_, share), column in scores_of(settings, kinds).items()}
-    show(settings, "sizes", scores, f"Compression: KL, {settings.seeds} seeds")
+    show(settings, "sizes", scores, f"Compression: KL, {settings.students}")
     means = {share: mean_of(list(column.values())) for share, column in scores.items()}
     write_figure(settings.out / "score_against_size.png", figures.score_against_size(scores, means))
 
@@ -285,7 +290,7 @@ def tasks_command(settings: Settings) -> None:
     done = list(run_all(settings, calls).values())
     scores = {name: relative(found[name], [run["returns"][name] for run in done]) for name in settings.tasks}
     share = done[0]["parameters"] / sum(each.parameters for each in found.values())
-    title = f"One student of {len(scores)} games, {share:.1%} of their teachers' parameters, {settings.seeds} seeds"
+    title = f"One student of {len(scores)} games, {share:.1%} of their teachers' parameters, {settings.students}"
     show(settings, "tasks", {"one student": scores}, title)
 
 
@@ -314,7 +319,7 @@ def control_command(settings: Settings) -> None:
         },
     )
     table = Table(
-        title=f"Environment steps to {REACHED:.0%} of the teacher: median of {settings.seeds} seeds, and of how many reached it"
+        title=f"Environment steps to {REACHED:.0%} of the teacher: median of {settings.students}, and of how many reached it"
     )
     for column in ("task", *(f"{what} ({who} plays)" for who, what in controls.items()), "ratio"):
         table.add_column(column, justify="left" if column == "task" else "right")
