@@ -66,12 +66,11 @@ def score_against_size(columns: Mapping[str, Mapping[str, Relative]], means: Map
     axes = figure.add_subplot()
     shares = sorted(columns, key=_percent)
     x = [_percent(share) for share in shares]
-    for task in columns[shares[0]]:
-        y = [columns[share][task].mean for share in shares]
-        axes.plot(x, y, color=GREY, linewidth=0.8, alpha=0.6)
-        axes.annotate(
-            task, (x[-1], y[-1]), (4, 0), "data", "offset points", fontsize=6.5, color=GREY, va="center", clip_on=False
-        )
+    tasks = sorted(columns[shares[0]], key=lambda task: columns[shares[-1]][task].mean)
+    ends = [columns[shares[-1]][task].mean for task in tasks]
+    for task, beside in zip(tasks, apart(ends, 0.026), strict=True):
+        axes.plot(x, [columns[share][task].mean for share in shares], color=GREY, linewidth=0.8, alpha=0.6)
+        axes.text(x[-1] * 1.06, beside, task, fontsize=7, color=GREY, va="center")
     y = [means[share].mean for share in shares]
     errors = [means[share].error for share in shares]
     axes.errorbar(x, y, yerr=errors, fmt="o-", color=COLORS[0], linewidth=2, label="geometric mean of the tasks")
@@ -86,6 +85,17 @@ def score_against_size(columns: Mapping[str, Mapping[str, Relative]], means: Map
     _plain(axes, "both")
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
     return figure
+
+
+def apart(values: Sequence[float], gap: float) -> np.ndarray:
+    """
+    :param values: ascending
+    :param gap: that labels need
+    :return: where labels go: no two nearer to each other than that, and as a whole where the values are
+    """
+    steps = gap * np.arange(len(values))
+    pushed = np.maximum.accumulate(np.asarray(values) - steps) + steps
+    return pushed - np.mean(pushed - values)  # type: ignore[no-any-return]
 
 
 def curves(
