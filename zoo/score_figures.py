@@ -124,11 +124,11 @@ def curves(
         axes.set_title(task, loc="left", fontsize=9, fontweight="bold")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
-        axes.set_ylim(-0.2, 1.25)
+        axes.set_ylim(-0.2, 1.4)
         _plain(axes, "both")
     figure.supxlabel("environment steps", fontsize=9)
     figure.supylabel("score relative to the teacher's", fontsize=9)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
     return figure
 
 
