@@ -198,8 +198,9 @@ def test_a_size_is_of_the_network_that_reads_such_observations(tmp_path, capsys)
     assert main(["distill", *SMALL, *game, "--steps", "64", "--method", "on-policy-distill"]) == 0
     players = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))["players"]
     assert players["student"]["parameters"] == 148 + 256 * 18 + 18 + 18 * 3 + 3
-    assert_error(capsys, ["--size", "4%"], "--size is for images", "use --net-arch")
-    assert_error(capsys, ["--size", "5%"], "There is no student of '5%'")
+    none = ["--out", str(tmp_path / "none"), "--size"]
+    assert_error(capsys, [*none, "4%"], "--size is for images", "use --net-arch")
+    assert_error(capsys, [*none, "5%"], "There is no student of '5%'")
 
 
 @pytest.mark.parametrize("engine", [DistillPPO, DistillA2C])

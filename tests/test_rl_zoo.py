@@ -160,7 +160,7 @@ def test_each_entry_of_policy_distillation_makes_a_model(zoo_process):
         env_id
     ) in GAMES:  # each game has a teacher of its own, and a student of less than a quarter of the paper's network
         teacher, n_envs, _, student, n_parameters = entries[env_id]
-        assert (teacher, n_envs, student) == (f"zoo:dqn/{env_id.replace('/', '-')}", 8, "dqn")
+        assert (teacher, n_envs, student) == (f"zoo:dqn/{env_id.replace('/', '-')}", 32, "dqn")
         assert n_parameters < 132_179 / 4
 
 
