@@ -5,6 +5,7 @@ with any of SB3's policies. They are plain ``BaseFeaturesExtractor``, so that SB
 closed list of :mod:`sb3_distill.zoo.saved_policy`.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch as th
@@ -17,7 +18,12 @@ from sb3_distill.methods import nearest
 #: side of the square that a filter of :class:`MinAtarCNN` sees
 KERNEL = 3
 #: filters, and units of the layer behind them, that leave at most a share of MinAtarCNN's parameters in all of MinAtar's games
-STUDENTS = {"100%": (16, 128), "25%": (8, 62), "7%": (4, 34), "4%": (4, 18)}
+STUDENTS: dict[str, dict[str, int]] = {
+    "100%": {"features_dim": 128, "n_filters": 16},
+    "25%": {"features_dim": 62, "n_filters": 8},
+    "7%": {"features_dim": 34, "n_filters": 4},
+    "4%": {"features_dim": 18, "n_filters": 4},
+}
 
 
 class MinAtarCNN(BaseFeaturesExtractor):
@@ -63,11 +69,19 @@ def min_atar_student(share: str) -> dict[str, Any]:
     :return: ``policy_kwargs`` for ``MlpPolicy``, or for ``CnnPolicy``, which is the same with this extractor
     :raises ValueError: for another share
     """
-    if share not in STUDENTS:
-        raise ValueError(f"There is no student of {share!r}: {nearest(share, STUDENTS)}")
-    n_filters, features_dim = STUDENTS[share]
-    return {
-        "features_extractor_class": MinAtarCNN,
-        "features_extractor_kwargs": {"features_dim": features_dim, "n_filters": n_filters},
-        "net_arch": [],
-    }
+    return sized(MinAtarCNN, STUDENTS, share)
+
+
+def sized(
+    extractor: type[BaseFeaturesExtractor], students: Mapping[str, Mapping[str, Any]], share: str
+) -> dict[str, Any]:
+    """
+    :param extractor: whose output the last layer follows
+    :param students: from shares of its parameters to its arguments
+    :param share: of them
+    :return: ``policy_kwargs``
+    :raises ValueError: for a share that there is not
+    """
+    if share not in students:
+        raise ValueError(f"There is no student of {share!r}: {nearest(share, students)}")
+    return {"features_extractor_class": extractor, "features_extractor_kwargs": dict(students[share]), "net_arch": []}

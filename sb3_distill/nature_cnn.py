@@ -7,16 +7,16 @@ from gymnasium import spaces
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from sb3_distill.methods import nearest
+from sb3_distill.features import sized
 
 #: (size and stride of a filter) in each of NatureCNN's convolutions
 CONVOLUTIONS = ((8, 4), (4, 2), (3, 1))
 #: the paper's students, by their share of the teacher's 1.7 million parameters: filters, and units of the layer that follows
-STUDENTS: dict[str, tuple[tuple[int, int, int], int]] = {
-    "100%": ((32, 64, 64), 512),
-    "25%": ((16, 32, 32), 256),
-    "7%": ((16, 16, 16), 128),
-    "4%": ((16, 16, 16), 64),
+STUDENTS: dict[str, dict[str, Any]] = {
+    "100%": {"features_dim": 512, "filters": (32, 64, 64)},
+    "25%": {"features_dim": 256, "filters": (16, 32, 32)},
+    "7%": {"features_dim": 128, "filters": (16, 16, 16)},
+    "4%": {"features_dim": 64, "filters": (16, 16, 16)},
 }
 
 
@@ -66,11 +66,4 @@ def student_arch(share: str) -> dict[str, Any]:
     :return: ``policy_kwargs`` for ``CnnPolicy``
     :raises ValueError: for another share
     """
-    if share not in STUDENTS:
-        raise ValueError(f"There is no student of {share!r}: {nearest(share, STUDENTS)}")
-    filters, features_dim = STUDENTS[share]
-    return {
-        "features_extractor_class": SmallNatureCNN,
-        "features_extractor_kwargs": {"features_dim": features_dim, "filters": filters},
-        "net_arch": [],
-    }
+    return sized(SmallNatureCNN, STUDENTS, share)

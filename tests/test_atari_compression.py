@@ -8,6 +8,7 @@ from stable_baselines3 import DQN
 
 pytest.importorskip("ale_py")
 
+from sb3_distill.envs.atari import make_atari_vec_env
 from sb3_distill.zoo import atari_compression
 from sb3_distill.zoo.atari_compression import cells, first_at, main
 from sb3_distill.zoo.relative_scores import Reference, measured
@@ -46,7 +47,7 @@ def test_students_of_a_game(tmp_path, monkeypatch, capsys):
     for name, value in (("EPISODES", 2), ("POINT_EPISODES", 2), ("POINTS", 2), ("MAX_STEPS", 5), ("TIMED_ACTIONS", 3)):
         monkeypatch.setattr(atari_compression, name, value)
     monkeypatch.setattr(atari_compression, "measured", lambda *_: UNIT)  # as if the teacher had learnt anything
-    env = atari_compression.games(GAME, 1)
+    env = make_atari_vec_env(GAME, 1)
     DQN("CnnPolicy", env, buffer_size=1).save(tmp_path / "teacher.zip")
     arguments = ["--teacher", str(tmp_path / "teacher.zip"), "--sizes", "4%", "--steps", "8", "--out", str(tmp_path)]
     main(arguments)

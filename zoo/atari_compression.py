@@ -19,7 +19,6 @@ import numpy as np
 import torch as th
 from rich.console import Console
 from rich.table import Table
-from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.envs.atari import make_atari_vec_env
 from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play
@@ -28,7 +27,7 @@ from sb3_distill.methods import METHODS
 from sb3_distill.nature_cnn import STUDENTS, student_arch
 from sb3_distill.ppo import DistillPPO
 from sb3_distill.report import LearningCurve, greedy
-from sb3_distill.teachers import Teacher, actor_size
+from sb3_distill.teachers import actor_size
 from sb3_distill.zoo.benchmark import cached
 from sb3_distill.zoo.relative_scores import Reference, measured
 from sb3_distill.zoo.score_figures import curves
@@ -89,32 +88,14 @@ class TimedCurve(LearningCurve):
         super()._evaluate()
 
 
-def games(env_id: str, n_envs: int) -> VecEnv:
-    """
-    :param env_id: a game
-    :param n_envs: how many
-    :return: as the RL Zoo's agents were trained in them
-    """
-    return make_atari_vec_env(env_id, n_envs)
-
-
-def find_teacher(source: str, temperature: float | str) -> Teacher:
-    """
-    :param source: of :func:`~sb3_distill.load_teacher`
-    :param temperature: of a Q-network, or ``"auto"``
-    :return: the teacher
-    """
-    return load_teacher(source, temperature=temperature)
-
-
 def reference(env_id: str, source: str) -> dict[str, Any]:
     """
     :param env_id: a game
     :param source: of its teacher
     :return: the scores that students are compared with, and what the teacher takes
     """
-    teacher = find_teacher(source, "auto")
-    make = partial(games, env_id)
+    teacher = load_teacher(source)
+    make = partial(make_atari_vec_env, env_id)
     returns = episode_returns(teacher.act, make, EPISODES, EVALUATION_SEED, MAX_STEPS)
     randoms = episode_returns(random_play(teacher.action_space, EPISODES), make, EPISODES, EVALUATION_SEED, MAX_STEPS)
     return {
@@ -136,12 +117,12 @@ def distil(kind: Kind, temperature: float | str) -> dict[str, Any]:
     student = DistillPPO(
         "CnnPolicy",
         env,
-        teacher=find_teacher(kind.teacher, temperature),
+        teacher=load_teacher(kind.teacher, temperature=temperature),
         method=kind.method,
         policy_kwargs=student_arch(kind.size),
         seed=kind.seed,
     )
-    make = partial(games, kind.env_id)
+    make = partial(make_atari_vec_env, kind.env_id)
     curve = TimedCurve(make, max(1, kind.steps // POINTS), POINT_EPISODES, max_steps=MAX_STEPS)
     student.learn(kind.steps, callback=curve, progress_bar=True)
     act = greedy(student.predict)
@@ -161,7 +142,7 @@ def actions_per_second(act: Any, env_id: str) -> float:
     :param env_id: a game
     :return: how many single observations it acts on in a second
     """
-    env = games(env_id, 1)
+    env = make_atari_vec_env(env_id, 1)
     obs = env.reset()
     env.close()
     act(obs)
