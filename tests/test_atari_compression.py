@@ -67,6 +67,20 @@ def test_students_of_a_game(tmp_path, monkeypatch, capsys):
     assert times == [path.stat().st_mtime_ns for path in paths]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--env", "Pog"], "Unknown Atari game 'Pog': did you mean 'Pong'"),
+        (["--teacher", "no/such.zip"], "No teacher at 'no/such.zip'"),
+    ],
+)
+def test_what_does_not_exist_is_said_before_any_work(arguments, message, tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main([*arguments, "--out", str(tmp_path / "out")])
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_bad_numbers(capsys):
     for arguments in (["--seeds", "0"], ["--steps", "0"], ["--threads", "-1"]):
         with pytest.raises(SystemExit):

@@ -132,6 +132,14 @@ def test_labels_do_not_cover_each_other():
     assert np.diff(placed).min() >= 0.1 - 1e-9 and placed.mean() == pytest.approx(np.mean([1.0, 1.0, 1.01, 1.5]))
 
 
+def test_a_teacher_that_is_not_here_is_said_before_any_work(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("RL_TRAINED_AGENTS", "")
+    with pytest.raises(SystemExit):
+        main(["losses", "--tasks", "Breakout", "Acrobot", "--out", str(tmp_path / "out")])
+    assert "No dqn/Acrobot-v1_1: set RL_TRAINED_AGENTS" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_bad_numbers(capsys):
     for arguments in (["--seeds", "0"], ["--jobs", "0"], ["--scale", "0"], ["--scale", "2"]):
         with pytest.raises(SystemExit):

@@ -20,7 +20,7 @@ import torch as th
 from rich.console import Console
 from rich.table import Table
 
-from sb3_distill.envs.atari import make_atari_vec_env
+from sb3_distill.envs.atari import make_atari_vec_env, rom_of
 from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play
 from sb3_distill.files import write_csv, write_figure
 from sb3_distill.methods import METHODS
@@ -31,7 +31,7 @@ from sb3_distill.teachers import actor_size
 from sb3_distill.zoo.benchmark import cached
 from sb3_distill.zoo.relative_scores import Reference, measured
 from sb3_distill.zoo.score_figures import curves
-from sb3_distill.zoo.teachers import load_teacher
+from sb3_distill.zoo.teachers import find_agent, load_teacher
 
 METHODS_SHOWN = ("expected_entropy", "n_distill", "on_policy_distill")
 N_ENVS = 8
@@ -261,6 +261,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.threads:
         th.set_num_threads(args.threads)
     source = args.teacher or f"zoo:dqn/{args.env}"
+    try:
+        rom_of(args.env)
+        find_agent(source)
+    except (ValueError, OSError, ImportError) as error:
+        parser.error(str(error))
     Console(width=160).print(
         compression_table(args.env, source, args.methods, args.sizes, args.seeds, args.steps, args.out)
     )

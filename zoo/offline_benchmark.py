@@ -403,6 +403,11 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(
             f"--seeds and --jobs must be at least 1 and --scale in (0, 1], not {args.seeds}, {args.jobs} and {args.scale}"
         )
+    try:
+        for name in args.tasks:
+            teacher_of(TASKS[name])
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
     COMMANDS[args.what](Settings(args.tasks, args.seeds, args.out, args.jobs, args.scale))
 
 
