@@ -73,6 +73,8 @@ class Distillation(OnPolicyAlgorithm):
     :param loss_coef: weight of ℓ, at least 0; a float or a schedule of ``progress_remaining``, as the next two
     :param reward_coef: weight of r̂; by default the row's own
     :param env_reward_coef: weight of the environment's reward
+    :param mixed_precision: whether the student's features extractors multiply in bfloat16 while it learns, see
+        :func:`~sb3_distill.pixels.fast_pixels`; None where it sees images, on a device that does that faster
     :param kwargs: of the SB3 algorithm, with its names and meanings
     :raises ValueError: before any work, for unknown names, a teacher that does not fit the environment or lacks the value
         function that the row needs, negative coefficients, or w > 0 with a control policy other than the student
@@ -102,6 +104,7 @@ class Distillation(OnPolicyAlgorithm):
         loss_coef: float | Schedule = 1.0,
         reward_coef: float | Schedule | None = None,
         env_reward_coef: float | Schedule = 0.0,
+        mixed_precision: bool | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
@@ -134,6 +137,7 @@ class Distillation(OnPolicyAlgorithm):
         self.loss_coef = loss_coef
         self.reward_coef = reward_coef
         self.env_reward_coef = env_reward_coef
+        self.mixed_precision = mixed_precision
         if _init_setup_model:
             self._setup_model()
 
@@ -267,7 +271,7 @@ class Distillation(OnPolicyAlgorithm):
             tap = Tap(self._view.env, self._view.obs, before_step, self._view.step)
         self.rollout_buffer.finish_rollout = finish_rollout
         try:
-            with tap, unvalidated(), fast_pixels():
+            with tap, unvalidated(), fast_pixels(self.policy, self.mixed_precision):
                 finished = super().collect_rollouts(view, callback, rollout_buffer, n_rollout_steps)
             if not finished and self._view is not None:
                 self._view.obs = None  # SB3 has not kept the last observation either: the next learn() resets
@@ -411,7 +415,8 @@ class Distillation(OnPolicyAlgorithm):
                 values = AttachLoss.apply(values, loss, loss_coef)
             return values, log_prob, entropy
 
-        with replaced(self.policy, "evaluate_actions", evaluate_and_attach), unvalidated(), fast_pixels():
+        fast = fast_pixels(self.policy, self.mixed_precision)
+        with replaced(self.policy, "evaluate_actions", evaluate_and_attach), unvalidated(), fast:
             super().train()
         if batch_losses:
             self.logger.record("distill/loss", float(np.mean(batch_losses)))

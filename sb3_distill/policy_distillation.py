@@ -37,6 +37,7 @@ from sb3_distill.memory.ring import RingMemory
 from sb3_distill.memory.unplayable import unplayable
 from sb3_distill.methods import nearest
 from sb3_distill.offline_losses import StateLoss, check_loss, state_loss
+from sb3_distill.pixels import fast_pixels
 from sb3_distill.spaces import channels_last
 from sb3_distill.zoo.teachers import load_teacher
 
@@ -102,6 +103,8 @@ class PolicyDistillation(OffPolicyAlgorithm):
     :param gradient_steps: minibatches after a round; −1 for as many as it had steps, of all environments together. With a memory
         it has no meaning
     :param max_grad_norm: the gradient is cut to this length
+    :param mixed_precision: whether the student's features extractors multiply in bfloat16 while it learns, see
+        :func:`~sb3_distill.pixels.fast_pixels`; None where it sees images, on a device that does that faster
     :param stats_window_size: episodes of which ``rollout/ep_rew_mean`` is the mean
     :param tensorboard_log: folder for TensorBoard, if any
     :param policy_kwargs: of the student's policy
@@ -140,6 +143,7 @@ class PolicyDistillation(OffPolicyAlgorithm):
         train_freq: int | tuple[int, str] = 128,
         gradient_steps: int = -1,
         max_grad_norm: float = 10.0,
+        mixed_precision: bool | None = None,
         stats_window_size: int = 100,
         tensorboard_log: str | None = None,
         policy_kwargs: dict[str, Any] | None = None,
@@ -183,6 +187,7 @@ class PolicyDistillation(OffPolicyAlgorithm):
         self.memory = opened
         self.teacher_obs = teacher_obs
         self.max_grad_norm = max_grad_norm
+        self.mixed_precision = mixed_precision
         if _init_setup_model:
             self._setup_model()
 
@@ -406,7 +411,8 @@ class PolicyDistillation(OffPolicyAlgorithm):
         :param batch_size: of each
         """
         self._update_learning_rate(self.policy.optimizer)
-        self._log_round([self._update(loss) for loss in islice(self._losses(), gradient_steps)])
+        with fast_pixels(self.policy, self.mixed_precision):
+            self._log_round([self._update(loss) for loss in islice(self._losses(), gradient_steps)])
 
     def _read(self, callback: BaseCallback, n_minibatches: int, log_interval: int | None) -> RolloutReturn:
         """A round without an environment: an update is a step, so that callbacks see the student after each."""
@@ -414,12 +420,13 @@ class PolicyDistillation(OffPolicyAlgorithm):
         self._update_learning_rate(self.policy.optimizer)
         means: list[float] = []
         goes_on = True
-        for loss in islice(self._reading, min(n_minibatches, self._total_timesteps - self.num_timesteps)):
-            means.append(self._update(loss))
-            self.num_timesteps += 1
-            goes_on = callback.on_step()
-            if not goes_on:
-                break
+        with fast_pixels(self.policy, self.mixed_precision):
+            for loss in islice(self._reading, min(n_minibatches, self._total_timesteps - self.num_timesteps)):
+                means.append(self._update(loss))
+                self.num_timesteps += 1
+                goes_on = callback.on_step()
+                if not goes_on:
+                    break
         self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
         self._log_round(means)
         self._n_rounds += 1

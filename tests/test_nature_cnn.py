@@ -1,18 +1,15 @@
-"""The paper's student networks, and that images reach a network as SB3 prepares them."""
+"""The paper's student networks."""
 
 import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
-from stable_baselines3.common import policies
 from stable_baselines3.common.envs import FakeImageEnv
-from stable_baselines3.common.preprocessing import preprocess_obs
 from stable_baselines3.common.torch_layers import NatureCNN
 
 from sb3_distill import load_teacher
 from sb3_distill.nature_cnn import SmallNatureCNN, student_arch
-from sb3_distill.pixels import Pixels, fast_pixels
 from sb3_distill.teachers import actor_size
 
 FRAMES = spaces.Box(0, 255, (4, 84, 84), np.uint8)
@@ -64,59 +61,3 @@ def test_a_student_can_be_a_teacher(tmp_path):
     obs = np.random.default_rng(0).integers(0, 256, (5, 4, 84, 84), dtype=np.uint8)
     assert np.array_equal(teacher.act(obs), model.predict(obs, deterministic=True)[0])
     assert teacher.n_parameters == actor_size(model.policy)
-
-
-@pytest.mark.parametrize("share_features_extractor", [True, False])
-def test_fast_pixels_change_no_value_and_no_gradient(share_features_extractor):
-    """Forward and backward of a policy, one batch after the other in one block of memory, against SB3's own."""
-    model = PPO(
-        "CnnPolicy",
-        atari_like(),
-        policy_kwargs={"share_features_extractor": share_features_extractor},
-        n_steps=8,
-        device="cpu",
-        seed=0,
-    )
-    generator = th.Generator().manual_seed(0)
-    results = {}
-    for fast in (False, True):
-        generator.manual_seed(0)
-        pixels = Pixels() if fast else preprocess_obs
-        results[fast] = []
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(policies, "preprocess_obs", pixels)
-            for n in (16, 3, 8):
-                obs = th.randint(0, 256, (n, 4, 84, 84), dtype=th.uint8, generator=generator)
-                values, log_prob, _ = model.policy.evaluate_actions(obs, th.zeros(n))
-                model.policy.zero_grad()
-                (values.sum() + log_prob.sum()).backward()
-                results[fast] += [values.detach(), log_prob.detach(), model.policy.predict_values(obs).detach()]
-                results[fast] += [p.grad.clone() for p in model.policy.parameters()]
-    for ours, theirs in zip(results[True], results[False], strict=True):
-        assert th.allclose(ours, theirs, rtol=1e-4, atol=1e-5 * float(theirs.abs().max()))
-
-
-def test_pixels_are_sb3s_to_the_bit():
-    obs = th.randint(0, 256, (3, 4, 84, 84), dtype=th.uint8)
-    pixels = Pixels()
-    assert th.equal(pixels(obs, FRAMES), preprocess_obs(obs, FRAMES))
-    assert pixels(obs, FRAMES).is_contiguous(memory_format=th.channels_last)
-    assert pixels(obs, FRAMES, normalize_images=False).max() > 1
-    vectors = spaces.Box(-1, 1, (5,))
-    assert th.equal(pixels(th.ones(2, 5), vectors), th.ones(2, 5))
-
-
-def test_a_late_backward_pass_is_refused():
-    """The next images overwrite the ones that a gradient still needs: torch says so instead of taking the wrong ones."""
-    pixels, conv = Pixels(), th.nn.Conv2d(4, 2, 8, 4)
-    batches = [th.randint(0, 256, (2, 4, 84, 84), dtype=th.uint8) for _ in range(2)]
-    late = conv(pixels(batches[0], FRAMES)).sum()
-    pixels(batches[1], FRAMES)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        late.backward()
-
-
-def test_nothing_is_left_behind():
-    with fast_pixels():
-        assert policies.preprocess_obs is not preprocess_obs
-    assert policies.preprocess_obs is preprocess_obs

@@ -100,6 +100,14 @@ def test_the_best_network_is_kept(tmp_path, monkeypatch):
     assert trained.timesteps == 1_024
 
 
+def test_a_training_ends_when_the_network_is_good_enough(tmp_path, monkeypatch):
+    scores = iter([[1.0, 2.0], [5.0, 0.0], [2.0, 3.0], [0.0, 1.0]])
+    monkeypatch.setattr(dqn_training, "evaluate_policy", lambda *args, **kwargs: (next(scores), [1, 1]))
+    trained = train_dqn(make_cartpoles, QUICK._replace(good_enough=2.5), 0, tmp_path)
+    assert [e.timesteps for e in trained.evaluations] == [256, 512]
+    assert trained.timesteps == 512
+
+
 def test_a_short_training_is_evaluated_at_its_end(tmp_path):
     trained = train_dqn(make_cartpoles, QUICK._replace(n_timesteps=100), 0, tmp_path)
     assert [e.timesteps for e in trained.evaluations] == [128]

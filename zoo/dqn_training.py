@@ -96,11 +96,11 @@ def train_dqn(
     else:
         model = load_checkpoint(checkpoint, env, seed, hyperparameters, settings.device)
     eval_env = make_envs(settings.n_envs, seed + settings.n_envs)
-    keeper = Keeper(eval_env, settings.eval_every, settings.n_eval_episodes, folder, checkpoint_seconds)
+    keeper = Keeper(eval_env, settings, folder, checkpoint_seconds)
     if checkpoint is not None:
         keeper.restore(checkpoint)
     try:
-        with fast_pixels():
+        with fast_pixels(model.policy):
             model.learn(
                 settings.n_timesteps - model.num_timesteps,
                 callback=keeper,
@@ -116,18 +116,17 @@ def train_dqn(
 
 class Keeper(BaseCallback):
     """
-    Evaluates the network now and then, keeps the best, and writes checkpoints.
+    Evaluates the network now and then, keeps the best, writes checkpoints, and ends the training when the network is good enough.
 
     :param env: to evaluate in
-    :param every: environment steps from one evaluation to the next
-    :param n_episodes: of each
+    :param settings: when, over how many episodes, and what is good enough
     :param folder: for checkpoints
     :param checkpoint_seconds: from one checkpoint to the next
     """
 
-    def __init__(self, env: VecEnv, every: int, n_episodes: int, folder: Path, checkpoint_seconds: float) -> None:
+    def __init__(self, env: VecEnv, settings: TeacherSettings, folder: Path, checkpoint_seconds: float) -> None:
         super().__init__()
-        self.env, self.every, self.n_episodes = env, every, n_episodes
+        self.env, self.settings = env, settings
         self.folder, self.checkpoint_seconds = folder, checkpoint_seconds
         self.evaluations: list[Evaluation] = []
         #: the zip of the model that played best
@@ -148,22 +147,26 @@ class Keeper(BaseCallback):
 
     def _on_step(self) -> bool:
         last = self.evaluations[-1].timesteps if self.evaluations else 0
-        if self.num_timesteps // self.every > last // self.every:
-            self._evaluate()
+        every, good_enough = self.settings.eval_every, self.settings.good_enough
+        if self.num_timesteps // every > last // every:
+            mean = self._evaluate()
+            return good_enough is None or mean < good_enough
         return True
 
     def _on_training_end(self) -> None:
         if not self.evaluations or self.evaluations[-1].timesteps < self.num_timesteps:
             self._evaluate()
 
-    def _evaluate(self) -> None:
+    def _evaluate(self) -> float:
         assert isinstance(self.model, DQN)
-        returns, _ = evaluate_policy(self.model, self.env, self.n_episodes, return_episode_rewards=True)
+        n_episodes = self.settings.n_eval_episodes
+        returns, _ = evaluate_policy(self.model, self.env, n_episodes, return_episode_rewards=True)
         self.evaluations.append(Evaluation(self.num_timesteps, np.array(returns)))
         if np.mean(returns) > max((e.returns.mean() for e in self.evaluations[:-1]), default=-np.inf):
             buffer = io.BytesIO()
             self.model.save(buffer)
             self.best = buffer.getvalue()
+        return float(np.mean(returns))
 
     def write(self) -> None:
         """Write a checkpoint, and then remove the one before it."""

@@ -25,6 +25,7 @@ class TeacherSettings(NamedTuple):
     :param eval_every: environment steps from one evaluation to the next
     :param n_envs: environments side by side, in training and in evaluation
     :param n_eval_episodes: of each evaluation
+    :param good_enough: mean return of an evaluation after which there is no need to train further; None trains to the end
     :param make_envs: of the training, with a ``Monitor``; None makes plain ones of the id
     :param environment: what ``make_envs`` does beyond plain ones, in the words of the RL Zoo's ``config.yml``:
         ``env_wrapper``, ``frame_stack``
@@ -37,6 +38,7 @@ class TeacherSettings(NamedTuple):
     eval_every: int
     n_envs: int = 1
     n_eval_episodes: int = 20
+    good_enough: float | None = None
     make_envs: MakeEnvs | None = None
     environment: Mapping[str, Any] = MappingProxyType({})
     threads: int | None = 1
@@ -91,8 +93,9 @@ _ATARI = {
     "target_update_interval": 4_000,
     "train_freq": 1,
     "gradient_steps": 2,
-    "exploration_fraction": 0.1,
+    "exploration_fraction": 0.06,
     "exploration_final_eps": 0.02,
+    "policy_kwargs": {"optimizer_kwargs": {"fused": True}},
 }
 
 TEACHERS: dict[str, TeacherSettings] = {
@@ -104,10 +107,11 @@ TEACHERS: dict[str, TeacherSettings] = {
     "MinAtar/SpaceInvaders-v1": _MIN_ATAR_GAME(n_timesteps=3_000_000),
     "PongNoFrameskip-v4": TeacherSettings(
         _ATARI,
-        n_timesteps=1_200_000,
+        n_timesteps=2_000_000,
         eval_every=51_200,
         n_envs=32,
         n_eval_episodes=20,
+        good_enough=20.0,
         make_envs=partial(make_atari_vec_env, "Pong"),
         environment={"env_wrapper": ["stable_baselines3.common.atari_wrappers.AtariWrapper"], "frame_stack": 4},
         threads=None,
