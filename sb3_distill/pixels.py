@@ -20,7 +20,7 @@ TIMED_SIDE, TIMED_PRODUCTS = 512, 5
 
 
 @contextmanager
-def fast_pixels(policy: policies.BasePolicy, mixed_precision: bool | None = None) -> Iterator[None]:
+def fast_pixels(policy: th.nn.Module, mixed_precision: bool | None = None) -> Iterator[None]:
     """
     A context in which SB3's networks read images faster, see :class:`Pixels`, and one policy's features extractors multiply in
     bfloat16, which has the exponents of float32 and 8 of its 24 bits. Weights, features, the layers behind them, losses and
@@ -28,12 +28,16 @@ def fast_pixels(policy: policies.BasePolicy, mixed_precision: bool | None = None
     same, but for the order in which a convolution's sums are rounded.
 
     :param policy: the one that is trained
-    :param mixed_precision: whether its features extractors multiply in bfloat16; None if it sees images, and its device does
-        that faster
+    :param mixed_precision: whether its features extractors multiply in bfloat16; None for those that see images, where the
+        device does that faster
     """
-    if mixed_precision is None:
-        mixed_precision = is_image_space(policy.observation_space) and multiplies_bfloat16_faster(policy.device.type)
-    models = {module for module in policy.modules() if isinstance(module, policies.BaseModel) and mixed_precision}
+
+    def rounds(model: policies.BaseModel) -> bool:
+        if mixed_precision is not None:
+            return mixed_precision
+        return is_image_space(model.observation_space) and multiplies_bfloat16_faster(model.device.type)
+
+    models = {module for module in policy.modules() if isinstance(module, policies.BaseModel) and rounds(module)}
     original = policies.BaseModel.extract_features
 
     def extract_features(self: policies.BaseModel, obs: Any, features_extractor: Any) -> th.Tensor:

@@ -26,7 +26,7 @@ def test_operations_are_what_torch_counts():
     assert atari_benchmark.network_flops() == tuple(counted)
 
 
-@pytest.mark.parametrize("who", ["ppo", "n_distill"])
+@pytest.mark.parametrize("who", ["ppo", "n_distill", "n_distill in float32"])
 def test_a_timed_run(who, monkeypatch):
     """Parts add up to at most the whole, and the memory is the process's."""
     monkeypatch.setattr(
@@ -42,6 +42,9 @@ def test_a_timed_run(who, monkeypatch):
     assert sum(run["parts"].values()) <= run["seconds"]
     assert ("teacher" in run["parts"]) == (who != "ppo")
     assert run["peak"] > 100 * atari_benchmark.MIB
+    assert run["precisions"]["teacher"] == "float32"
+    faster = who == "n_distill" and atari_benchmark.multiplies_bfloat16_faster("cpu")
+    assert run["precisions"]["training"] == ("bfloat16" if faster else "float32")
     assert atari_benchmark.parts_table(who, [run], 64).row_count == len(run["parts"]) + 1
 
 

@@ -37,9 +37,12 @@ from sb3_distill.distillation import Distillation
 from sb3_distill.envs.atari import make_atari_vec_env
 from sb3_distill.methods import METHODS
 from sb3_distill.nature_cnn import student_arch
+from sb3_distill.pixels import multiplies_bfloat16_faster
 from sb3_distill.ppo import DistillPPO
 from sb3_distill.zoo.teachers import load_teacher
 
+#: behind a row's name, for one that does without bfloat16
+IN_FLOAT32 = " in float32"
 GAME = "Pong"
 N_ENVS = 8
 SETTINGS: dict[str, Any] = {"n_steps": 128, "batch_size": 256, "n_epochs": 4, "seed": 0, "device": "cpu"}
@@ -73,13 +76,15 @@ def time_run(who: str, steps: int, threads: int) -> dict[str, Any]:
     """
     One timed run, in this process.
 
-    :param who: ``"ppo"``, or a row
+    :param who: ``"ppo"``, or a row, maybe ``IN_FLOAT32``
     :param steps: environment steps
     :param threads: of PyTorch
-    :return: ``seconds``, ``peak`` in bytes, ``parts``: seconds of each part, and ``peak_flops`` of a matrix product
+    :return: ``seconds``, ``peak`` in bytes, ``parts``: seconds of each part, ``peak_flops`` of a matrix product in each
+        precision, and ``precisions`` of the parts
     """
     th.set_num_threads(threads)
-    model: Any = make_ppo() if who == "ppo" else make_student(who)
+    mixed = who != "ppo" and not who.endswith(IN_FLOAT32) and multiplies_bfloat16_faster("cpu")
+    model: Any = make_ppo() if who == "ppo" else make_student(who.removesuffix(IN_FLOAT32), mixed_precision=mixed)
     model.learn(WARM_UP)
     parts: dict[str, float] = {}
     clock(parts, "environment", innermost(model), "step_wait")
@@ -91,7 +96,14 @@ def time_run(who: str, steps: int, threads: int) -> dict[str, Any]:
     model.learn(steps)
     seconds = time.perf_counter() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # before the matrices
-    return {"seconds": seconds, "peak": peak, "parts": parts, "peak_flops": matrix_product_flops()}
+    precision = "bfloat16" if mixed else "float32"
+    return {
+        "seconds": seconds,
+        "peak": peak,
+        "parts": parts,
+        "peak_flops": {"float32": matrix_product_flops(), "bfloat16": matrix_product_flops(th.bfloat16)},
+        "precisions": {"student rollout": precision, "teacher": "float32", "training": precision},
+    }
 
 
 def innermost(model: Any) -> Any:
@@ -124,9 +136,9 @@ def clock(parts: dict[str, float], name: str, thing: Any, method: str) -> None:
     setattr(thing, method, timed)
 
 
-def matrix_product_flops(size: int = 2048, repeats: int = 5) -> float:
+def matrix_product_flops(dtype: th.dtype = th.float32, size: int = 2048, repeats: int = 5) -> float:
     """:return: floating point operations a second of the best of some large matrix products"""
-    a = th.rand(size, size)
+    a = th.rand(size, size).to(dtype)
     best = np.inf
     for _ in range(repeats):
         start = time.perf_counter()
@@ -171,7 +183,8 @@ def speed_tables(methods: list[str], steps: int, repeats: int, threads: int) -> 
     :param threads: of PyTorch
     :return: speed and memory beside SB3's PPO, and where the time goes
     """
-    runs: dict[str, list[dict[str, Any]]] = {who: [] for who in ("ppo", *methods)}
+    exact = [method + IN_FLOAT32 for method in methods] if multiplies_bfloat16_faster("cpu") else []
+    runs: dict[str, list[dict[str, Any]]] = {who: [] for who in ("ppo", *methods, *exact)}
     for _ in range(repeats):
         for who, results in runs.items():
             results.append(in_a_process(who, steps, threads))
@@ -200,13 +213,17 @@ def parts_table(who: str, results: list[dict[str, Any]], steps: int) -> Table:
     forward, both = network_flops()
     flops = {"student rollout": forward, "teacher": forward, "training": SETTINGS["n_epochs"] * both}
     run = sorted(results, key=lambda run: run["seconds"])[len(results) // 2]
-    table = Table(title=f"Where the time of {who} goes; the peak is {run['peak_flops'] / 1e9:,.0f} GFLOP/s")
+    peaks = ", ".join(f"{peak / 1e9:,.0f} in {precision}" for precision, peak in run["peak_flops"].items())
+    table = Table(title=f"Where the time of {who} goes; the peak of a matrix product in GFLOP/s: {peaks}")
     for column in ("part", "share of the time", "GFLOP/s", "share of the peak"):
         table.add_column(column, justify="left" if column == "part" else "right")
     rest = run["seconds"] - sum(run["parts"].values())
     for part, seconds in (run["parts"] | {"rest": rest}).items():
         rate = flops.get(part, 0.0) * steps / seconds
-        figures = [f"{rate / 1e9:,.0f}", f"{rate / run['peak_flops']:.0%}"] if rate else ["—", "—"]
+        figures = ["—", "—"]
+        if rate:
+            precision = run["precisions"][part]
+            figures = [f"{rate / 1e9:,.0f}", f"{rate / run['peak_flops'][precision]:.0%} of {precision}"]
         table.add_row(part, f"{seconds / run['seconds']:.0%}", *figures)
     return table
 
