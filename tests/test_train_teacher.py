@@ -22,6 +22,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import NStepReplayBuffer, ReplayBuffer
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.evaluation import evaluate_policy
+from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
 from envs_for_tests import CountdownEnv
@@ -537,6 +538,9 @@ def test_every_line_of_the_table_makes_a_dqn(env_id):
     env = train_teacher.Job(env_id, settings, 0, Path()).make_envs(2, 0)
     model = DQN(kwargs.pop("policy"), env, device="cpu", **kwargs)
     config = yaml.safe_load(yaml.safe_dump(train_teacher.config(settings)))
+    rate = settings.hyperparameters["learning_rate"]
+    if isinstance(rate, LinearSchedule):  # what "lin_" means there
+        assert config["learning_rate"] == f"lin_{rate.start}" and (rate.end, rate.end_fraction) == (0, 1)
     assert config["n_timesteps"] == settings.n_timesteps and config["n_envs"] == settings.n_envs
     kwargs = config.get("policy_kwargs", "{}")
     assert eval(kwargs, {"MinAtarCNN": MinAtarCNN}) == settings.hyperparameters.get("policy_kwargs", {})
@@ -562,6 +566,7 @@ def test_arguments_as_text():
     value = {"net_arch": [4], "activation_fn": nn.ReLU, "features_extractor_kwargs": {"n_filters": 8}, "name": "a"}
     text = train_teacher.as_text(value)
     assert text == ("dict(net_arch=[4], activation_fn=ReLU, features_extractor_kwargs=dict(n_filters=8), name='a')")
+    assert train_teacher.as_text(LinearSchedule(1e-3, 0.0, 1.0)) == "lin_0.001"
 
 
 def test_the_settings_environments_are_played(monkeypatch):

@@ -257,16 +257,20 @@ def config(settings: "TeacherSettings") -> dict[str, Any]:
     """
     about = {**settings.environment, "n_envs": settings.n_envs, "n_timesteps": settings.n_timesteps}
     return about | {
-        name: as_text(value) if isinstance(value, (Mapping, type)) else value
+        name: value if isinstance(value, (int, float, str)) else as_text(value)
         for name, value in settings.hyperparameters.items()
     }
 
 
 def as_text(value: Any) -> str:
     """
-    :param value: keyword arguments, classes among them
-    :return: Python, as the RL Zoo's files have it: ``dict(net_arch=[], features_extractor_class=MinAtarCNN)``
+    :param value: keyword arguments, classes among them, or a learning rate that falls to 0
+    :return: as the RL Zoo's files have it: ``dict(net_arch=[], features_extractor_class=MinAtarCNN)``, ``lin_0.001``
     """
+    from stable_baselines3.common.utils import LinearSchedule
+
+    if isinstance(value, LinearSchedule):
+        return f"lin_{value.start}"
     if isinstance(value, Mapping):
         return f"dict({', '.join(f'{name}={as_text(item)}' for name, item in value.items())})"
     return value.__name__ if isinstance(value, type) else repr(value)
