@@ -1,6 +1,6 @@
 """Features extractors for SB3's policies that SB3 lacks: networks for small images, in sizes for students.
 
-``policy_kwargs=dict(features_extractor_class=MinAtarCNN, features_extractor_kwargs=dict(n_filters=8), net_arch=[])`` takes them
+``policy_kwargs=dict(features_extractor_class=MinAtarCNN, features_extractor_kwargs=dict(filters=(8,)), net_arch=[])`` takes them
 with any of SB3's policies. They are plain ``BaseFeaturesExtractor``, so that SB3 saves and loads them, and each is on the
 closed list of :mod:`sb3_distill.zoo.saved_policy`.
 """
@@ -18,39 +18,46 @@ from sb3_distill.methods import nearest
 #: side of the square that a filter of :class:`MinAtarCNN` sees
 KERNEL = 3
 #: filters, and units of the layer behind them, that leave at most a share of MinAtarCNN's parameters in all of MinAtar's games
-STUDENTS: dict[str, dict[str, int]] = {
-    "100%": {"features_dim": 128, "n_filters": 16},
-    "25%": {"features_dim": 62, "n_filters": 8},
-    "7%": {"features_dim": 34, "n_filters": 4},
-    "4%": {"features_dim": 18, "n_filters": 4},
+STUDENTS: dict[str, dict[str, Any]] = {
+    "100%": {"features_dim": 128, "filters": (16,)},
+    "25%": {"features_dim": 62, "filters": (8,)},
+    "7%": {"features_dim": 27, "filters": (8, 8)},
+    "4%": {"features_dim": 19, "filters": (6, 6)},
 }
 
 
 class MinAtarCNN(BaseFeaturesExtractor):
     """
     The network of MinAtar's DQN (Young & Tian 2019, arXiv 1903.03176): one convolution of 3 × 3 filters with stride 1, then one
-    fully connected layer, ReLU after each.
+    fully connected layer, ReLU after each. Smaller ones may have several convolutions, one behind the other.
 
     SB3 would put two layers of 64 units behind it; give ``net_arch=[]`` for the paper's network, in which the output follows.
     On Breakout's 4 × 10 × 10 with 3 actions that has 132,179 parameters; :func:`min_atar_student` has smaller ones.
 
-    :param observation_space: a Box of channels × height × width, height and width at least 3
+    :param observation_space: a Box of channels × height × width, height and width at least 3, and 2 more for each further convolution
     :param features_dim: units of the fully connected layer
-    :param n_filters: of the convolution
+    :param filters: of each convolution
     :raises ValueError: for other observations
     """
 
-    def __init__(self, observation_space: spaces.Box, features_dim: int = 128, n_filters: int = 16) -> None:
+    def __init__(
+        self, observation_space: spaces.Box, features_dim: int = 128, filters: tuple[int, ...] = (16,)
+    ) -> None:
         shape = observation_space.shape or ()
-        if not isinstance(observation_space, spaces.Box) or len(shape) != 3 or min(shape[1:]) < KERNEL:
+        lost = len(filters) * (KERNEL - 1)
+        if not isinstance(observation_space, spaces.Box) or len(shape) != 3 or min(shape[1:]) <= lost:
             raise ValueError(
-                f"MinAtarCNN reads a Box of channels × height × width with height and width of at least {KERNEL}, "
+                f"MinAtarCNN reads a Box of channels × height × width with height and width of at least {lost + 1}, "
                 f"not {observation_space}: use MlpPolicy without it for other observations."
             )
         super().__init__(observation_space, features_dim)
-        channels, height, width = shape
-        n_flat = n_filters * (height - KERNEL + 1) * (width - KERNEL + 1)
-        self.cnn = nn.Sequential(nn.Conv2d(channels, n_filters, KERNEL), nn.ReLU(), nn.Flatten())
+        n_in, height, width = shape
+        layers: list[nn.Module] = []
+        for n_out in filters:
+            layers += [nn.Conv2d(n_in, n_out, KERNEL), nn.ReLU()]
+            n_in = n_out
+        self.cnn = nn.Sequential(*layers, nn.Flatten())
+        n_flat = n_in * (height - lost) * (width - lost)
         self.linear = nn.Sequential(nn.Linear(n_flat, features_dim), nn.ReLU())
 
     def forward(self, observations: th.Tensor) -> th.Tensor:
@@ -63,7 +70,7 @@ def min_atar_student(share: str) -> dict[str, Any]:
 
     >>> from sb3_distill.features import min_atar_student
     >>> min_atar_student("7%")["features_extractor_kwargs"]
-    {'features_dim': 34, 'n_filters': 4}
+    {'features_dim': 27, 'filters': (8, 8)}
 
     :param share: of the parameters of a MinAtarCNN: ``"25%"``, ``"7%"``, ``"4%"``, or ``"100%"``
     :return: ``policy_kwargs`` for ``MlpPolicy``, or for ``CnnPolicy``, which is the same with this extractor

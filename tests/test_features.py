@@ -39,22 +39,27 @@ def draw(space, n=16):
 # --- the network ------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [(4, 10, 10), (1, 3, 3), (2, 3, 7)])
-def test_forward_is_a_convolution_and_a_layer(shape):
+@pytest.mark.parametrize("shape", [(4, 10, 10), (1, 5, 5), (2, 5, 7)])
+@pytest.mark.parametrize("filters", [(3,), (3, 2)])
+def test_forward_is_convolutions_and_a_layer(shape, filters):
     """By loops over cells, in double precision."""
     th.manual_seed(0)
     space = spaces.Box(0, 1, shape, np.uint8)
-    extractor = MinAtarCNN(space, features_dim=5, n_filters=3)
-    obs = draw(space, 2).astype(np.float64)
-    weight, bias, dense, dense_bias = (p.detach().double().numpy() for p in extractor.parameters())
-    height, width = shape[1] - 2, shape[2] - 2
-    maps = np.zeros((2, 3, height, width))
-    for y in range(height):
-        for x in range(width):
-            maps[:, :, y, x] = np.einsum("ncij,fcij->nf", obs[:, :, y : y + 3, x : x + 3], weight) + bias
-    expected = np.maximum(np.maximum(maps, 0).reshape(2, -1) @ dense.T + dense_bias, 0)
-    assert (maps < 0).any() and (maps > 0).any() and expected.any()
-    np.testing.assert_allclose(extractor(th.as_tensor(obs).float()).detach().numpy(), expected, atol=1e-5)
+    extractor = MinAtarCNN(space, features_dim=5, filters=filters)
+    maps = draw(space, 2).astype(np.float64)
+    *convolutions, dense, dense_bias = (p.detach().double().numpy() for p in extractor.parameters())
+    for weight, bias in zip(convolutions[::2], convolutions[1::2], strict=True):
+        height, width = maps.shape[2] - 2, maps.shape[3] - 2
+        below, maps = maps, np.zeros((2, len(bias), height, width))
+        for y in range(height):
+            for x in range(width):
+                maps[:, :, y, x] = np.einsum("ncij,fcij->nf", below[:, :, y : y + 3, x : x + 3], weight) + bias
+        assert (maps < 0).any() and (maps > 0).any()
+        maps = np.maximum(maps, 0)
+    expected = np.maximum(maps.reshape(2, -1) @ dense.T + dense_bias, 0)
+    assert expected.any()
+    obs = th.as_tensor(draw(space, 2)).float()
+    np.testing.assert_allclose(extractor(obs).detach().numpy(), expected, atol=1e-5)
 
 
 def size(channels, n_actions, **kwargs):
@@ -89,8 +94,16 @@ def test_students_in_every_game(channels, n_actions):
     ],
 )
 def test_other_observations_are_refused(space):
-    with pytest.raises(ValueError, match=r"^MinAtarCNN reads a Box of channels × height × width .* not \w+\("):
+    with pytest.raises(
+        ValueError, match=r"^MinAtarCNN reads a Box of channels × height × width .* at least 3, not \w+\("
+    ):
         MinAtarCNN(space)
+
+
+def test_every_convolution_takes_an_edge():
+    MinAtarCNN(spaces.Box(0, 1, (4, 5, 5), np.uint8), filters=(8, 8))
+    with pytest.raises(ValueError, match="height and width of at least 5, not Box"):
+        MinAtarCNN(spaces.Box(0, 1, (4, 4, 10), np.uint8), filters=(8, 8))
 
 
 # --- with SB3 ---------------------------------------------------------------------------------------------------------
@@ -103,7 +116,7 @@ def test_sb3_trains_saves_and_loads_it(tmp_path, algorithm, policy):
     options = {DQN: {"learning_starts": 8, "buffer_size": 64}, PPO: {"n_steps": 16, "batch_size": 16}, A2C: {}}[
         algorithm
     ]
-    kwargs = small(n_filters=3, features_dim=7)
+    kwargs = small(filters=(3,), features_dim=7)
     model = algorithm(policy, "MinAtar/Breakout-v1", device="cpu", seed=0, policy_kwargs=kwargs, **options)
     before = [p.detach().clone() for p in model.policy.parameters()]
     model.learn(32)
@@ -138,17 +151,17 @@ def test_bytes_are_divided_by_255_where_sb3_would():
 @pytest.mark.parametrize("name", ["<class 'sb3_distill.features.MinAtarCNN'>", "MinAtarCNN"])
 def test_it_is_on_the_list(name):
     """As SB3 writes it beside its pickle, and as one types it in a hyperparameter file."""
-    given = {"features_extractor_class": name, "features_extractor_kwargs": "{'n_filters': 8, 'features_dim': 64}"}
+    given = {"features_extractor_class": name, "features_extractor_kwargs": "{'filters': (8,), 'features_dim': 64}"}
     assert read_policy_kwargs(given) == {
         "features_extractor_class": MinAtarCNN,
-        "features_extractor_kwargs": {"n_filters": 8, "features_dim": 64},
+        "features_extractor_kwargs": {"filters": [8], "features_dim": 64},
     }
 
 
 @pytest.mark.parametrize(
     ("kwarg", "value"),
     [
-        *(("n_filters", value) for value in (0, -1, True, 2.0, "8", None, [8], 1 << 21, 10**30)),
+        *(("filters", value) for value in (8, "8", None, [0], [-1], [True], [2.0], [None], [1 << 21], [10**30])),
         ("features_dim", 0),
         ("features_dim", 1 << 21),
         ("kernel_size", 3),
@@ -165,7 +178,7 @@ def saved(tmp_path_factory):
     """Members of a zip with the network in it, and observations."""
     path = tmp_path_factory.mktemp("dqn") / "dqn.zip"
     model = DQN(
-        "CnnPolicy", "MinAtar/Breakout-v1", buffer_size=2, device="cpu", seed=0, policy_kwargs=small(n_filters=3)
+        "CnnPolicy", "MinAtar/Breakout-v1", buffer_size=2, device="cpu", seed=0, policy_kwargs=small(filters=(3,))
     )
     model.save(path)
     with zipfile.ZipFile(path) as archive:
@@ -195,22 +208,22 @@ def test_an_untouched_zip_loads(tmp_path, saved):
 
 HUGE = 1 << 20
 WRONG = {
-    "more filters": {"features_extractor_kwargs": {"n_filters": 4}},
-    "fewer filters": {"features_extractor_kwargs": {"n_filters": 2}},
+    "more filters": {"features_extractor_kwargs": {"filters": (4,)}},
+    "fewer filters": {"features_extractor_kwargs": {"filters": (2,)}},
     "the default": {"features_extractor_kwargs": {}},
-    "more units": {"features_extractor_kwargs": {"n_filters": 3, "features_dim": 129}},
-    "huge": {"features_extractor_kwargs": {"n_filters": HUGE, "features_dim": HUGE}},
+    "more units": {"features_extractor_kwargs": {"filters": (3,), "features_dim": 129}},
+    "huge": {"features_extractor_kwargs": {"filters": (HUGE,), "features_dim": HUGE}},
     "huge, with layers": {
-        "features_extractor_kwargs": {"n_filters": HUGE, "features_dim": HUGE},
+        "features_extractor_kwargs": {"filters": (HUGE,), "features_dim": HUGE},
         "net_arch": [HUGE] * 64,
     },
-    "layers that are not there": {"features_extractor_kwargs": {"n_filters": 3}, "net_arch": [64]},
+    "layers that are not there": {"features_extractor_kwargs": {"filters": (3,)}, "net_arch": [64]},
     "another extractor": {"features_extractor_class": "FlattenExtractor"},
     "another extractor's option": {
         "features_extractor_class": "NatureCNN",
-        "features_extractor_kwargs": {"n_filters": 3},
+        "features_extractor_kwargs": {"filters": (3,)},
     },
-    "an option of another": {"features_extractor_kwargs": {"n_filters": 3, "normalized_image": True}},
+    "an option of another": {"features_extractor_kwargs": {"filters": (3,), "normalized_image": True}},
 }
 
 
@@ -230,7 +243,7 @@ def test_a_huge_observation_costs_nothing(tmp_path, saved):
     space = data["observation_space"]
     space.update({"_shape": [4, 1024, 1024], "low": "0", "high": "1"})
     members = saved | {"data": json.dumps(data).encode()}
-    path = written(tmp_path / "m.zip", members, features_extractor_kwargs={"n_filters": HUGE, "features_dim": HUGE})
+    path = written(tmp_path / "m.zip", members, features_extractor_kwargs={"filters": (HUGE,), "features_dim": HUGE})
     with pytest.raises(CheckpointError, match="do not fit the network it describes"):
         load(path)
 

@@ -105,7 +105,7 @@ def test_images_with_other_channels_share_all_but_the_first_convolution():
             lambda _: 1e-3,
             net_arch=[],
             features_extractor_class=MinAtarCNN,
-            features_extractor_kwargs=dict(n_filters=4, features_dim=8),
+            features_extractor_kwargs=dict(filters=(4,), features_dim=8),
         )
         for channels, actions in ((4, 3), (10, 6))
     ]

@@ -563,9 +563,9 @@ def test_what_make_envs_adds_is_in_the_config():
 
 def test_arguments_as_text():
     """As the RL Zoo's files have them."""
-    value = {"net_arch": [4], "activation_fn": nn.ReLU, "features_extractor_kwargs": {"n_filters": 8}, "name": "a"}
+    value = {"net_arch": [4], "activation_fn": nn.ReLU, "features_extractor_kwargs": {"filters": (8,)}, "name": "a"}
     text = train_teacher.as_text(value)
-    assert text == ("dict(net_arch=[4], activation_fn=ReLU, features_extractor_kwargs=dict(n_filters=8), name='a')")
+    assert text == ("dict(net_arch=[4], activation_fn=ReLU, features_extractor_kwargs=dict(filters=(8,)), name='a')")
     assert train_teacher.as_text(LinearSchedule(1e-3, 0.0, 1.0)) == "lin_0.001"
 
 

@@ -76,7 +76,7 @@ N_STATES, N_UPDATES = 200_000, 20_000
 #: of a student of five games: 24.6% of its five teachers' parameters together
 FIVE_GAMES = {
     "features_extractor_class": MinAtarCNN,
-    "features_extractor_kwargs": {"n_filters": 16, "features_dim": 150},
+    "features_extractor_kwargs": {"filters": (16,), "features_dim": 150},
     "net_arch": [],
 }
 #: points of a learning curve, and episodes of each

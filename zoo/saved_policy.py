@@ -139,7 +139,7 @@ ARGUMENTS: dict[str, Callable[[Any], Any]] = {
     "activation_fn": _one_of(ACTIVATIONS),
     "features_extractor_class": _one_of(_EXTRACTORS),
     "features_extractor_kwargs": _each(
-        features_dim=_count, cnn_output_dim=_count, n_filters=_count, filters=_units, normalized_image=_flag
+        features_dim=_count, cnn_output_dim=_count, filters=_units, normalized_image=_flag
     ),
     "lstm_kwargs": _each(dropout=_real, bias=_flag),
     **dict.fromkeys(("log_std_init", "clip_mean", "batch_norm_momentum", "batch_norm_eps"), _real),

@@ -85,7 +85,7 @@ _MIN_ATAR_GAME = partial(TeacherSettings, _MIN_ATAR, eval_every=100_000, n_envs=
 #: evaluation is worth 10 points more or less than the next.
 _ATARI = {
     "policy": "CnnPolicy",
-    "learning_rate": LinearSchedule(1e-4, 0.0, 1.0),
+    "learning_rate": LinearSchedule(2.5e-4, 0.0, 1.0),
     "batch_size": 64,
     "buffer_size": 250_000,
     "replay_buffer_class": FrameReplayBuffer,
@@ -95,7 +95,7 @@ _ATARI = {
     "target_update_interval": 4_000,
     "train_freq": 1,
     "gradient_steps": 2,
-    "exploration_fraction": 0.06,
+    "exploration_fraction": 0.04,
     "exploration_final_eps": 0.02,
     "policy_kwargs": {"optimizer_kwargs": {"fused": True}},
 }
@@ -109,8 +109,8 @@ TEACHERS: dict[str, TeacherSettings] = {
     "MinAtar/SpaceInvaders-v1": _MIN_ATAR_GAME(n_timesteps=3_000_000),
     "PongNoFrameskip-v4": TeacherSettings(
         _ATARI,
-        n_timesteps=1_600_000,
-        eval_every=51_200,
+        n_timesteps=3_000_000,
+        eval_every=102_400,
         n_envs=32,
         n_eval_episodes=20,
         good_enough=20.0,
