@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from sb3_distill import cli_offline
 from sb3_distill.memory.commands import add_commands as add_memory_commands
-from sb3_distill.memory.commands import load_untuned
 from sb3_distill.tabular.commands import add_commands as add_paper_commands
 from sb3_distill.zoo.commands import add_commands as add_zoo_commands
 from sb3_distill.zoo.train_teacher import add_command as add_train_teacher_command
@@ -406,7 +405,7 @@ def find_teacher(args: argparse.Namespace, source: str, device: str) -> "Teacher
     :param device: where the teacher answers
     :return: the teacher; its temperature is chosen if the method uses it
     """
-    from sb3_distill import load_teacher
+    from sb3_distill.zoo.teachers import load_teacher, load_untuned
 
     if args.method == cli_offline.NAME:
         return load_untuned(source, env_id=args.env, device=device)

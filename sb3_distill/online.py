@@ -14,8 +14,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_distill.evaluation import episode_returns
 from sb3_distill.policy_distillation import PolicyDistillation
 from sb3_distill.report import Curve, LearningCurve, Score, draw_learning_curves, greedy, score
-from sb3_distill.teachers import QTeacher, Teacher
-from sb3_distill.zoo.teachers import family_of, load_teacher
+from sb3_distill.teachers import Teacher
+from sb3_distill.zoo.teachers import load_untuned
 
 
 class OnlineDistillation(LearningCurve):
@@ -85,9 +85,7 @@ class OnlineDistillation(LearningCurve):
 
     def _snapshot(self) -> Teacher:
         """The teacher as it is now, which goes on learning without it."""
-        is_q_network = family_of(type(self.model.policy)) is QTeacher
-        # The student has a temperature of its own; any will do.
-        teacher = load_teacher(self.model, temperature=1.0) if is_q_network else load_teacher(self.model)
+        teacher = load_untuned(self.model)  # the student has a temperature of its own
         teacher.policy = copy.deepcopy(teacher.policy)
         teacher.name = f"{teacher.name} after {self.model.num_timesteps} steps"
         return teacher

@@ -288,7 +288,7 @@ class QTeacher(Teacher):
         return f"{super().__repr__()[:-1]}, temperature={self.temperature}, epsilon={self.epsilon})"
 
 
-def tune_temperature(teacher: QTeacher, n_episodes: int = 40, max_steps: int = 1_000, seed: int = 0) -> None:
+def tune_temperature(teacher: QTeacher, n_episodes: int, max_steps: int = 1_000, seed: int = 0) -> None:
     """
     Set a Q-teacher's temperature to the softest one that plays as the greedy policy does, and say what it costs.
 

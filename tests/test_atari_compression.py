@@ -44,7 +44,9 @@ def test_a_teacher_that_is_no_better_than_random_play_is_refused():
 
 def test_students_of_a_game(tmp_path, monkeypatch, capsys):
     """Every method on a fresh teacher and short games; nothing is run twice."""
-    for name, value in (("EPISODES", 2), ("POINT_EPISODES", 2), ("POINTS", 2), ("MAX_STEPS", 5), ("TIMED_ACTIONS", 3)):
+    for name in ("EPISODES", "REFERENCE_EPISODES", "POINT_EPISODES", "POINTS"):
+        monkeypatch.setattr(atari_compression, name, 2)
+    for name, value in (("MAX_STEPS", 5), ("TIMED_ACTIONS", 3)):
         monkeypatch.setattr(atari_compression, name, value)
     monkeypatch.setattr(atari_compression, "measured", lambda *_: UNIT)  # as if the teacher had learnt anything
     env = make_atari_vec_env(GAME, 1)

@@ -21,7 +21,7 @@ from sb3_distill.distributions import parameters
 from sb3_distill.teachers import ActorCriticTeacher, Answer, QTeacher, Teacher, tune_temperature
 from sb3_distill.temperature import GRID, check_softness, soften, softest_by_confidence, softest_by_return
 from sb3_distill.zoo.errors import CheckpointError
-from sb3_distill.zoo.teachers import BUNDLED, find_checkpoint, load_teacher, resolve_env_id, zoo_folders
+from sb3_distill.zoo.teachers import BUNDLED, find_checkpoint, load_teacher, load_untuned, resolve_env_id, zoo_folders
 
 CARTPOLE = BUNDLED / "dqn" / "CartPole-v1_1" / "CartPole-v1.zip"
 
@@ -573,9 +573,31 @@ def test_tuning_is_repeatable_and_without_epsilon():
 def test_where_a_temperature_is_tuned(monkeypatch, settings, tuned_in):
     """In the teacher's environment, or the one it is told, if that is registered and no temperature is given."""
     calls = []
-    monkeypatch.setattr("sb3_distill.zoo.teachers.tune_temperature", lambda teacher: calls.append(teacher.env_id))
-    load_teacher(CARTPOLE, **settings)
-    assert calls == ([tuned_in] if tuned_in else [])
+    monkeypatch.setattr("sb3_distill.zoo.teachers.tune_temperature", lambda *args: calls.append(args))
+    teacher = load_teacher(CARTPOLE, **settings)
+    assert calls == ([(teacher, 40)] if tuned_in else [])
+    assert not tuned_in or teacher.env_id == tuned_in
+    calls.clear()
+    assert load_untuned(CARTPOLE, **settings).temperature == settings.get("temperature")
+    assert not calls
+
+
+def test_a_temperature_is_tuned_in_an_atari_game_too(monkeypatch):
+    """By its own games, as the zoo plays them, and by fewer of them."""
+    pytest.importorskip("ale_py")
+    from sb3_distill.envs.atari import make_atari_vec_env
+
+    model = DQN("CnnPolicy", make_atari_vec_env("Pong", 1), buffer_size=1, device="cpu", seed=0)
+    played = []
+
+    def tune(teacher, n_episodes):
+        env = teacher.training_env(2)
+        played.append((env.reset().shape, n_episodes))
+        env.close()
+
+    monkeypatch.setattr("sb3_distill.zoo.teachers.tune_temperature", tune)
+    load_teacher(model, env_id="PongNoFrameskip-v4")
+    assert played == [((2, 4, 84, 84), 16)]
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

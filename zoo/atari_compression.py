@@ -37,6 +37,8 @@ METHODS_SHOWN = ("expected_entropy", "n_distill", "on_policy_distill")
 N_ENVS = 8
 #: of the final score, and of each point of a learning curve
 EPISODES, POINT_EPISODES = 30, 10
+#: of the teacher and of random play, to which all scores are relative
+REFERENCE_EPISODES = 100
 #: of a learning curve, after the first
 POINTS = 10
 #: ALE cuts a game after 108,000 frames
@@ -96,8 +98,9 @@ def reference(env_id: str, source: str) -> dict[str, Any]:
     """
     teacher = load_teacher(source)
     make = partial(make_atari_vec_env, env_id)
-    returns = episode_returns(teacher.act, make, EPISODES, EVALUATION_SEED, MAX_STEPS)
-    randoms = episode_returns(random_play(teacher.action_space, EPISODES), make, EPISODES, EVALUATION_SEED, MAX_STEPS)
+    n = REFERENCE_EPISODES
+    returns = episode_returns(teacher.act, make, n, EVALUATION_SEED, MAX_STEPS)
+    randoms = episode_returns(random_play(teacher.action_space, n), make, n, EVALUATION_SEED, MAX_STEPS)
     return {
         "reference": measured(returns, randoms, teacher.n_parameters),
         "temperature": getattr(teacher, "temperature", "auto"),

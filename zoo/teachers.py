@@ -22,6 +22,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 
 from sb3_distill.bounded_teachers import DeterministicTeacher, SquashedTeacher
+from sb3_distill.envs.atari import is_atari
 from sb3_distill.envs.tap import env_id_of
 from sb3_distill.methods import nearest
 from sb3_distill.recurrent_teacher import RecurrentTeacher
@@ -29,7 +30,7 @@ from sb3_distill.teachers import ActorCriticTeacher, QTeacher, Teacher, check_so
 from sb3_distill.zoo.checkpoint import Checkpoint, in_short, read_checkpoint
 from sb3_distill.zoo.errors import CheckpointError
 from sb3_distill.zoo.saved_policy import POLICIES, build_policy
-from sb3_distill.zoo.settings import Training, read_config, training
+from sb3_distill.zoo.settings import Training, read_config, training, usual_training
 from sb3_distill.zoo.statistics import (
     NormalizeStatistics,
     check_observations,
@@ -58,6 +59,8 @@ FAMILIES: tuple[tuple[type[BasePolicy], type[Teacher]], ...] = (
 
 #: ε of Q-network teachers: it bounds log π from below at log(ε/|A|), −5.3 for two actions
 DEFAULT_EPSILON = 0.01
+#: episodes that choose a temperature, at each of the values: frames take their time
+VECTOR_EPISODES, IMAGE_EPISODES = 40, 16
 
 
 def load_teacher(
@@ -73,8 +76,9 @@ def load_teacher(
     Make a teacher.
 
     A Q-network's policy is (1−ε) softmax(Q/τ) + ε/|A|. ``temperature="auto"`` chooses the largest τ that plays as the
-    greedy policy does, by 40 episodes in the teacher's environment if that can be made and has no images, else from the
-    first observations that the teacher is asked about; ``teacher.temperature_report`` says which and what it costs.
+    greedy policy does, by 40 episodes (of images: 16) in the teacher's environment if that can be made, else from the first
+    observations that the teacher is asked about; ``teacher.temperature_report`` says which and what it costs. In an Atari game
+    this takes a minute.
 
     :param source: a :class:`Teacher`, which is returned as it is; a loaded model of any algorithm of SB3 or sb3-contrib
         (its network is shared, not copied); a path to an SB3 zip; a path to a folder ``ALGO/ENV_1`` of the RL Zoo;
@@ -93,6 +97,36 @@ def load_teacher(
     """
     if isinstance(source, Teacher):
         return source
+    teacher = load_untuned(
+        source, env_id=env_id, temperature=temperature, epsilon=epsilon, action_std=action_std, device=device
+    )
+    if isinstance(teacher, QTeacher) and teacher.temperature is None:
+        try:
+            teacher.training_env(1).close()
+        except ValueError:  # it is not installed: the first observations will do
+            return teacher
+        tune_temperature(teacher, IMAGE_EPISODES if is_image_space(teacher.observation_space) else VECTOR_EPISODES)
+    return teacher
+
+
+def load_untuned(
+    source: "str | Path | BaseAlgorithm | Teacher",
+    *,
+    env_id: str | None = None,
+    temperature: "float | str" = "auto",
+    epsilon: float | None = None,
+    action_std: float | None = None,
+    device: str = "auto",
+) -> Teacher:
+    """
+    :func:`load_teacher`, where a Q-network's temperature is not wanted, or not yet: no environment is played to choose one.
+
+    :param source: see there, as for the others
+    :return: the teacher; one that has been left without a temperature chooses it from the first observations whose distribution
+        it is asked for
+    """
+    if isinstance(source, Teacher):
+        return source
     if temperature != "auto" and not isinstance(temperature, (int, float)):
         raise ValueError(f"temperature must be a number greater than 0 or 'auto', not {temperature!r}.")
     check_softness(None if temperature == "auto" else float(temperature), 0.0 if epsilon is None else epsilon)
@@ -106,6 +140,8 @@ def load_teacher(
         policy.to(get_device(device))
     if env_id is not None and resolve_env_id(env_id) != kwargs["env_id"]:
         kwargs |= {"env_id": resolve_env_id(env_id), "make_env": None}
+    if kwargs["env_id"] is not None and kwargs.get("make_env") is None and is_atari(kwargs["env_id"]):
+        kwargs["make_env"] = usual_training(kwargs["env_id"]).make_vec_env
     teacher_class = family_of(type(policy))
     if teacher_class is None:
         raise CheckpointError(
@@ -114,12 +150,6 @@ def load_teacher(
         )
     kwargs |= _options_for(teacher_class, policy, options, kwargs["name"])
     teacher = teacher_class(policy, **kwargs)
-    if isinstance(teacher, QTeacher) and teacher.temperature is None and not is_image_space(teacher.observation_space):
-        try:
-            teacher.training_env(1).close()
-        except ValueError:  # it is not installed: the first observations will do
-            return teacher
-        tune_temperature(teacher)
     return teacher
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from sb3_distill.memory.disk import DiskMemory
-    from sb3_distill.teachers import Teacher
 
 
 def add_commands(commands: Any) -> None:
@@ -46,7 +45,7 @@ def prepare_record(args: argparse.Namespace) -> Callable[[], None]:
     from sb3_distill.distillation import check_env_id
     from sb3_distill.memory.recorder import check_numbers, prepare
     from sb3_distill.zoo.settings import usual_training
-    from sb3_distill.zoo.teachers import find_agent, read_training_of
+    from sb3_distill.zoo.teachers import find_agent, load_untuned, read_training_of
 
     check_numbers(args.steps, args.epsilon, args.seed)
     if args.n_envs < 1:
@@ -62,20 +61,6 @@ def prepare_record(args: argparse.Namespace) -> Callable[[], None]:
     env = trained.make_vec_env(args.n_envs)
     play = prepare(load_untuned(args.teacher), env, args.steps, out, args.epsilon, args.seed)
     return partial(record_and_tell, play)
-
-
-def load_untuned(source: str, **options: Any) -> "Teacher":
-    """
-    :param source: see :func:`~sb3_distill.load_teacher`
-    :param options: of the same, but for the temperature
-    :return: the teacher. A Q-network's temperature takes time to choose, and a memory of Q-values does not depend on it: it is 1
-    """
-    from sb3_distill import load_teacher
-    from sb3_distill.teachers import QTeacher
-    from sb3_distill.zoo.teachers import family_of, find_agent, policy_and_settings
-
-    family = family_of(type(policy_and_settings(find_agent(source))[0]))
-    return load_teacher(source, temperature=1.0 if family is QTeacher else "auto", **options)
 
 
 def record_and_tell(play: "Callable[[bool], DiskMemory]") -> None:
