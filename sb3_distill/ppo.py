@@ -49,11 +49,11 @@ class DistillPPO(Distillation, PPO):
             "n_epochs": 10,
         },
     }
-    #: chosen, not yet searched for
+    #: by how a student of 7% plays Pong after 100 seconds
     pixel_defaults: ClassVar[dict[str, Any]] = {
         "learning_rate": LinearSchedule(5e-4, 2.5e-5, 1.0),
         "batch_size": 256,
-        "n_epochs": 4,
+        "n_epochs": 8,
     }
 
     def learn(

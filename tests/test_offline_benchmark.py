@@ -69,6 +69,11 @@ def test_the_error_of_a_geometric_mean_is_that_of_samples():
     assert geometric_mean([1.0, -3.0]) == pytest.approx(0.1)  # no better than random play counts as 0.01
 
 
+def test_small_students_of_min_atar_learn_longer():
+    assert [TASKS["Asterix"].steps_for(share) for share in ("25%", "7%", "4%")] == [320_000, 640_000, 640_000]
+    assert TASKS["CartPole"].steps_for("4%") == 40_000
+
+
 def test_the_first_point_that_reaches():
     assert steps_to(0.95, [0, 10, 20, 30], [0.1, 0.95, 0.2, 1.0]) == 10
     assert steps_to(0.95, [0, 10], [0.1, 0.9]) == math.inf

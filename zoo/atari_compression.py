@@ -5,12 +5,14 @@
     $ python -m sb3_distill.zoo.atari_compression --env PongNoFrameskip-v4
     $ python -m sb3_distill.zoo.atari_compression --env PongNoFrameskip-v4 --sizes 7% --seeds 3
 
-Scores are relative to the teacher's, (student − random) / (teacher − random), of whole games, played greedily. A finished run is kept
-in ``--out`` and not repeated. The table and a figure of the learning curves are written there, too.
+Scores are relative to the teacher's, (student − random) / (teacher − random), of whole games, played greedily. Without sticky actions
+greedy games are three or four different ones, over and over, and a mean of them says little: here ALE repeats an action now and then.
+A finished run is kept in ``--out`` and not repeated. The table and a figure of the learning curves are written there, too.
 """
 
 import argparse
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +21,7 @@ import numpy as np
 import torch as th
 from rich.console import Console
 from rich.table import Table
+from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.envs.atari import make_atari_vec_env, rom_of
 from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play
@@ -34,13 +37,15 @@ from sb3_distill.zoo.score_figures import curves
 from sb3_distill.zoo.teachers import find_agent, load_teacher
 
 METHODS_SHOWN = ("expected_entropy", "n_distill", "on_policy_distill")
-N_ENVS = 8
+N_ENVS = 32
 #: of the final score, and of each point of a learning curve
 EPISODES, POINT_EPISODES = 30, 10
 #: of the teacher and of random play, to which all scores are relative
 REFERENCE_EPISODES = 100
 #: of a learning curve, after the first
-POINTS = 10
+POINTS = 6
+#: the probability that a frame has the action of the one before, in games that are scored; students learn without
+STICKY = 0.05
 #: ALE cuts a game after 108,000 frames
 MAX_STEPS = 27_000
 #: "the teacher's score"
@@ -90,6 +95,14 @@ class TimedCurve(LearningCurve):
         super()._evaluate()
 
 
+def scored_games(env_id: str) -> Callable[[int], VecEnv]:
+    """
+    :param env_id: a game
+    :return: makes n of it
+    """
+    return partial(make_atari_vec_env, env_id, action_repeat_probability=STICKY)
+
+
 def reference(env_id: str, source: str) -> dict[str, Any]:
     """
     :param env_id: a game
@@ -97,7 +110,7 @@ def reference(env_id: str, source: str) -> dict[str, Any]:
     :return: the scores that students are compared with, and what the teacher takes
     """
     teacher = load_teacher(source)
-    make = partial(make_atari_vec_env, env_id)
+    make = scored_games(env_id)
     n = REFERENCE_EPISODES
     returns = episode_returns(teacher.act, make, n, EVALUATION_SEED, MAX_STEPS)
     randoms = episode_returns(random_play(teacher.action_space, n), make, n, EVALUATION_SEED, MAX_STEPS)
@@ -125,7 +138,7 @@ def distil(kind: Kind, temperature: float | str) -> dict[str, Any]:
         policy_kwargs=student_arch(kind.size),
         seed=kind.seed,
     )
-    make = partial(make_atari_vec_env, kind.env_id)
+    make = scored_games(kind.env_id)
     curve = TimedCurve(make, max(1, kind.steps // POINTS), POINT_EPISODES, max_steps=MAX_STEPS)
     student.learn(kind.steps, callback=curve, progress_bar=True)
     act = greedy(student.predict)

@@ -25,6 +25,8 @@ from sb3_distill.zoo.teachers import load_teacher
 SHARES = ("25%", "7%", "4%")
 #: episodes of a teacher and of random play; a student plays ``EPISODES``
 TEACHER_EPISODES, EPISODES = 400, 100
+#: how much longer small students of MinAtar's games learn: they go on gaining
+LONGER = {"7%": 2, "4%": 2}
 #: a player that is stuck must not stop a run for good
 MAX_STEPS = 20_000
 #: environments side by side while a teacher is played, and the paper's share of random actions in it
@@ -36,7 +38,7 @@ class Task(NamedTuple):
     One of the nine.
 
     :param env_id: of Gymnasium
-    :param n_steps: of a student's training, in all environments together
+    :param n_steps: of a student's training, in all environments together; see :meth:`steps_for`
     :param n_race: the same, where it counts how few are needed
     """
 
@@ -48,6 +50,13 @@ class Task(NamedTuple):
     def is_min_atar(self) -> bool:
         """Whether it is a game of MinAtar."""
         return self.env_id.startswith("MinAtar/")
+
+    def steps_for(self, share: str) -> int:
+        """
+        :param share: of ``SHARES``
+        :return: how many steps a student of that share learns from
+        """
+        return self.n_steps * (LONGER.get(share, 1) if self.is_min_atar else 1)
 
 
 TASKS = {

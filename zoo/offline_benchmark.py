@@ -240,8 +240,8 @@ def scores_of(settings: Settings, kinds: Sequence[tuple[str, str]]) -> dict[tupl
     jobs: dict[tuple[str, str, str, int], str] = {}
     calls = {}
     for name in settings.tasks:
-        n_steps = settings.scaled(TASKS[name].n_steps)
         for loss, share in kinds:
+            n_steps = settings.scaled(TASKS[name].steps_for(share))
             for seed in range(settings.seeds):
                 label = f"student-{name}-{loss}-{share.rstrip('%')}-{seed}-{n_steps}"
                 jobs[name, loss, share, seed] = label
