@@ -44,10 +44,13 @@ def test_a_teacher_that_is_no_better_than_random_play_is_refused():
 
 def test_students_of_a_game(tmp_path, monkeypatch, capsys):
     """Every method on a fresh teacher and short games; nothing is run twice."""
-    for name in ("EPISODES", "REFERENCE_EPISODES", "POINT_EPISODES", "POINTS"):
+    for name in ("EPISODES", "REFERENCE_EPISODES", "POINT_EPISODES", "POINTS", "N_ENVS"):
         monkeypatch.setattr(atari_compression, name, 2)
     for name, value in (("MAX_STEPS", 5), ("TIMED_ACTIONS", 3)):
         monkeypatch.setattr(atari_compression, name, value)
+    monkeypatch.setattr(
+        "sb3_distill.zoo.teachers.tune_temperature", lambda teacher, n: setattr(teacher, "temperature", 1.0)
+    )
     monkeypatch.setattr(atari_compression, "measured", lambda *_: UNIT)  # as if the teacher had learnt anything
     env = make_atari_vec_env(GAME, 1)
     DQN("CnnPolicy", env, buffer_size=1).save(tmp_path / "teacher.zip")
@@ -62,6 +65,7 @@ def test_students_of_a_game(tmp_path, monkeypatch, capsys):
     assert (tmp_path / f"{GAME}.png").stat().st_size > 10_000
     paths = sorted((tmp_path / "runs").iterdir())
     assert len(paths) == 4
+    assert json.loads((tmp_path / "runs" / f"{GAME}-teacher.json").read_text())["temperature"] == 1.0
     student = json.loads(paths[0].read_text())
     assert len(student["steps"]) == len(student["times"]) == len(student["means"]) and student["times"][-1] > 0
     times = [path.stat().st_mtime_ns for path in paths]

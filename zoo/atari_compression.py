@@ -109,7 +109,7 @@ def reference(env_id: str, source: str) -> dict[str, Any]:
     :param source: of its teacher
     :return: the scores that students are compared with, and what the teacher takes
     """
-    teacher = load_teacher(source)
+    teacher = load_teacher(source, env_id=env_id)
     make = scored_games(env_id)
     n = REFERENCE_EPISODES
     returns = episode_returns(teacher.act, make, n, EVALUATION_SEED, MAX_STEPS)
