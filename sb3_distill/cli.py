@@ -405,10 +405,10 @@ def find_teacher(args: argparse.Namespace, source: str, device: str) -> "Teacher
     :param device: where the teacher answers
     :return: the teacher; its temperature is chosen if the method uses it
     """
-    from sb3_distill.zoo.teachers import load_teacher, load_untuned
+    from sb3_distill.zoo.teachers import load_teacher
 
     if args.method == cli_offline.NAME:
-        return load_untuned(source, env_id=args.env, device=device)
+        return load_teacher(source, env_id=args.env, device=device, tune=False)
     return load_teacher(source, env_id=args.env, temperature=args.temperature, epsilon=args.epsilon, device=device)
 
 

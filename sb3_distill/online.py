@@ -15,7 +15,7 @@ from sb3_distill.evaluation import episode_returns
 from sb3_distill.policy_distillation import PolicyDistillation
 from sb3_distill.report import Curve, LearningCurve, Score, draw_learning_curves, greedy, score
 from sb3_distill.teachers import Teacher
-from sb3_distill.zoo.teachers import load_untuned
+from sb3_distill.zoo.teachers import load_teacher
 
 
 class OnlineDistillation(LearningCurve):
@@ -85,7 +85,7 @@ class OnlineDistillation(LearningCurve):
 
     def _snapshot(self) -> Teacher:
         """The teacher as it is now, which goes on learning without it."""
-        teacher = load_untuned(self.model)  # the student has a temperature of its own
+        teacher = load_teacher(self.model, tune=False)  # the student has a temperature of its own
         teacher.policy = copy.deepcopy(teacher.policy)
         teacher.name = f"{teacher.name} after {self.model.num_timesteps} steps"
         return teacher

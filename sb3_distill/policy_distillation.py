@@ -39,7 +39,7 @@ from sb3_distill.methods import nearest
 from sb3_distill.offline_losses import StateLoss, check_loss, state_loss
 from sb3_distill.pixels import fast_pixels
 from sb3_distill.spaces import channels_last
-from sb3_distill.zoo.teachers import load_untuned
+from sb3_distill.zoo.teachers import load_teacher
 
 SelfPolicyDistillation = TypeVar("SelfPolicyDistillation", bound="PolicyDistillation")
 
@@ -248,7 +248,7 @@ class PolicyDistillation(OffPolicyAlgorithm):
         self.memory = open_memory(self.memory)
         about = self.memory.about
         if self.teacher is not None:
-            self.teacher = load_untuned(self.teacher)
+            self.teacher = load_teacher(self.teacher, tune=False)
         teacher = None if self.teacher is None else self.teacher.name
         check_memory(about, self.observation_space, self.action_space, env_id_of(self.env), teacher)
         if self._beta(1.0) < 1 or self._beta(0.0) < 1:
@@ -285,7 +285,7 @@ class PolicyDistillation(OffPolicyAlgorithm):
             raise ValueError(
                 "The teacher has no environment to play in: call set_env, or give env=… or memory=… to load()."
             )
-        self.teacher = load_untuned(self.teacher)
+        self.teacher = load_teacher(self.teacher, tune=False)
         seen = (self.teacher, self.env, self.teacher_obs)
         if all(a is b for a, b in zip(self._seen, seen, strict=True)):
             return

@@ -21,7 +21,7 @@ from sb3_distill.distributions import parameters
 from sb3_distill.teachers import ActorCriticTeacher, Answer, QTeacher, Teacher, tune_temperature
 from sb3_distill.temperature import GRID, check_softness, soften, softest_by_confidence, softest_by_return
 from sb3_distill.zoo.errors import CheckpointError
-from sb3_distill.zoo.teachers import BUNDLED, find_checkpoint, load_teacher, load_untuned, resolve_env_id, zoo_folders
+from sb3_distill.zoo.teachers import BUNDLED, find_checkpoint, load_teacher, resolve_env_id, zoo_folders
 
 CARTPOLE = BUNDLED / "dqn" / "CartPole-v1_1" / "CartPole-v1.zip"
 
@@ -578,7 +578,7 @@ def test_where_a_temperature_is_tuned(monkeypatch, settings, tuned_in):
     assert calls == ([(teacher, 40)] if tuned_in else [])
     assert not tuned_in or teacher.env_id == tuned_in
     calls.clear()
-    assert load_untuned(CARTPOLE, **settings).temperature == settings.get("temperature")
+    assert load_teacher(CARTPOLE, tune=False, **settings).temperature == settings.get("temperature")
     assert not calls
 
 

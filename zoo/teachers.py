@@ -71,6 +71,7 @@ def load_teacher(
     epsilon: float | None = None,
     action_std: float | None = None,
     device: str = "auto",
+    tune: bool = True,
 ) -> Teacher:
     """
     Make a teacher.
@@ -90,40 +91,11 @@ def load_teacher(
     :param action_std: of the Gaussian around the one action of TD3, DDPG and ARS, in units of half the action's range,
         by default 0.1; of these only
     :param device: where the teacher answers; a loaded model stays on its own
+    :param tune: whether episodes may be played to choose a temperature: no need where it has no effect
     :return: the teacher
     :raises FileNotFoundError: if nothing is found under that path or name; names come with the nearest matches
     :raises CheckpointError: if a file is damaged, no checkpoint, or lacks what it needs
     :raises ValueError: for τ ≤ 0, ε outside [0, 1], or an option that the teacher's family does not have
-    """
-    if isinstance(source, Teacher):
-        return source
-    teacher = load_untuned(
-        source, env_id=env_id, temperature=temperature, epsilon=epsilon, action_std=action_std, device=device
-    )
-    if isinstance(teacher, QTeacher) and teacher.temperature is None:
-        try:
-            teacher.training_env(1).close()
-        except ValueError:  # it is not installed: the first observations will do
-            return teacher
-        tune_temperature(teacher, IMAGE_EPISODES if is_image_space(teacher.observation_space) else VECTOR_EPISODES)
-    return teacher
-
-
-def load_untuned(
-    source: "str | Path | BaseAlgorithm | Teacher",
-    *,
-    env_id: str | None = None,
-    temperature: "float | str" = "auto",
-    epsilon: float | None = None,
-    action_std: float | None = None,
-    device: str = "auto",
-) -> Teacher:
-    """
-    :func:`load_teacher`, where a Q-network's temperature is not wanted, or not yet: no environment is played to choose one.
-
-    :param source: see there, as for the others
-    :return: the teacher; one that has been left without a temperature chooses it from the first observations whose distribution
-        it is asked for
     """
     if isinstance(source, Teacher):
         return source
@@ -150,6 +122,12 @@ def load_untuned(
         )
     kwargs |= _options_for(teacher_class, policy, options, kwargs["name"])
     teacher = teacher_class(policy, **kwargs)
+    if tune and isinstance(teacher, QTeacher) and teacher.temperature is None:
+        try:
+            teacher.training_env(1).close()
+        except ValueError:  # it is not installed: the first observations will do
+            return teacher
+        tune_temperature(teacher, IMAGE_EPISODES if is_image_space(teacher.observation_space) else VECTOR_EPISODES)
     return teacher
 
 

@@ -21,7 +21,7 @@ from sb3_distill.envs.atari import make_atari_vec_env
 from sb3_distill.memory.disk import DiskMemory
 from sb3_distill.memory.recorder import record
 from sb3_distill.report import show
-from sb3_distill.zoo.teachers import load_untuned
+from sb3_distill.zoo.teachers import load_teacher
 
 N_ENVS, BATCH = 8, 256
 #: batches that are trained on to time it, after as many to warm up
@@ -79,7 +79,9 @@ def main() -> None:
     whole = math.prod(env.observation_space.shape or ())
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        memory = record(load_untuned(untrained(env)), env, args.steps, Path(folder), epsilon=1.0, progress_bar=True)
+        memory = record(
+            load_teacher(untrained(env), tune=False), env, args.steps, Path(folder), epsilon=1.0, progress_bar=True
+        )
         seconds = time.perf_counter() - start
         on_disk = sum(file.stat().st_size for file in Path(folder).iterdir()) / len(memory)
         in_ram = memory.n_bytes / len(memory)

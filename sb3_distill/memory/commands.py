@@ -45,7 +45,7 @@ def prepare_record(args: argparse.Namespace) -> Callable[[], None]:
     from sb3_distill.distillation import check_env_id
     from sb3_distill.memory.recorder import check_numbers, prepare
     from sb3_distill.zoo.settings import usual_training
-    from sb3_distill.zoo.teachers import find_agent, load_untuned, read_training_of
+    from sb3_distill.zoo.teachers import find_agent, load_teacher, read_training_of
 
     check_numbers(args.steps, args.epsilon, args.seed)
     if args.n_envs < 1:
@@ -59,7 +59,7 @@ def prepare_record(args: argparse.Namespace) -> Callable[[], None]:
         raise ValueError(f"Nothing says where {args.teacher} was trained: add --env.")
     out = args.out or f"runs/memory-{trained.env_id.replace('/', '-')}-{args.seed}"
     env = trained.make_vec_env(args.n_envs)
-    play = prepare(load_untuned(args.teacher), env, args.steps, out, args.epsilon, args.seed)
+    play = prepare(load_teacher(args.teacher, tune=False), env, args.steps, out, args.epsilon, args.seed)
     return partial(record_and_tell, play)
 
 

@@ -27,7 +27,7 @@ from sb3_distill.memory.space_text import space_to_data
 from sb3_distill.spaces import check_spaces, signature
 from sb3_distill.teachers import Teacher
 from sb3_distill.temperature import check_softness
-from sb3_distill.zoo.teachers import load_untuned
+from sb3_distill.zoo.teachers import load_teacher
 
 
 def record(
@@ -83,7 +83,7 @@ def prepare(
     if not isinstance(env, VecEnv):
         raise ValueError(f"env must be a VecEnv, such as make_vec_env of Stable-Baselines3 makes, not {env!r}.")
     path = Path(path).expanduser()
-    teacher = load_untuned(teacher)
+    teacher = load_teacher(teacher, tune=False)
     env = as_teacher_reads(teacher, raw_env(env)[0])
     settings = Settings(about_of(teacher, env), weights_of(teacher), env.num_envs, float(epsilon), int(seed))
     there = recorded_there(path, settings)
