@@ -197,7 +197,7 @@ def test_a_size_is_of_the_network_that_reads_such_observations(tmp_path, capsys)
     game = ["--env", "MinAtar/Breakout-v1", "--size", "4%", "--out", str(tmp_path / "out")]
     assert main(["distill", *SMALL, *game, "--steps", "64", "--method", "on-policy-distill"]) == 0
     players = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))["players"]
-    assert players["student"]["parameters"] == 148 + 256 * 18 + 18 + 18 * 3 + 3
+    assert players["student"]["parameters"] == (4 * 9 * 6 + 6) + (6 * 9 * 6 + 6) + (6 * 36 * 19 + 19) + (19 * 3 + 3)
     none = ["--out", str(tmp_path / "none"), "--size"]
     assert_error(capsys, [*none, "4%"], "--size is for images", "use --net-arch")
     assert_error(capsys, [*none, "5%"], "There is no student of '5%'")
