@@ -110,7 +110,7 @@ def test_defaults_for_images(teacher):
     """Smaller steps for convolutions, unless something else was asked for; none for other observations."""
     kwargs = {"teacher": teacher, "policy_kwargs": student_arch("4%"), "device": "cpu"}
     model = DistillPPO("CnnPolicy", make_env(), method="entropy_regularised", **kwargs)
-    assert (model.learning_rate(1.0), model.batch_size, model.n_epochs) == (5e-4, 256, 4)
+    assert (model.learning_rate(1.0), model.batch_size, model.n_epochs) == (5e-4, 256, 8)
     assert model.gamma == DistillPPO.row_defaults["entropy_regularised"]["gamma"]
     model = DistillPPO("CnnPolicy", make_env(), learning_rate=1e-3, batch_size=24, **kwargs)
     assert (model.learning_rate, model.batch_size, model.n_epochs) == (1e-3, 24, 4)
