@@ -113,7 +113,7 @@ def test_defaults_for_images(teacher):
     assert (model.learning_rate(1.0), model.batch_size, model.n_epochs) == (5e-4, 256, 8)
     assert model.gamma == DistillPPO.row_defaults["entropy_regularised"]["gamma"]
     model = DistillPPO("CnnPolicy", make_env(), learning_rate=1e-3, batch_size=24, **kwargs)
-    assert (model.learning_rate, model.batch_size, model.n_epochs) == (1e-3, 24, 4)
+    assert (model.learning_rate, model.batch_size, model.n_epochs) == (1e-3, 24, 8)
     assert model.policy.optimizer.param_groups[0]["lr"] == 1e-3
     assert DistillPPO("MlpPolicy", "CartPole-v1").n_epochs == 15
 
