@@ -78,6 +78,7 @@ def test_students_of_a_game(tmp_path, monkeypatch, capsys):
     [
         (["--env", "Pog"], "Unknown Atari game 'Pog': did you mean 'Pong'"),
         (["--teacher", "no/such.zip"], "No teacher at 'no/such.zip'"),
+        (["--threads", "0"], "--seeds, --steps and --threads must be at least 1, not 1, 200000, 0"),
     ],
 )
 def test_what_does_not_exist_is_said_before_any_work(arguments, message, tmp_path, capsys):

@@ -270,7 +270,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="of PyTorch (default: its own)")
     parser.add_argument("--out", type=Path, default=Path("runs/compression"))
     args = parser.parse_args(argv)
-    if min(args.seeds, args.steps, args.threads or 1) < 1:
+    if min(args.seeds, args.steps, 1 if args.threads is None else args.threads) < 1:
         parser.error(
             f"--seeds, --steps and --threads must be at least 1, not {args.seeds}, {args.steps}, {args.threads}"
         )

@@ -73,7 +73,7 @@ PLAY: dict[str, Any] = {
 }
 #: of the student of several games: states in each one's memory, and minibatches of each
 N_STATES, N_UPDATES = 200_000, 20_000
-#: of a student of five games: 24.6% of its five teachers' parameters together
+#: of a student of five games: 24.3% of its five teachers' parameters together
 FIVE_GAMES = {
     "features_extractor_class": MinAtarCNN,
     "features_extractor_kwargs": {"filters": (16,), "features_dim": 150},
