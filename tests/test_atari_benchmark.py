@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("ale_py")
 import torch as th
 from gymnasium import spaces
+from stable_baselines3 import DQN
 from stable_baselines3.common.torch_layers import NatureCNN
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -68,3 +69,14 @@ def test_a_long_run_is_watched_from_its_first_rollout_on(monkeypatch):
     table = atari_benchmark.memory_table(320)
     assert list(table.columns[0].cells) == ["32", "160", "320"]
     assert next(iter(table.columns[4].cells)) == "1.000"
+
+
+def test_one_teacher_plays_in_both_environments(tmp_path):
+    """Untrained and cut short, it has lost as many points in one as in the other, to within the no-ops at the start."""
+    env = atari_benchmark.ours(1)
+    DQN("CnnPolicy", env, buffer_size=1, seed=0, device="cpu").save(tmp_path / "agent.zip")
+    env.close()
+    table = atari_benchmark.score_table(str(tmp_path / "agent.zip"), 2, max_steps=60)
+    ours, sb3, difference = (next(iter(column.cells)) for column in table.columns)
+    assert "±" in ours and "±" in sb3
+    assert abs(float(difference.split()[0])) <= 1

@@ -1,10 +1,11 @@
-"""What distilling in pixels costs: speed and memory of DistillPPO on Pong beside SB3's PPO, and of the environment alone.
+"""What distilling in pixels costs: speed and memory of DistillPPO on Pong beside SB3's PPO, and the environment beside ALE's and SB3's.
 
 .. code-block:: console
 
     $ python -m sb3_distill.zoo.atari_benchmark speed     # steps/s, where the time goes, peak memory
     $ python -m sb3_distill.zoo.atari_benchmark env       # our VecEnv beside the raw AtariVectorEnv
     $ python -m sb3_distill.zoo.atari_benchmark memory    # resident memory after 20,000 and 200,000 steps
+    $ python -m sb3_distill.zoo.atari_benchmark score     # of one teacher, in our VecEnv and in SB3's
 
 Runs of a kind take turns in processes of their own, and medians are reported: machines are noisy. A teacher's weights have no
 influence on its speed, so it is a fresh network of the size of the RL Zoo's.
@@ -12,6 +13,7 @@ influence on its speed, so it is a fresh network of the size of the RL Zoo's.
 
 import argparse
 import json
+import math
 import resource
 import statistics
 import subprocess
@@ -35,10 +37,12 @@ from stable_baselines3.common.vec_env import VecFrameStack
 
 from sb3_distill.distillation import Distillation
 from sb3_distill.envs.atari import make_atari_vec_env
+from sb3_distill.evaluation import episode_returns, standard_error
 from sb3_distill.methods import METHODS
 from sb3_distill.nature_cnn import student_arch
 from sb3_distill.pixels import multiplies_bfloat16_faster
 from sb3_distill.ppo import DistillPPO
+from sb3_distill.zoo.atari_compression import MAX_STEPS, STICKY
 from sb3_distill.zoo.teachers import load_teacher
 
 #: behind a row's name, for one that does without bfloat16
@@ -255,17 +259,18 @@ def raw(n_envs: int) -> Any:
     return AtariVectorEnv(GAME.lower(), n_envs, autoreset_mode=AutoresetMode.SAME_STEP)
 
 
-def ours(n_envs: int) -> Any:
+def ours(n_envs: int, **kwargs: Any) -> Any:
     """:return: our environment"""
-    return make_atari_vec_env(GAME, n_envs)
+    return make_atari_vec_env(GAME, n_envs, **kwargs)
 
 
-def sb3(n_envs: int) -> Any:
+def sb3(n_envs: int, **wrapper_kwargs: Any) -> Any:
     """:return: SB3's environment"""
     import ale_py
 
     gym.register_envs(ale_py)
-    return VecFrameStack(make_atari_env(f"{GAME}NoFrameskip-v4", n_envs), 4)
+    env = make_atari_env(f"{GAME}NoFrameskip-v4", n_envs, wrapper_kwargs=wrapper_kwargs)
+    return VecFrameStack(env, 4)
 
 
 def play(make: Callable[[int], Any], n_envs: int, steps: int) -> float:
@@ -279,6 +284,27 @@ def play(make: Callable[[int], Any], n_envs: int, steps: int) -> float:
     seconds = time.perf_counter() - start
     env.close()
     return actions.size / seconds
+
+
+def score_table(source: str, episodes: int, max_steps: int = MAX_STEPS) -> Table:
+    """
+    :param source: of a teacher of the game
+    :param episodes: games in each environment, with sticky actions: without them they would be a few games over and over
+    :param max_steps: a game that has not ended by then counts as it stands
+    :return: its scores in ours and in SB3's
+    """
+    teacher = load_teacher(source, tune=False)
+    returns = [
+        episode_returns(teacher.act, partial(make, action_repeat_probability=STICKY), episodes, max_steps=max_steps)
+        for make in (ours, sb3)
+    ]
+    means, errors = [x.mean() for x in returns], [standard_error(x) for x in returns]
+    table = Table(title=f"Scores of {source}, {episodes} games each")
+    for column in ("make_atari_vec_env", "SB3's make_atari_env", "difference"):
+        table.add_column(column, justify="right")
+    scores = [f"{mean:.1f} ± {error:.1f}" for mean, error in zip(means, errors, strict=True)]
+    table.add_row(*scores, f"{means[0] - means[1]:.1f} ± {math.hypot(*errors):.1f}")
+    return table
 
 
 # --- a long run -------------------------------------------------------------------------------------------------------
@@ -335,15 +361,19 @@ def memory_table(steps: int) -> Table:
 def main(argv: list[str] | None = None) -> None:
     """:param argv: arguments, by default the command line's"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["speed", "env", "memory", "one"], help="'one' is for its own use")
+    parser.add_argument("what", choices=["speed", "env", "memory", "score", "one"], help="'one' is for its own use")
     parser.add_argument(
         "--methods", nargs="+", choices=list(METHODS["unbiased"]), default=["n_distill", "on_policy_distill"]
     )
     parser.add_argument("--steps", type=int, help="of a run")
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2, help="of PyTorch, for speed")
+    parser.add_argument("--teacher", default=f"zoo:dqn/{GAME}NoFrameskip-v4", help="for score")
+    parser.add_argument("--episodes", type=int, default=100, help="for score")
     parser.add_argument("--who", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if args.episodes < 2:
+        parser.error(f"--episodes must be at least 2, for a standard error, not {args.episodes}")
     if args.what == "one":
         sys.stdout.write(json.dumps(time_run(args.who, args.steps, args.threads)) + "\n")
         return
@@ -351,6 +381,7 @@ def main(argv: list[str] | None = None) -> None:
         "speed": partial(speed_tables, args.methods, args.steps or 8_192, args.repeats, args.threads),
         "env": lambda: [env_table(args.steps or 16_384, args.repeats)],
         "memory": lambda: [memory_table(args.steps or 200_000)],
+        "score": lambda: [score_table(args.teacher, args.episodes)],
     }
     for table in commands[args.what]():
         Console(width=120).print(table)
