@@ -44,13 +44,10 @@ def test_a_teacher_that_is_no_better_than_random_play_is_refused():
 
 def test_students_of_a_game(tmp_path, monkeypatch, capsys):
     """Every method on a fresh teacher and short games; nothing is run twice."""
-    for name in ("EPISODES", "REFERENCE_EPISODES", "POINT_EPISODES", "POINTS", "N_ENVS"):
+    for name in ("EPISODES", "POINT_EPISODES", "POINTS", "N_ENVS"):
         monkeypatch.setattr(atari_compression, name, 2)
     for name, value in (("MAX_STEPS", 5), ("TIMED_ACTIONS", 3)):
         monkeypatch.setattr(atari_compression, name, value)
-    monkeypatch.setattr(
-        "sb3_distill.zoo.teachers.tune_temperature", lambda teacher, n: setattr(teacher, "temperature", 1.0)
-    )
     monkeypatch.setattr(atari_compression, "measured", lambda *_: UNIT)  # as if the teacher had learnt anything
     env = make_atari_vec_env(GAME, 1)
     DQN("CnnPolicy", env, buffer_size=1).save(tmp_path / "teacher.zip")
@@ -65,7 +62,7 @@ def test_students_of_a_game(tmp_path, monkeypatch, capsys):
     assert (tmp_path / f"{GAME}.png").stat().st_size > 10_000
     paths = sorted((tmp_path / "runs").iterdir())
     assert len(paths) == 4
-    assert json.loads((tmp_path / "runs" / f"{GAME}-teacher.json").read_text())["temperature"] == 1.0
+    assert paths[0].name == f"{GAME}-expected_entropy-4-8-0-0.01.json"
     student = json.loads(paths[0].read_text())
     assert len(student["steps"]) == len(student["times"]) == len(student["means"]) and student["times"][-1] > 0
     times = [path.stat().st_mtime_ns for path in paths]
@@ -78,7 +75,8 @@ def test_students_of_a_game(tmp_path, monkeypatch, capsys):
     [
         (["--env", "Pog"], "Unknown Atari game 'Pog': did you mean 'Pong'"),
         (["--teacher", "no/such.zip"], "No teacher at 'no/such.zip'"),
-        (["--threads", "0"], "--seeds, --steps and --threads must be at least 1, not 1, 200000, 0"),
+        (["--temperature", "0"], "temperature must be greater than 0 (or 'auto'), not 0.0."),
+        (["--threads", "0"], "--seeds, --steps and --threads must be at least 1, not 1, 480000, 0"),
     ],
 )
 def test_what_does_not_exist_is_said_before_any_work(arguments, message, tmp_path, capsys):

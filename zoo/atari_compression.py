@@ -6,7 +6,8 @@
     $ python -m sb3_distill.zoo.atari_compression --env PongNoFrameskip-v4 --sizes 7% --seeds 3
 
 Scores are relative to the teacher's, (student − random) / (teacher − random), of whole games, played greedily. Without sticky actions
-greedy games are three or four different ones, over and over, and a mean of them says little: here ALE repeats an action now and then.
+greedy games are three or four different ones, over and over, and a mean of them says little: here ALE repeats an action now and then,
+while students learn, too.
 A finished run is kept in ``--out`` and not repeated. The table and a figure of the learning curves are written there, too.
 """
 
@@ -31,6 +32,7 @@ from sb3_distill.nature_cnn import STUDENTS, student_arch
 from sb3_distill.ppo import DistillPPO
 from sb3_distill.report import LearningCurve, greedy
 from sb3_distill.teachers import actor_size
+from sb3_distill.temperature import check_softness
 from sb3_distill.zoo.benchmark import cached
 from sb3_distill.zoo.relative_scores import Reference, measured
 from sb3_distill.zoo.score_figures import curves
@@ -38,13 +40,13 @@ from sb3_distill.zoo.teachers import find_agent, load_teacher
 
 METHODS_SHOWN = ("expected_entropy", "n_distill", "on_policy_distill")
 N_ENVS = 32
-#: of the final score, and of each point of a learning curve
-EPISODES, POINT_EPISODES = 30, 10
-#: of the teacher and of random play, to which all scores are relative
-REFERENCE_EPISODES = 100
+#: of the scores of students, the teacher and random play, and of each point of a learning curve
+EPISODES, POINT_EPISODES = 100, 10
+#: of the teacher: that of Rusu et al. (2015)
+TEMPERATURE = 0.01
 #: of a learning curve, after the first
 POINTS = 6
-#: the probability that a frame has the action of the one before, in games that are scored; students learn without
+#: the probability that a frame has the action of the one before
 STICKY = 0.05
 #: ALE cuts a game after 108,000 frames
 MAX_STEPS = 27_000
@@ -64,6 +66,7 @@ class Kind(NamedTuple):
     :param size: of ``student_arch``
     :param steps: of all environments together
     :param seed: of everything random
+    :param temperature: of the teacher
     """
 
     env_id: str
@@ -72,11 +75,13 @@ class Kind(NamedTuple):
     size: str
     steps: int
     seed: int
+    temperature: float
 
     @property
     def name(self) -> str:
         """Of its file."""
-        return f"{self.env_id}-{self.method}-{self.size.rstrip('%')}-{self.steps}-{self.seed}".replace("/", "-")
+        what = f"{self.env_id}-{self.method}-{self.size.rstrip('%')}-{self.steps}-{self.seed}-{self.temperature:g}"
+        return what.replace("/", "-")
 
 
 class TimedCurve(LearningCurve):
@@ -95,7 +100,7 @@ class TimedCurve(LearningCurve):
         super()._evaluate()
 
 
-def scored_games(env_id: str) -> Callable[[int], VecEnv]:
+def sticky_games(env_id: str) -> Callable[[int], VecEnv]:
     """
     :param env_id: a game
     :return: makes n of it
@@ -109,36 +114,32 @@ def reference(env_id: str, source: str) -> dict[str, Any]:
     :param source: of its teacher
     :return: the scores that students are compared with, and what the teacher takes
     """
-    teacher = load_teacher(source, env_id=env_id)
-    make = scored_games(env_id)
-    n = REFERENCE_EPISODES
-    returns = episode_returns(teacher.act, make, n, EVALUATION_SEED, MAX_STEPS)
-    randoms = episode_returns(random_play(teacher.action_space, n), make, n, EVALUATION_SEED, MAX_STEPS)
+    teacher = load_teacher(source, env_id=env_id, tune=False)
+    make = sticky_games(env_id)
+    returns = episode_returns(teacher.act, make, EPISODES, EVALUATION_SEED, MAX_STEPS)
+    randoms = episode_returns(random_play(teacher.action_space, EPISODES), make, EPISODES, EVALUATION_SEED, MAX_STEPS)
     return {
         "reference": measured(returns, randoms, teacher.n_parameters),
-        "temperature": getattr(teacher, "temperature", "auto"),
         "actions_per_second": actions_per_second(teacher.act, env_id),
     }
 
 
-def distil(kind: Kind, temperature: float | str) -> dict[str, Any]:
+def distil(kind: Kind) -> dict[str, Any]:
     """
     Train one student, and play.
 
     :param kind: which
-    :param temperature: of the teacher, so that it is chosen once
     :return: what is kept of it
     """
-    env = make_atari_vec_env(kind.env_id, N_ENVS, seed=kind.seed)
+    make = sticky_games(kind.env_id)
     student = DistillPPO(
         "CnnPolicy",
-        env,
-        teacher=load_teacher(kind.teacher, temperature=temperature),
+        make(N_ENVS),
+        teacher=load_teacher(kind.teacher, temperature=kind.temperature),
         method=kind.method,
         policy_kwargs=student_arch(kind.size),
         seed=kind.seed,
     )
-    make = scored_games(kind.env_id)
     curve = TimedCurve(make, max(1, kind.steps // POINTS), POINT_EPISODES, max_steps=MAX_STEPS)
     student.learn(kind.steps, callback=curve, progress_bar=True)
     act = greedy(student.predict)
@@ -169,7 +170,14 @@ def actions_per_second(act: Any, env_id: str) -> float:
 
 
 def compression_table(
-    env_id: str, source: str, methods: list[str], sizes: list[str], seeds: int, steps: int, out: Path
+    env_id: str,
+    source: str,
+    methods: list[str],
+    sizes: list[str],
+    seeds: int,
+    steps: int,
+    temperature: float,
+    out: Path,
 ) -> Table:
     """
     Run what has not been run yet, write the curves, and tabulate.
@@ -180,13 +188,16 @@ def compression_table(
     :param sizes: of ``student_arch``
     :param seeds: students of each
     :param steps: of all environments together, for each student
+    :param temperature: of the teacher
     :param out: folder of finished runs, tables and figures
     :return: a table
     """
     (out / "runs").mkdir(parents=True, exist_ok=True)
     found = cached(out / "runs" / f"{env_id}-teacher.json", reference, env_id, source)
     unit = Reference(*found["reference"])
-    table = Table(title=f"{env_id}: students of {steps:,} steps, {seeds} seeds, {EPISODES} games each")
+    table = Table(
+        title=f"{env_id}: students of {steps:,} steps, {seeds} seeds, {EPISODES} games each, τ = {temperature:g}"
+    )
     columns = [
         "student",
         "parameters",
@@ -215,8 +226,8 @@ def compression_table(
     drawn: dict[str, dict[str, Any]] = {}
     for method in methods:
         for size in sizes:
-            kinds = [Kind(env_id, source, method, size, steps, seed) for seed in range(seeds)]
-            runs = [cached(out / "runs" / f"{kind.name}.json", distil, kind, found["temperature"]) for kind in kinds]
+            kinds = [Kind(env_id, source, method, size, steps, seed, temperature) for seed in range(seeds)]
+            runs = [cached(out / "runs" / f"{kind.name}.json", distil, kind) for kind in kinds]
             drawn.setdefault(method, {})[size] = [
                 (run["steps"], [unit.relative(mean) for mean in run["means"]]) for run in runs
             ]
@@ -266,7 +277,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", choices=list(METHODS["unbiased"]), default=list(METHODS_SHOWN))
     parser.add_argument("--sizes", nargs="+", choices=list(STUDENTS), default=["25%", "7%", "4%"])
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=200_000, help="of each student")
+    parser.add_argument("--steps", type=int, default=480_000, help="of each student")
+    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="of the teacher (default: %(default)s)")
     parser.add_argument("--threads", type=int, help="of PyTorch (default: its own)")
     parser.add_argument("--out", type=Path, default=Path("runs/compression"))
     args = parser.parse_args(argv)
@@ -278,12 +290,15 @@ def main(argv: list[str] | None = None) -> None:
         th.set_num_threads(args.threads)
     source = args.teacher or f"zoo:dqn/{args.env}"
     try:
+        check_softness(args.temperature, 0.0)
         rom_of(args.env)
         find_agent(source)
     except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
     Console(width=160).print(
-        compression_table(args.env, source, args.methods, args.sizes, args.seeds, args.steps, args.out)
+        compression_table(
+            args.env, source, args.methods, args.sizes, args.seeds, args.steps, args.temperature, args.out
+        )
     )
 
 
