@@ -46,6 +46,7 @@ _NOT_SAVED = (
     "_carried",
     "_view",
     "_seen",
+    "_mean",
 )
 
 
@@ -73,11 +74,16 @@ class Distillation(OnPolicyAlgorithm):
     :param loss_coef: weight of ℓ, at least 0; a float or a schedule of ``progress_remaining``, as the next two
     :param reward_coef: weight of r̂; by default the row's own
     :param env_reward_coef: weight of the environment's reward
+    :param averaging: the share of a run at its end over which the student's weights are averaged, one sample after each
+        rollout (Polyak and Juditsky, 1992); the mean takes their place when the run is over, before ``on_training_end``. With 0
+        the last weights stay, as they do after a run that a callback has stopped. By default the row's own; 0 where the
+        environment's reward has a weight, which goes on to improve the student, and in the paper's form
     :param mixed_precision: whether the student's features extractors multiply in bfloat16 while it learns, see
         :func:`~sb3_distill.pixels.fast_pixels`; None where it sees images, on a device that does that faster
     :param kwargs: of the SB3 algorithm, with its names and meanings
     :raises ValueError: before any work, for unknown names, a teacher that does not fit the environment or lacks the value
-        function that the row needs, negative coefficients, or w > 0 with a control policy other than the student
+        function that the row needs, negative coefficients, a share outside [0, 1], or w > 0 with a control policy
+        other than the student
     """
 
     #: what distillation changes of SB3's defaults: for every row, then for single rows
@@ -89,6 +95,9 @@ class Distillation(OnPolicyAlgorithm):
     fixed_method: ClassVar[str | None] = None
 
     rollout_buffer: DistillRolloutBuffer
+    averaging: float = 0.0
+    #: of the weights so far, where they are averaged, and of how many
+    _mean: tuple[int, list[th.Tensor]] | None = None
 
     def __init__(
         self,
@@ -104,6 +113,7 @@ class Distillation(OnPolicyAlgorithm):
         loss_coef: float | Schedule = 1.0,
         reward_coef: float | Schedule | None = None,
         env_reward_coef: float | Schedule = 0.0,
+        averaging: float | None = None,
         mixed_precision: bool | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
@@ -119,10 +129,14 @@ class Distillation(OnPolicyAlgorithm):
         settings = self.defaults | self.row_defaults.get(row.name, {})
         if form == "paper":
             # A normalised advantage is not the R̂ of the paper.
-            settings = settings | {"normalize_advantage": False, "reward_coef": 1.0, "gamma": 0.99}
+            settings = settings | {"normalize_advantage": False, "reward_coef": 1.0, "gamma": 0.99, "averaging": 0.0}
         if reward_coef is None:
             reward_coef = settings.get("reward_coef", 1.0)
-        settings = {name: value for name, value in settings.items() if name != "reward_coef"}
+        if averaging is None:
+            averaging = settings.get("averaging", 0.0) if env_reward_coef == 0 else 0.0
+        if not 0 <= averaging <= 1:
+            raise ValueError(f"averaging is a share of the run between 0 and 1, not {averaging!r}.")
+        settings = {name: value for name, value in settings.items() if name not in ("reward_coef", "averaging")}
         super().__init__(policy, env, **(settings | kwargs), _init_setup_model=False)
         if env is not None and is_image_space(self.observation_space):
             for name, value in self.pixel_defaults.items():
@@ -137,6 +151,7 @@ class Distillation(OnPolicyAlgorithm):
         self.loss_coef = loss_coef
         self.reward_coef = reward_coef
         self.env_reward_coef = env_reward_coef
+        self.averaging = averaging
         self.mixed_precision = mixed_precision
         if _init_setup_model:
             self._setup_model()
@@ -194,6 +209,7 @@ class Distillation(OnPolicyAlgorithm):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._check_teacher()
+        self._mean = None
         if self._view is None:
             return super()._setup_learn(*args, **kwargs)
         if self._view.obs is None:
@@ -420,6 +436,19 @@ class Distillation(OnPolicyAlgorithm):
             super().train()
         if batch_losses:
             self.logger.record("distill/loss", float(np.mean(batch_losses)))
+        if self._current_progress_remaining < self.averaging:
+            self._average_weights()
+
+    def _average_weights(self) -> None:
+        """Count the present weights in, and put the mean in their place when the run is over."""
+        weights = [weight.detach() for weight in self.policy.parameters()]
+        n, mean = self._mean or (0, [th.zeros_like(weight) for weight in weights])
+        for kept, weight in zip(mean, weights, strict=True):
+            kept.lerp_(weight, 1 / (n + 1))
+        self._mean = (n + 1, mean)
+        if self.num_timesteps >= self._total_timesteps:
+            for kept, weight in zip(mean, weights, strict=True):
+                weight.copy_(kept)
 
 
 class AttachLoss(th.autograd.Function):

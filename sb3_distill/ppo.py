@@ -29,11 +29,11 @@ class DistillPPO(Distillation, PPO):
     row_defaults: ClassVar[dict[str, dict[str, Any]]] = {
         # ∇ℓ is exact where a policy gradient is noise, so it may be ten times as long before it is cut.
         # Without rewards to optimise there is nothing for a critic to do.
-        "teacher_distill": {"vf_coef": 0.0, "max_grad_norm": 5.0},
-        "on_policy_distill": {"vf_coef": 0.0, "max_grad_norm": 5.0},
+        "teacher_distill": {"vf_coef": 0.0, "max_grad_norm": 5.0, "averaging": 0.5},
+        "on_policy_distill": {"vf_coef": 0.0, "max_grad_norm": 5.0, "averaging": 0.5},
         # A short horizon: while the student is poor its KL is a cost that ending an episode would save.
-        "n_distill": {"gamma": 0.9, "reward_coef": 0.1, "max_grad_norm": 5.0},
-        "expected_entropy": {"gamma": 0.5, "max_grad_norm": 5.0},
+        "n_distill": {"gamma": 0.9, "reward_coef": 0.1, "max_grad_norm": 5.0, "averaging": 0.5},
+        "expected_entropy": {"gamma": 0.5, "max_grad_norm": 5.0, "averaging": 0.5},
         "entropy_regularised": {
             "gamma": 0.5,
             "gae_lambda": 0.8,
