@@ -37,6 +37,9 @@ from sb3_distill.spaces import action_tensor, draw_actions
 from sb3_distill.teachers import Answer, Teacher, join_answers
 from sb3_distill.zoo.teachers import load_teacher
 
+#: settings of ``form="paper"``: a normalised advantage is not its R̂, and the last weights are its student
+PAPER: dict[str, Any] = {"normalize_advantage": False, "reward_coef": 1.0, "gamma": 0.99, "averaging": 0.0}
+
 _NOT_SAVED = (
     "teacher",
     "teacher_obs",
@@ -89,8 +92,9 @@ class Distillation(OnPolicyAlgorithm):
     #: what distillation changes of SB3's defaults: for every row, then for single rows
     defaults: ClassVar[dict[str, Any]] = {}
     row_defaults: ClassVar[dict[str, dict[str, Any]]] = {}
-    #: then for students that see images, whose networks take smaller steps
+    #: then for students that see images, whose networks take smaller steps: for every row, and for single ones
     pixel_defaults: ClassVar[dict[str, Any]] = {}
+    pixel_row_defaults: ClassVar[dict[str, dict[str, Any]]] = {}
     #: the row of the named classes; None where the argument ``method`` chooses it
     fixed_method: ClassVar[str | None] = None
 
@@ -127,21 +131,21 @@ class Distillation(OnPolicyAlgorithm):
         if isinstance(env, str) and ":" not in env:  # else Gymnasium imports a module first
             check_env_id(env)
         settings = self.defaults | self.row_defaults.get(row.name, {})
-        if form == "paper":
-            # A normalised advantage is not the R̂ of the paper.
-            settings = settings | {"normalize_advantage": False, "reward_coef": 1.0, "gamma": 0.99, "averaging": 0.0}
+        paper = PAPER if form == "paper" else {}
+        super().__init__(policy, env, **(_of_sb3(settings | paper) | kwargs), _init_setup_model=False)
+        if env is not None and is_image_space(self.observation_space):
+            pixels = self.pixel_defaults | self.pixel_row_defaults.get(row.name, {}) | paper
+            settings = settings | pixels
+            for name, value in _of_sb3(pixels).items():
+                if name not in kwargs:
+                    setattr(self, name, value)
+        settings = settings | paper
         if reward_coef is None:
             reward_coef = settings.get("reward_coef", 1.0)
         if averaging is None:
             averaging = settings.get("averaging", 0.0) if env_reward_coef == 0 else 0.0
         if not 0 <= averaging <= 1:
             raise ValueError(f"averaging is a share of the run between 0 and 1, not {averaging!r}.")
-        settings = {name: value for name, value in settings.items() if name not in ("reward_coef", "averaging")}
-        super().__init__(policy, env, **(settings | kwargs), _init_setup_model=False)
-        if env is not None and is_image_space(self.observation_space):
-            for name, value in self.pixel_defaults.items():
-                if name not in kwargs:
-                    setattr(self, name, value)
         self.teacher = teacher
         self.teacher_obs = teacher_obs
         self.method = method
@@ -495,6 +499,11 @@ def check_loss(loss: float, update: int, num_timesteps: int) -> float:
             "lower learning_rate or loss_coef."
         )
     return loss
+
+
+def _of_sb3(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those of the defaults that are arguments of SB3's algorithm."""
+    return {name: value for name, value in settings.items() if name not in ("reward_coef", "averaging")}
 
 
 def in_few_calls(optimizer: th.optim.Optimizer) -> None:

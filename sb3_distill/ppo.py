@@ -55,6 +55,11 @@ class DistillPPO(Distillation, PPO):
         "batch_size": 256,
         "n_epochs": 8,
     }
+    pixel_row_defaults: ClassVar[dict[str, dict[str, Any]]] = {
+        # The critic shares the student's convolutions, and its gradient is many times ∇ℓ.
+        "n_distill": {"vf_coef": 0.01},
+        "expected_entropy": {"vf_coef": 0.01, "reward_coef": 0.1},
+    }
 
     def learn(
         self: SelfDistillPPO,

@@ -118,6 +118,28 @@ def test_defaults_for_images(teacher):
     assert DistillPPO("MlpPolicy", "CartPole-v1").n_epochs == 15
 
 
+def test_rows_with_a_critic_have_defaults_of_their_own_for_images(teacher):
+    """They give way to what was asked for and to the paper's form."""
+
+    def of(**changes):
+        kwargs = {
+            "teacher": teacher,
+            "policy_kwargs": student_arch("4%"),
+            "device": "cpu",
+            "method": "expected_entropy",
+        }
+        model = DistillPPO("CnnPolicy", make_env(), **(kwargs | changes))
+        return model.vf_coef, model.reward_coef(1.0), model.gamma
+
+    assert of() == (0.01, 0.1, 0.5)
+    assert of(method="n_distill") == (0.01, 0.1, 0.9)
+    assert of(vf_coef=0.3, reward_coef=0.7, gamma=0.6) == (0.3, 0.7, 0.6)
+    assert of(form="paper") == (0.01, 1.0, 0.99)
+    assert of(method="entropy_regularised") == (0.5, 1.0, 0.5)
+    model = DistillPPO("MlpPolicy", "CartPole-v1", method="expected_entropy")
+    assert (model.vf_coef, model.reward_coef(1.0)) == (0.5, 1.0)
+
+
 @pytest.mark.parametrize(
     ("teacher_space", "env_space", "message"),
     [
