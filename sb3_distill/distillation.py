@@ -426,13 +426,13 @@ class Distillation(OnPolicyAlgorithm):
                 values = values.detach()
             if self._pg_coef == 0:
                 log_prob = log_prob.detach()
-            elif log_prob.requires_grad:
-                log_prob.register_hook(lambda grad: grad * self._pg_coef)
+            loss = None
             if self._row.loss is not None:
                 student = plain(self.action_space, self.policy.action_dist)
                 loss = self._row.loss(self._distribution(self.rollout_buffer.batch_teacher_parameters), student).mean()
                 batch_losses.append(check_loss(loss.item(), len(batch_losses), self.num_timesteps))
-                values = AttachLoss.apply(values, loss, loss_coef)
+            if loss is not None or self._pg_coef != 1:
+                log_prob = WeighAndAttach.apply(log_prob, self._pg_coef, loss, loss_coef)
             return values, log_prob, entropy
 
         fast = fast_pixels(self.policy, self.mixed_precision)
@@ -455,17 +455,21 @@ class Distillation(OnPolicyAlgorithm):
                 weight.copy_(kept)
 
 
-class AttachLoss(th.autograd.Function):
-    """Returns ``values`` unchanged; whatever loss is computed from them gains ``coef · loss`` in the backward pass."""
+class WeighAndAttach(th.autograd.Function):
+    """
+    Returns log-probabilities unchanged; whatever loss is computed from them has its gradient multiplied by ``weight`` and gains
+    ``coef · loss`` in the backward pass.
+    """
 
     @staticmethod
-    def forward(ctx: Any, values: th.Tensor, loss: th.Tensor, coef: float) -> th.Tensor:
-        ctx.coef = coef
-        return values.view_as(values)
+    def forward(ctx: Any, log_prob: th.Tensor, weight: float, loss: th.Tensor | None, coef: float) -> th.Tensor:
+        ctx.weight, ctx.coef = weight, coef
+        return log_prob.view_as(log_prob)
 
     @staticmethod
-    def backward(ctx: Any, grad_values: th.Tensor) -> tuple[th.Tensor, th.Tensor, None]:  # type: ignore[override]
-        return grad_values, grad_values.new_tensor(ctx.coef), None
+    def backward(ctx: Any, grad: th.Tensor) -> tuple[th.Tensor | None, None, th.Tensor | None, None]:  # type: ignore[override]
+        weighed = grad * ctx.weight if ctx.needs_input_grad[0] else None
+        return weighed, None, grad.new_tensor(ctx.coef) if ctx.needs_input_grad[2] else None, None
 
 
 def next_states(x: th.Tensor, n: int, n_envs: int, truncated: list[tuple[int, int, Any]]) -> th.Tensor:

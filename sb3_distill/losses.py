@@ -69,7 +69,7 @@ def kl_of(p: Distribution, q: Distribution) -> th.Tensor:
     if isinstance(p, MultiCategoricalDistribution):
         return th.stack([(pi.probs * (pi.logits - qi.logits)).sum(-1) for pi, qi in zip(dp, dq, strict=True)]).sum(0)
     if isinstance(p, CategoricalDistribution):
-        return (dp.probs * (dp.logits - dq.logits)).sum(-1)
+        return functional.kl_div(dq.logits, dp.logits, reduction="none", log_target=True).sum(-1)
     if isinstance(p, BernoulliDistribution):
         one = functional.logsigmoid(dp.logits) - functional.logsigmoid(dq.logits)
         zero = functional.logsigmoid(-dp.logits) - functional.logsigmoid(-dq.logits)

@@ -15,7 +15,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 from envs_for_tests import ACTION_SPACES
 from sb3_distill import losses
-from sb3_distill.distillation import AttachLoss, next_states
+from sb3_distill.distillation import WeighAndAttach, next_states
 from sb3_distill.distributions import from_parameters, parameter_size, parameters, plain
 from sb3_distill.rewards import Transitions, next_loss
 
@@ -425,22 +425,23 @@ def test_next_loss_is_of_the_next_states_distributions(kind):
 # --- ∇ℓ on the graph --------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("vf_coef", [0.0, 0.5])
-@pytest.mark.parametrize("coef", [0.0, 0.7])
-def test_attach_loss_adds_the_gradient_of_the_loss_and_changes_no_value(vf_coef, coef):
-    """Against autograd of the written-out sum; also where values carry no gradient of their own or are weighted 0."""
-    theta = th.randn(4, 2, generator=th.Generator().manual_seed(5), dtype=th.float64).requires_grad_()
+@pytest.mark.parametrize("weight", [0.0, 0.3, 1.0])
+@pytest.mark.parametrize("coef", [None, 0.0, 0.7])
+def test_the_loss_is_added_and_the_policy_gradient_weighed_in_the_gradient_alone(weight, coef):
+    """Against autograd of the written-out sum; also where log-probabilities carry no gradient, or there is no loss."""
+    theta = th.randn(4, generator=th.Generator().manual_seed(5), dtype=th.float64).requires_grad_()
 
     def parts():
-        return theta[:, :1] ** 3, (theta.sin() ** 2).mean()  # values of shape (4, 1), and a loss
+        return theta**3, None if coef is None else (theta.sin() ** 2).mean()  # log-probabilities, and a loss
 
-    values, loss = parts()
-    (expected,) = th.autograd.grad(vf_coef * (values - 1).square().mean() + coef * loss, theta)
-    for detached in (False, True) if vf_coef == 0 else (False,):
-        values, loss = parts()
-        attached = AttachLoss.apply(values.detach() if detached else values, loss, coef)
-        assert th.equal(attached, values)
-        objective = vf_coef * (attached - 1).square().mean()
-        assert objective.item() == vf_coef * (values - 1).square().mean().item()  # what is logged knows nothing of ℓ
+    log_prob, loss = parts()
+    written_out = weight * (log_prob - 1).square().mean() + (0.0 if loss is None else coef * loss)
+    (expected,) = th.autograd.grad(written_out, theta)
+    for detached in (False, True) if weight == 0 and loss is not None else (False,):
+        log_prob, loss = parts()
+        attached = WeighAndAttach.apply(log_prob.detach() if detached else log_prob, weight, loss, coef)
+        assert th.equal(attached, log_prob)
+        objective = (attached - 1).square().mean()
+        assert objective.item() == (log_prob - 1).square().mean().item()  # what is logged knows neither weight nor ℓ
         (gradient,) = th.autograd.grad(objective, theta)
         np.testing.assert_allclose(gradient, expected, rtol=1e-13, atol=1e-16)
