@@ -80,7 +80,7 @@ class Distillation(OnPolicyAlgorithm):
     :param averaging: the share of a run at its end over which the student's weights are averaged, one sample after each
         rollout (Polyak and Juditsky, 1992); the mean takes their place when the run is over, before ``on_training_end``. With 0
         the last weights stay, as they do after a run that a callback has stopped. By default the row's own; 0 where the
-        environment's reward has a weight, which goes on to improve the student, and in the paper's form
+        environment's reward has a weight, which goes on to improve the student, for images, and in the paper's form
     :param mixed_precision: whether the student's features extractors multiply in bfloat16 while it learns, see
         :func:`~sb3_distill.pixels.fast_pixels`; None where it sees images, on a device that does that faster
     :param kwargs: of the SB3 algorithm, with its names and meanings

@@ -54,6 +54,8 @@ class DistillPPO(Distillation, PPO):
         "learning_rate": LinearSchedule(5e-4, 2.5e-5, 1.0),
         "batch_size": 256,
         "n_epochs": 8,
+        # They still gain in the second half of a run: a mean of its weights has 11.6 on Pong where the last ones have 15.2.
+        "averaging": 0.0,
     }
     pixel_row_defaults: ClassVar[dict[str, dict[str, Any]]] = {
         # The critic shares the student's convolutions, and its gradient is many times ∇ℓ.

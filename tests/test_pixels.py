@@ -115,7 +115,9 @@ def test_defaults_for_images(teacher):
     model = DistillPPO("CnnPolicy", make_env(), learning_rate=1e-3, batch_size=24, **kwargs)
     assert (model.learning_rate, model.batch_size, model.n_epochs) == (1e-3, 24, 8)
     assert model.policy.optimizer.param_groups[0]["lr"] == 1e-3
-    assert DistillPPO("MlpPolicy", "CartPole-v1").n_epochs == 15
+    assert model.averaging == 0.0
+    model = DistillPPO("MlpPolicy", "CartPole-v1")
+    assert (model.n_epochs, model.averaging) == (15, 0.5)
 
 
 def test_rows_with_a_critic_have_defaults_of_their_own_for_images(teacher):

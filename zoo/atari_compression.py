@@ -196,7 +196,7 @@ def compression_table(
     found = cached(out / "runs" / f"{env_id}-teacher.json", reference, env_id, source)
     unit = Reference(*found["reference"])
     table = Table(
-        title=f"{env_id}: students of {steps:,} steps, {seeds} seeds, {EPISODES} games each, τ = {temperature:g}"
+        title=f"{env_id}: students of {steps:,} steps, seeds: {seeds}, {EPISODES} games each, τ = {temperature:g}"
     )
     columns = [
         "student",
