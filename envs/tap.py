@@ -127,6 +127,8 @@ class Tap:
 
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
+        # Its closure may hold this Tap: a circle in which a rollout's observations would wait for the garbage collector.
+        del self.before_step
 
     def _tapped_step_async(self, actions: np.ndarray) -> None:
         self._step_async(self.before_step(actions))

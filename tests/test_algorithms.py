@@ -1,5 +1,7 @@
 """The algorithms as SB3 algorithms: what every user of SB3 relies on, for every row and both engines."""
 
+import gc
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -435,3 +437,29 @@ def test_without_a_policy_gradient_the_critic_learns_the_environments_return():
     before = model.policy.value_net.weight.clone()
     model.learn(36)
     assert not th.equal(before, model.policy.value_net.weight)
+
+
+@pytest.mark.parametrize("vec_normalize", [False, True])
+@pytest.mark.parametrize("method", ["n_distill", "teacher_distill", "teacher_v_reward"])
+@pytest.mark.parametrize("engine", [DistillPPO, DistillA2C])
+def test_a_rollout_is_forgotten_as_soon_as_it_is_learnt_from(engine, method, vec_normalize, teacher):
+    """No circle of references keeps it until Python's garbage collector comes, which takes long: memory would grow meanwhile."""
+    env = make_vec_env("CartPole-v1", 4, seed=0)
+    model = make(engine, teacher, env=VecNormalize(env) if vec_normalize else env, method=method)
+    found = []
+
+    class Collect(BaseCallback):
+        def _on_step(self):
+            return True
+
+        def _on_rollout_start(self):
+            if self.num_timesteps == 0:
+                gc.collect()
+            found.append(gc.collect())
+
+    gc.disable()
+    try:
+        model.learn(4 * model.n_steps * 4, callback=Collect())
+    finally:
+        gc.enable()
+    assert found == [0] * 4
