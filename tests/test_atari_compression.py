@@ -4,7 +4,7 @@ import csv
 import json
 
 import pytest
-from stable_baselines3 import DQN
+from stable_baselines3 import DQN, PPO
 
 pytest.importorskip("ale_py")
 
@@ -42,13 +42,17 @@ def test_a_teacher_that_is_no_better_than_random_play_is_refused():
         measured(np.array([-21.0, -21.0]), np.array([-20.0, -21.0]), 5)
 
 
-def test_students_of_a_game(tmp_path, monkeypatch, capsys):
-    """Every method on a fresh teacher and short games; nothing is run twice."""
+@pytest.fixture
+def short(monkeypatch):
     for name in ("EPISODES", "POINT_EPISODES", "POINTS", "N_ENVS"):
         monkeypatch.setattr(atari_compression, name, 2)
     for name, value in (("MAX_STEPS", 5), ("TIMED_ACTIONS", 3)):
         monkeypatch.setattr(atari_compression, name, value)
     monkeypatch.setattr(atari_compression, "measured", lambda *_: UNIT)  # as if the teacher had learnt anything
+
+
+def test_students_of_a_game(tmp_path, short, capsys):
+    """Every method on a fresh teacher and short games; nothing is run twice."""
     env = make_atari_vec_env(GAME, 1)
     DQN("CnnPolicy", env, buffer_size=1).save(tmp_path / "teacher.zip")
     arguments = ["--teacher", str(tmp_path / "teacher.zip"), "--sizes", "4%", "--steps", "8", "--out", str(tmp_path)]
@@ -70,12 +74,19 @@ def test_students_of_a_game(tmp_path, monkeypatch, capsys):
     assert times == [path.stat().st_mtime_ns for path in paths]
 
 
+def test_a_teacher_without_a_q_network_has_no_temperature(tmp_path, short, capsys):
+    PPO("CnnPolicy", make_atari_vec_env(GAME, 1)).save(tmp_path / "teacher.zip")
+    arguments = ["--methods", "on_policy_distill", "--sizes", "4%", "--steps", "8", "--out", str(tmp_path)]
+    main(["--teacher", str(tmp_path / "teacher.zip"), *arguments])
+    assert "on_policy_distill, 4%" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--env", "Pog"], "Unknown Atari game 'Pog': did you mean 'Pong'"),
         (["--teacher", "no/such.zip"], "No teacher at 'no/such.zip'"),
-        (["--temperature", "0"], "temperature must be greater than 0 (or 'auto'), not 0.0."),
+        (["--temperature", "0"], "--temperature must be greater than 0, not 0.0"),
         (["--threads", "0"], "--seeds, --steps and --threads must be at least 1, not 1, 480000, 0"),
     ],
 )

@@ -12,6 +12,7 @@ A finished run is kept in ``--out`` and not repeated. The table and a figure of 
 """
 
 import argparse
+import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -31,8 +32,7 @@ from sb3_distill.methods import METHODS
 from sb3_distill.nature_cnn import STUDENTS, student_arch
 from sb3_distill.ppo import DistillPPO
 from sb3_distill.report import LearningCurve, greedy
-from sb3_distill.teachers import actor_size
-from sb3_distill.temperature import check_softness
+from sb3_distill.teachers import QTeacher, actor_size
 from sb3_distill.zoo.benchmark import cached
 from sb3_distill.zoo.relative_scores import Reference, measured
 from sb3_distill.zoo.score_figures import curves
@@ -42,7 +42,7 @@ METHODS_SHOWN = ("expected_entropy", "n_distill", "on_policy_distill")
 N_ENVS = 32
 #: of the scores of students, the teacher and random play, and of each point of a learning curve
 EPISODES, POINT_EPISODES = 100, 10
-#: of the teacher: that of Rusu et al. (2015)
+#: of a Q-network as the teacher: that of Rusu et al. (2015)
 TEMPERATURE = 0.01
 #: of a learning curve, after the first
 POINTS = 6
@@ -66,7 +66,7 @@ class Kind(NamedTuple):
     :param size: of ``student_arch``
     :param steps: of all environments together
     :param seed: of everything random
-    :param temperature: of the teacher
+    :param temperature: of the teacher, if that is a Q-network
     """
 
     env_id: str
@@ -132,10 +132,13 @@ def distil(kind: Kind) -> dict[str, Any]:
     :return: what is kept of it
     """
     make = sticky_games(kind.env_id)
+    teacher = load_teacher(kind.teacher, tune=False)
+    if isinstance(teacher, QTeacher):
+        teacher.temperature = kind.temperature
     student = DistillPPO(
         "CnnPolicy",
         make(N_ENVS),
-        teacher=load_teacher(kind.teacher, temperature=kind.temperature),
+        teacher=teacher,
         method=kind.method,
         policy_kwargs=student_arch(kind.size),
         seed=kind.seed,
@@ -169,29 +172,19 @@ def actions_per_second(act: Any, env_id: str) -> float:
     return TIMED_ACTIONS / (time.perf_counter() - start)
 
 
-def compression_table(
-    env_id: str,
-    source: str,
-    methods: list[str],
-    sizes: list[str],
-    seeds: int,
-    steps: int,
-    temperature: float,
-    out: Path,
-) -> Table:
+def compression_table(kinds: list[Kind], out: Path) -> Table:
     """
     Run what has not been run yet, write the curves, and tabulate.
 
-    :param env_id: a game
-    :param source: of its teacher
-    :param methods: rows
-    :param sizes: of ``student_arch``
-    :param seeds: students of each
-    :param steps: of all environments together, for each student
-    :param temperature: of the teacher
+    :param kinds: of one game, teacher, number of steps and temperature; those that differ in their seed alone share a line
     :param out: folder of finished runs, tables and figures
     :return: a table
     """
+    env_id, source, _, _, steps, _, temperature = kinds[0]
+    lines: dict[tuple[str, str], list[Kind]] = {}
+    for kind in kinds:
+        lines.setdefault((kind.method, kind.size), []).append(kind)
+    seeds = len({kind.seed for kind in kinds})
     (out / "runs").mkdir(parents=True, exist_ok=True)
     found = cached(out / "runs" / f"{env_id}-teacher.json", reference, env_id, source)
     unit = Reference(*found["reference"])
@@ -224,14 +217,12 @@ def compression_table(
         ["random play", "—", "—", f"{unit.random:.1f}", "0", "—", "—", "—"],
     ]
     drawn: dict[str, dict[str, Any]] = {}
-    for method in methods:
-        for size in sizes:
-            kinds = [Kind(env_id, source, method, size, steps, seed, temperature) for seed in range(seeds)]
-            runs = [cached(out / "runs" / f"{kind.name}.json", distil, kind) for kind in kinds]
-            drawn.setdefault(method, {})[size] = [
-                (run["steps"], [unit.relative(mean) for mean in run["means"]]) for run in runs
-            ]
-            rows.append([f"{method}, {size}", *cells(unit, runs)])
+    for (method, size), same in lines.items():
+        runs = [cached(out / "runs" / f"{kind.name}.json", distil, kind) for kind in same]
+        drawn.setdefault(method, {})[size] = [
+            (run["steps"], [unit.relative(mean) for mean in run["means"]]) for run in runs
+        ]
+        rows.append([f"{method}, {size}", *cells(unit, runs)])
     for row in rows:
         table.add_row(*row)
     write_csv(out / f"{env_id}.csv", columns, rows)
@@ -278,7 +269,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--sizes", nargs="+", choices=list(STUDENTS), default=["25%", "7%", "4%"])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--steps", type=int, default=480_000, help="of each student")
-    parser.add_argument("--temperature", type=float, default=TEMPERATURE, help="of the teacher (default: %(default)s)")
+    parser.add_argument(
+        "--temperature", type=float, default=TEMPERATURE, help="of a Q-network as the teacher (default: %(default)s)"
+    )
     parser.add_argument("--threads", type=int, help="of PyTorch (default: its own)")
     parser.add_argument("--out", type=Path, default=Path("runs/compression"))
     args = parser.parse_args(argv)
@@ -286,20 +279,23 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(
             f"--seeds, --steps and --threads must be at least 1, not {args.seeds}, {args.steps}, {args.threads}"
         )
+    if not 0 < args.temperature < math.inf:
+        parser.error(f"--temperature must be greater than 0, not {args.temperature}")
     if args.threads:
         th.set_num_threads(args.threads)
     source = args.teacher or f"zoo:dqn/{args.env}"
     try:
-        check_softness(args.temperature, 0.0)
         rom_of(args.env)
         find_agent(source)
     except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
-    Console(width=160).print(
-        compression_table(
-            args.env, source, args.methods, args.sizes, args.seeds, args.steps, args.temperature, args.out
-        )
-    )
+    kinds = [
+        Kind(args.env, source, method, size, args.steps, seed, args.temperature)
+        for method in args.methods
+        for size in args.sizes
+        for seed in range(args.seeds)
+    ]
+    Console(width=160).print(compression_table(kinds, args.out))
 
 
 if __name__ == "__main__":
