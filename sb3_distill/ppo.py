@@ -37,7 +37,6 @@ class DistillPPO(Distillation, PPO):
             "gamma": 0.9,
             "reward_coef": 0.03,
             "n_steps": 32,
-            "n_epochs": 20,
             "max_grad_norm": 5.0,
             "averaging": 0.5,
         },
