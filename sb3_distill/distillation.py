@@ -7,6 +7,7 @@
   graph and weighs the policy gradient.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -132,6 +133,10 @@ class Distillation(OnPolicyAlgorithm):
             check_env_id(env)
         settings = self.defaults | self.row_defaults.get(row.name, {})
         paper = PAPER if form == "paper" else {}
+        if "batch_size" in settings:  # a rollout fills a minibatch, with few environments, too
+            n_envs = env.num_envs if isinstance(env, VecEnv) else 1
+            batch_size = kwargs.get("batch_size", settings["batch_size"])
+            settings["n_steps"] = max(settings["n_steps"], math.ceil(batch_size / n_envs))
         super().__init__(policy, env, **(_of_sb3(settings | paper) | kwargs), _init_setup_model=False)
         if env is not None and is_image_space(self.observation_space):
             pixels = self.pixel_defaults | self.pixel_row_defaults.get(row.name, {}) | paper

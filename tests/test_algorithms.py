@@ -88,6 +88,16 @@ def test_the_named_classes_are_the_rows(teacher):
         NDistill("MlpPolicy", "CartPole-v1", teacher=teacher, method="on_policy_distill")
 
 
+@pytest.mark.parametrize(("n_envs", "n_steps"), [(1, 64), (2, 32), (8, 32)])
+def test_the_default_rollout_fills_a_minibatch(n_envs, n_steps, teacher, recwarn):
+    """With one environment, too: SB3 warns of minibatches that are cut."""
+    model = NDistill("MlpPolicy", make_vec_env("CartPole-v1", n_envs), teacher=teacher)
+    assert (model.n_steps, model.batch_size) == (n_steps, 64)
+    assert not [warning for warning in recwarn if "mini-batch" in str(warning.message)]
+    assert NDistill("MlpPolicy", "CartPole-v1", teacher=teacher, batch_size=100).n_steps == 100
+    assert NDistill("MlpPolicy", "CartPole-v1", teacher=teacher, n_steps=128).n_steps == 128
+
+
 class DictCartPole(gym.ObservationWrapper):
     """CartPole whose observation is a dictionary."""
 
