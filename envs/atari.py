@@ -16,6 +16,8 @@ from sb3_distill.envs.vector_env import GymnasiumVecEnv
 from sb3_distill.methods import nearest
 
 _NOOP, _FIRE, _UP_OR_RIGHT = 0, 1, 2
+#: of a paddle, which games of buttons do without
+_FULL_STRENGTH = [1.0]
 _SUFFIX = "NoFrameskip-v4"
 
 
@@ -89,7 +91,6 @@ class AtariGames(VectorEnv):
         self.games = [make() for _ in range(n_envs)]
         #: ALE itself, without the checks of a call, which take longer than the call
         self._ales = [game.ale for game in self.games]
-        self._strength = np.ones(1, dtype=np.float32)
         self.num_envs = n_envs
         self.n_threads = min(n_threads or n_envs, n_envs)
         self.terminal_on_life_loss = terminal_on_life_loss
@@ -143,9 +144,10 @@ class AtariGames(VectorEnv):
 
         :param actions: shape (n_envs,)
         """
-        self._actions = np.asarray(actions, dtype=np.int64).reshape(self.num_envs, 1)
-        for i in range(self.n_threads):
-            self._ales[i].send(self._actions[i], self._strength)
+        # ALE takes a list in a quarter of the time that it takes an array in.
+        self._actions = np.asarray(actions, dtype=np.int64).reshape(self.num_envs, 1).tolist()
+        for ale, action in zip(self._ales[: self.n_threads], self._actions, strict=False):
+            ale.send(action, _FULL_STRENGTH)
 
     def step_wait(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, dict[str, Any]]:
         """
@@ -163,7 +165,7 @@ class AtariGames(VectorEnv):
         for i, ale in enumerate(self._ales):
             frames, reward, (terminated[i],), (truncated[i],), info = ale.recv()
             if i + self.n_threads < n:
-                self._ales[i + self.n_threads].send(self._actions[i + self.n_threads], self._strength)
+                self._ales[i + self.n_threads].send(self._actions[i + self.n_threads], _FULL_STRENGTH)
             rewards[i] = reward[0]
             self._scores[i] += rewards[i]
             lives, game_over = int(info["lives"][0]), bool(terminated[i] or truncated[i])
