@@ -28,7 +28,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from tqdm import tqdm
 
-from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, standard_error
+from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play, standard_error
 from sb3_distill.files import write_json
 from sb3_distill.methods import METHODS
 from sb3_distill.ppo import DistillPPO
@@ -122,16 +122,13 @@ def reference(env_id: str, temperature: float | str) -> dict[str, Any]:
     :return: the teacher's and uniform play's returns over the episodes that students play
     """
     teacher = zoo_teacher(env_id, temperature=temperature)
-    rng = np.random.default_rng(0)
-    n_actions = teacher.action_space.n  # type: ignore[attr-defined]
+    randomly = random_play(teacher.action_space, EPISODES)
     return {
         "temperature": teacher.temperature,  # type: ignore[attr-defined]
         "report": teacher.temperature_report,  # type: ignore[attr-defined]
         "parameters": teacher.n_parameters,
         "returns": episode_returns(teacher.act, env_id, EPISODES, EVALUATION_SEED).tolist(),
-        "random": episode_returns(
-            lambda obs: rng.integers(n_actions, size=len(obs)), env_id, EPISODES, EVALUATION_SEED
-        ).tolist(),
+        "random": episode_returns(randomly, env_id, EPISODES, EVALUATION_SEED).tolist(),
     }
 
 
