@@ -23,16 +23,19 @@ def run(*means, **changes):
         "steps": [100 * k for k in range(len(means))],
         "times": [1.0 * k for k in range(len(means))],
         "returns": [19.0, 17.0],
+        "sticky": [10.0, 6.0],
         "parameters": 250,
         "actions_per_second": 7.0,
     } | changes
 
 
 def test_a_line_of_the_table():
-    """Scores of every seed, relative to the teacher's; the steps and seconds of the first point that has 99% of it."""
+    """Scores of every seed, relative to the teacher's, without and with sticky actions; where the curve first has 99%."""
+    sticky = Reference(teacher=12.0, error=0.2, random=-20.0, parameters=1_000)
     reaching, failing = run(-20.0, 19.6, 0.0), run(-20.0, 19.5, 0.0, returns=[20.0, 20.0])
     assert [first_at(0.99, UNIT, each) for each in (reaching, failing)] == [1, None]
-    assert cells(UNIT, [reaching, failing]) == ["250", "25.0%", "18.0 20.0", "0.950 1.000", "7", "100 —", "1 —"]
+    scores = ["18.0 20.0", "0.950 1.000", "8.0 8.0", "0.875 0.875"]
+    assert cells(UNIT, sticky, [reaching, failing]) == ["250", "25.0%", *scores, "7", "100 —", "1 —"]
 
 
 def test_a_teacher_that_is_no_better_than_random_play_is_refused():
@@ -64,11 +67,15 @@ def test_students_of_a_game(tmp_path, short, capsys):
     with (tmp_path / f"{GAME}.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 5
     assert (tmp_path / f"{GAME}.png").stat().st_size > 10_000
-    paths = sorted((tmp_path / "runs").iterdir())
+    paths = sorted((tmp_path / "runs").glob("*.json"))
     assert len(paths) == 4
+    assert len(list((tmp_path / "runs").iterdir())) == 4 + 3
     assert paths[0].name == f"{GAME}-expected_entropy-4-8-0-0.01.json"
     student = json.loads(paths[0].read_text())
     assert len(student["steps"]) == len(student["times"]) == len(student["means"]) and student["times"][-1] > 0
+    assert len(student["returns"]) == len(student["sticky"]) == 2
+    saved = PPO.load(paths[0].with_suffix(".zip"))
+    assert sum(p.numel() for p in saved.policy.action_net.parameters()) == 64 * 6 + 6
     times = [path.stat().st_mtime_ns for path in paths]
     main(arguments)
     assert times == [path.stat().st_mtime_ns for path in paths]

@@ -5,10 +5,12 @@
     $ python -m sb3_distill.zoo.atari_compression --env PongNoFrameskip-v4
     $ python -m sb3_distill.zoo.atari_compression --env PongNoFrameskip-v4 --sizes 7% --seeds 3
 
-Scores are relative to the teacher's, (student − random) / (teacher − random), of whole games, played greedily. Without sticky actions
-greedy games are three or four different ones, over and over, and a mean of them says little: here ALE repeats an action now and then,
-while students learn, too.
-A finished run is kept in ``--out`` and not repeated. The table and a figure of the learning curves are written there, too.
+Scores are relative to the teacher's, (student − random) / (teacher − random), of whole games, played greedily. As the RL Zoo has the
+games, nothing in them is random but how long a game's start is waited for, so greedy games are few different ones, over and
+over. So students learn with sticky actions (ALE repeats an action now and then), and both scores are told: in the game as it
+is, and with sticky actions.
+A finished run is kept in ``--out``, with its student, and not repeated. The table and a figure of the learning curves are written
+there, too.
 """
 
 import argparse
@@ -27,7 +29,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.envs.atari import make_atari_vec_env, rom_of
 from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play
-from sb3_distill.files import write_csv, write_figure
+from sb3_distill.files import replacing, write_csv, write_figure
 from sb3_distill.methods import METHODS
 from sb3_distill.nature_cnn import STUDENTS, student_arch
 from sb3_distill.ppo import DistillPPO
@@ -100,12 +102,23 @@ class TimedCurve(LearningCurve):
         super()._evaluate()
 
 
-def sticky_games(env_id: str) -> Callable[[int], VecEnv]:
+def games(env_id: str, sticky: float = 0.0) -> Callable[[int], VecEnv]:
     """
     :param env_id: a game
+    :param sticky: the probability that a frame has the action of the one before
     :return: makes n of it
     """
-    return partial(make_atari_vec_env, env_id, action_repeat_probability=STICKY)
+    return partial(make_atari_vec_env, env_id, action_repeat_probability=sticky)
+
+
+def scores(act: Callable[[Any], np.ndarray], env_id: str, sticky: float) -> np.ndarray:
+    """
+    :param act: from a batch of observations to actions
+    :param env_id: a game
+    :param sticky: the probability that a frame has the action of the one before
+    :return: of ``EPISODES`` whole games
+    """
+    return episode_returns(act, games(env_id, sticky), EPISODES, EVALUATION_SEED, MAX_STEPS)
 
 
 def reference(env_id: str, source: str) -> dict[str, Any]:
@@ -115,39 +128,48 @@ def reference(env_id: str, source: str) -> dict[str, Any]:
     :return: the scores that students are compared with, and what the teacher takes
     """
     teacher = load_teacher(source, env_id=env_id, tune=False)
-    make = sticky_games(env_id)
-    returns = episode_returns(teacher.act, make, EPISODES, EVALUATION_SEED, MAX_STEPS)
-    randoms = episode_returns(random_play(teacher.action_space, EPISODES), make, EPISODES, EVALUATION_SEED, MAX_STEPS)
+    references = [
+        measured(
+            scores(teacher.act, env_id, sticky),
+            scores(random_play(teacher.action_space, EPISODES), env_id, sticky),
+            teacher.n_parameters,
+        )
+        for sticky in (0.0, STICKY)
+    ]
     return {
-        "reference": measured(returns, randoms, teacher.n_parameters),
+        "reference": references[0],
+        "sticky": references[1],
         "actions_per_second": actions_per_second(teacher.act, env_id),
     }
 
 
-def distil(kind: Kind) -> dict[str, Any]:
+def distil(kind: Kind, folder: Path) -> dict[str, Any]:
     """
     Train one student, and play.
 
     :param kind: which
+    :param folder: where the student is saved, by the kind's name
     :return: what is kept of it
     """
-    make = sticky_games(kind.env_id)
     teacher = load_teacher(kind.teacher, tune=False)
     if isinstance(teacher, QTeacher):
         teacher.temperature = kind.temperature
     student = DistillPPO(
         "CnnPolicy",
-        make(N_ENVS),
+        games(kind.env_id, STICKY)(N_ENVS),
         teacher=teacher,
         method=kind.method,
         policy_kwargs=student_arch(kind.size),
         seed=kind.seed,
     )
-    curve = TimedCurve(make, max(1, kind.steps // POINTS), POINT_EPISODES, max_steps=MAX_STEPS)
+    curve = TimedCurve(games(kind.env_id), max(1, kind.steps // POINTS), POINT_EPISODES, max_steps=MAX_STEPS)
     student.learn(kind.steps, callback=curve, progress_bar=True)
+    with replacing(folder / f"{kind.name}.zip") as temporary:
+        student.save(temporary)
     act = greedy(student.predict)
     return {
-        "returns": episode_returns(act, make, EPISODES, EVALUATION_SEED, MAX_STEPS).tolist(),
+        "returns": scores(act, kind.env_id, 0.0).tolist(),
+        "sticky": scores(act, kind.env_id, STICKY).tolist(),
         "parameters": actor_size(student.policy),
         "steps": [steps for steps, _ in curve.points],
         "means": [score.mean for _, score in curve.points],
@@ -187,7 +209,7 @@ def compression_table(kinds: list[Kind], out: Path) -> Table:
     seeds = len({kind.seed for kind in kinds})
     (out / "runs").mkdir(parents=True, exist_ok=True)
     found = cached(out / "runs" / f"{env_id}-teacher.json", reference, env_id, source)
-    unit = Reference(*found["reference"])
+    unit, sticky = Reference(*found["reference"]), Reference(*found["sticky"])
     table = Table(
         title=f"{env_id}: students of {steps:,} steps, seeds: {seeds}, {EPISODES} games each, τ = {temperature:g}"
     )
@@ -196,7 +218,9 @@ def compression_table(kinds: list[Kind], out: Path) -> Table:
         "parameters",
         "of the teacher's",
         "score",
-        "relative score",
+        "relative",
+        "sticky score",
+        "relative",
         "actions/s",
         "steps to 99%",
         "s to 99%",
@@ -210,19 +234,21 @@ def compression_table(kinds: list[Kind], out: Path) -> Table:
             "100%",
             f"{unit.teacher:.1f} ± {unit.error:.1f}",
             "1",
+            f"{sticky.teacher:.1f} ± {sticky.error:.1f}",
+            "1",
             f"{found['actions_per_second']:,.0f}",
             "—",
             "—",
         ],
-        ["random play", "—", "—", f"{unit.random:.1f}", "0", "—", "—", "—"],
+        ["random play", "—", "—", f"{unit.random:.1f}", "0", f"{sticky.random:.1f}", "0", "—", "—", "—"],
     ]
     drawn: dict[str, dict[str, Any]] = {}
     for (method, size), same in lines.items():
-        runs = [cached(out / "runs" / f"{kind.name}.json", distil, kind) for kind in same]
+        runs = [cached(out / "runs" / f"{kind.name}.json", distil, kind, out / "runs") for kind in same]
         drawn.setdefault(method, {})[size] = [
             (run["steps"], [unit.relative(mean) for mean in run["means"]]) for run in runs
         ]
-        rows.append([f"{method}, {size}", *cells(unit, runs)])
+        rows.append([f"{method}, {size}", *cells(unit, sticky, runs)])
     for row in rows:
         table.add_row(*row)
     write_csv(out / f"{env_id}.csv", columns, rows)
@@ -230,13 +256,14 @@ def compression_table(kinds: list[Kind], out: Path) -> Table:
     return table
 
 
-def cells(unit: Reference, runs: list[dict[str, Any]]) -> list[str]:
+def cells(unit: Reference, sticky: Reference, runs: list[dict[str, Any]]) -> list[str]:
     """
     :param unit: what scores are relative to
+    :param sticky: the same, with sticky actions
     :param runs: of one method and size, with several seeds
     :return: their line of the table
     """
-    means = [float(np.mean(run["returns"])) for run in runs]
+    means, sticky_means = ([float(np.mean(run[key])) for run in runs] for key in ("returns", "sticky"))
     reached = [first_at(REACHED, unit, run) for run in runs]
     parameters = runs[0]["parameters"]
     return [
@@ -244,6 +271,8 @@ def cells(unit: Reference, runs: list[dict[str, Any]]) -> list[str]:
         f"{parameters / unit.parameters:.1%}",
         " ".join(f"{mean:.1f}" for mean in means),
         " ".join(f"{unit.relative(mean):.3f}" for mean in means),
+        " ".join(f"{mean:.1f}" for mean in sticky_means),
+        " ".join(f"{sticky.relative(mean):.3f}" for mean in sticky_means),
         f"{np.median([run['actions_per_second'] for run in runs]):,.0f}",
         " ".join("—" if k is None else f"{run['steps'][k]:,}" for k, run in zip(reached, runs, strict=True)),
         " ".join("—" if k is None else f"{run['times'][k]:,.0f}" for k, run in zip(reached, runs, strict=True)),
@@ -295,7 +324,7 @@ def main(argv: list[str] | None = None) -> None:
         for size in args.sizes
         for seed in range(args.seeds)
     ]
-    Console(width=160).print(compression_table(kinds, args.out))
+    Console(width=190).print(compression_table(kinds, args.out))
 
 
 if __name__ == "__main__":
