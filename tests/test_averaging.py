@@ -91,7 +91,7 @@ def test_defaults(method, teacher):
         return engine("MlpPolicy", make_vec_env("CartPole-v1", 1), teacher=teacher, method=method, **kwargs).averaging
 
     control = {"control": "student"} if method == "teacher_distill" else {}
-    assert of() == (0.5 if METHODS["unbiased"][method].loss else 0.0)
+    assert of() == (0.8 if method == "n_distill" else 0.5 if METHODS["unbiased"][method].loss else 0.0)
     assert of(env_reward_coef=1.0, **control) == of(env_reward_coef=lambda _: 0.5, **control) == 0.0
     assert of(form="paper") == of(DistillA2C) == 0.0
     assert of(averaging=0.25) == of(DistillA2C, averaging=0.25) == 0.25

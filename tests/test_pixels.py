@@ -113,11 +113,11 @@ def test_defaults_for_images(teacher):
     assert (model.learning_rate(1.0), model.batch_size, model.n_epochs) == (5e-4, 256, 8)
     assert model.gamma == DistillPPO.row_defaults["entropy_regularised"]["gamma"]
     model = DistillPPO("CnnPolicy", make_env(), learning_rate=1e-3, batch_size=24, **kwargs)
-    assert (model.learning_rate, model.batch_size, model.n_epochs) == (1e-3, 24, 8)
+    assert (model.learning_rate, model.n_steps, model.batch_size, model.n_epochs) == (1e-3, 128, 24, 8)
     assert model.policy.optimizer.param_groups[0]["lr"] == 1e-3
     assert model.averaging == 0.0
     model = DistillPPO("MlpPolicy", "CartPole-v1")
-    assert (model.n_epochs, model.averaging) == (15, 0.5)
+    assert (model.n_steps, model.n_epochs, model.averaging) == (64, 20, 0.8)
 
 
 def test_rows_with_a_critic_have_defaults_of_their_own_for_images(teacher):
