@@ -65,7 +65,9 @@ def test_students_of_a_game(tmp_path, short, capsys):
         word in printed for word in ("expected_entropy, 4%", "n_distill, 4%", "on_policy_distill, 4%", "random play")
     )
     with (tmp_path / f"{GAME}.csv").open() as file:
-        assert len(list(csv.DictReader(file))) == 5
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5
+    assert all(len(row) == 10 for row in rows)  # no two columns of one name
     assert (tmp_path / f"{GAME}.png").stat().st_size > 10_000
     paths = sorted((tmp_path / "runs").glob("*.json"))
     assert len(paths) == 4
