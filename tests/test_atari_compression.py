@@ -3,14 +3,18 @@
 import csv
 import json
 
+import numpy as np
 import pytest
+import torch as th
 from stable_baselines3 import DQN, PPO
 
 pytest.importorskip("ale_py")
 
+from sb3_distill import report
 from sb3_distill.envs.atari import make_atari_vec_env
+from sb3_distill.report import score
 from sb3_distill.zoo import atari_compression
-from sb3_distill.zoo.atari_compression import cells, first_at, main
+from sb3_distill.zoo.atari_compression import BestOfCurve, Kind, cells, distil, first_at, main
 from sb3_distill.zoo.relative_scores import Reference, measured
 
 GAME = "PongNoFrameskip-v4"
@@ -39,8 +43,6 @@ def test_a_line_of_the_table():
 
 
 def test_a_teacher_that_is_no_better_than_random_play_is_refused():
-    import numpy as np
-
     with pytest.raises(ValueError, match=r"The teacher's mean return is -21, and random play's -20.5: no score"):
         measured(np.array([-21.0, -21.0]), np.array([-20.0, -21.0]), 5)
 
@@ -81,6 +83,40 @@ def test_students_of_a_game(tmp_path, short, capsys):
     times = [path.stat().st_mtime_ns for path in paths]
     main(arguments)
     assert times == [path.stat().st_mtime_ns for path in paths]
+
+
+def test_the_network_of_the_best_point_is_kept(monkeypatch):
+    """Of two that are as good the later one, as it was then: SB3 goes on training in the same tensors."""
+    means, networks = iter([1.0, 5.0, 5.0, 2.0]), []
+    model = PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, n_epochs=1, seed=0, device="cpu")
+
+    def play(*_):
+        networks.append(model.policy.action_net.weight.detach().clone())
+        return np.full(2, next(means))
+
+    monkeypatch.setattr(report, "episode_returns", play)
+    curve = BestOfCurve("CartPole-v1", 8, 1)
+    model.learn(24, callback=curve)
+    assert [score.mean for _, score in curve.points] == [1.0, 5.0, 5.0, 2.0]
+    same = [bool((curve.best["action_net.weight"] == network).all()) for network in networks]
+    assert same == [False, False, True, False]
+
+
+def test_a_student_is_the_network_of_its_best_point(tmp_path, short, monkeypatch):
+    """What is saved and scored is not the last network."""
+
+    def first(self):
+        self.points.append((self.model.num_timesteps, score(np.zeros(2))))
+        self.times.append(0.0)
+        if not self.best:
+            self.best = {name: th.zeros_like(tensor) for name, tensor in self.model.policy.state_dict().items()}
+
+    monkeypatch.setattr(BestOfCurve, "_evaluate", first)
+    DQN("CnnPolicy", make_atari_vec_env(GAME, 1), buffer_size=1).save(tmp_path / "teacher.zip")
+    kind = Kind(GAME, str(tmp_path / "teacher.zip"), "on_policy_distill", "4%", 8, 0, 0.01)
+    distil(kind, tmp_path)
+    saved = PPO.load(tmp_path / f"{kind.name}.zip")
+    assert not any(tensor.any() for tensor in saved.policy.state_dict().values())
 
 
 def test_a_teacher_without_a_q_network_has_no_temperature(tmp_path, short, capsys):

@@ -9,11 +9,13 @@ Scores are relative to the teacher's, (student − random) / (teacher − random
 games, nothing in them is random but how long a game's start is waited for, so greedy games are few different ones, over and
 over. So students learn with sticky actions (ALE repeats an action now and then), and both scores are told: in the game as it
 is, and with sticky actions.
-A finished run is kept in ``--out``, with its student, and not repeated. The table and a figure of the learning curves are written
-there, too.
+Of each run the network of the best point of its learning curve is the student, as a DQN teacher is the best of its evaluations; these
+are other games than those of the score. A finished run is kept in ``--out``, with its student, and not repeated. The table and a
+figure of the learning curves are written there, too.
 """
 
 import argparse
+import copy
 import math
 import time
 from collections.abc import Callable
@@ -43,11 +45,11 @@ from sb3_distill.zoo.teachers import find_agent, load_teacher
 METHODS_SHOWN = ("expected_entropy", "n_distill", "on_policy_distill")
 N_ENVS = 32
 #: of the scores of students, the teacher and random play, and of each point of a learning curve
-EPISODES, POINT_EPISODES = 100, 10
+EPISODES, POINT_EPISODES = 100, 20
 #: of a Q-network as the teacher: that of Rusu et al. (2015)
 TEMPERATURE = 0.01
 #: of a learning curve, after the first
-POINTS = 6
+POINTS = 12
 #: the probability that a frame has the action of the one before
 STICKY = 0.05
 #: ALE cuts a game after 108,000 frames
@@ -86,13 +88,15 @@ class Kind(NamedTuple):
         return what.replace("/", "-")
 
 
-class TimedCurve(LearningCurve):
-    """A learning curve that also knows how long was trained."""
+class BestOfCurve(LearningCurve):
+    """A learning curve that also knows how long was trained, and keeps the network of its best point."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         #: seconds of training at each point, without evaluations
         self.times: list[float] = []
+        #: of the point with the highest mean, the last of several
+        self.best: dict[str, Any] = {}
 
     def _on_training_start(self) -> None:
         self._started = time.perf_counter()
@@ -100,6 +104,9 @@ class TimedCurve(LearningCurve):
     def _evaluate(self) -> None:
         self.times.append(time.perf_counter() - self._started - self.seconds)
         super()._evaluate()
+        means = [score.mean for _, score in self.points]
+        if means[-1] == max(means):
+            self.best = copy.deepcopy(self.model.policy.state_dict())
 
 
 def games(env_id: str, sticky: float = 0.0) -> Callable[[int], VecEnv]:
@@ -162,8 +169,9 @@ def distil(kind: Kind, folder: Path) -> dict[str, Any]:
         policy_kwargs=student_arch(kind.size),
         seed=kind.seed,
     )
-    curve = TimedCurve(games(kind.env_id), max(1, kind.steps // POINTS), POINT_EPISODES, max_steps=MAX_STEPS)
+    curve = BestOfCurve(games(kind.env_id), max(1, kind.steps // POINTS), POINT_EPISODES, max_steps=MAX_STEPS)
     student.learn(kind.steps, callback=curve, progress_bar=True)
+    student.policy.load_state_dict(curve.best)
     with replacing(folder / f"{kind.name}.zip") as temporary:
         student.save(temporary)
     act = greedy(student.predict)
