@@ -51,7 +51,7 @@ def test_a_teacher_that_is_no_better_than_random_play_is_refused():
 def short(monkeypatch):
     for name in ("EPISODES", "POINT_EPISODES", "POINTS", "N_ENVS"):
         monkeypatch.setattr(atari_compression, name, 2)
-    for name, value in (("MAX_STEPS", 5), ("TIMED_ACTIONS", 3)):
+    for name, value in (("MAX_STEPS", 5), ("POINT_STEPS", 5), ("TIMED_ACTIONS", 3)):
         monkeypatch.setattr(atari_compression, name, value)
     monkeypatch.setattr(atari_compression, "measured", lambda *_: UNIT)  # as if the teacher had learnt anything
 

@@ -26,6 +26,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
 from envs_for_tests import CountdownEnv
+from sb3_distill.evaluation import episode_returns
 from sb3_distill.features import MinAtarCNN
 from sb3_distill.zoo import dqn_training, train_teacher
 from sb3_distill.zoo.dqn_training import cut_episodes, latest_checkpoint, open_folder, save_to_play, train_dqn
@@ -85,12 +86,12 @@ def test_the_best_network_is_kept(tmp_path, monkeypatch):
     scores = iter([[1.0, 2.0], [5.0, 0.0], [2.0, 3.0], [0.0, 1.0]])
     seen = []
 
-    def evaluate(model, env, n_episodes, return_episode_rewards):
-        assert return_episode_rewards
+    def play(model, make_envs, n_episodes, seed, max_steps):
         seen.append((model.num_timesteps, n_episodes, weights(model)))
-        return next(scores), [1, 1]
+        return np.array(next(scores))
 
-    monkeypatch.setattr(dqn_training, "evaluate_policy", evaluate)
+    monkeypatch.setattr(dqn_training, "greedy", lambda predict: predict.__self__)
+    monkeypatch.setattr(dqn_training, "episode_returns", play)
     trained = train_dqn(make_cartpoles, QUICK, 0, tmp_path)
     assert [(step, n) for step, n, _ in seen] == [(256, 3), (512, 3), (768, 3), (1_024, 3)]
     assert [e.timesteps for e in trained.evaluations] == [256, 512, 768, 1_024]
@@ -103,7 +104,7 @@ def test_the_best_network_is_kept(tmp_path, monkeypatch):
 
 def test_a_training_ends_when_the_network_is_good_enough(tmp_path, monkeypatch):
     scores = iter([[1.0, 2.0], [5.0, 0.0], [2.0, 3.0], [0.0, 1.0]])
-    monkeypatch.setattr(dqn_training, "evaluate_policy", lambda *args, **kwargs: (next(scores), [1, 1]))
+    monkeypatch.setattr(dqn_training, "episode_returns", lambda *args: np.array(next(scores)))
     trained = train_dqn(make_cartpoles, QUICK._replace(good_enough=2.5), 0, tmp_path)
     assert [e.timesteps for e in trained.evaluations] == [256, 512]
     assert trained.timesteps == 512
@@ -124,7 +125,7 @@ def test_evaluation_meets_other_episodes_than_training(tmp_path):
         return make_cartpoles(n_envs, seed)
 
     train_dqn(make, QUICK._replace(n_timesteps=32), 7, tmp_path)
-    assert made == [{7, 8}, {9, 10}]
+    assert made == [{7, 8}, {9, 10, 11}]
 
 
 # --- killed -----------------------------------------------------------------------------------------------------------
@@ -488,7 +489,7 @@ def test_a_whole_agent_fits_600_kilobytes(tmp_path, monkeypatch, env_id):
     kwargs = dict(TEACHERS[env_id].hyperparameters) | {"learning_starts": 64, "buffer_size": 1_000}
     monkeypatch.setitem(TEACHERS, env_id, TEACHERS[env_id]._replace(hyperparameters=kwargs))
     monkeypatch.setattr(train_teacher, "MAX_EPISODE_STEPS", 50)
-    monkeypatch.setattr(dqn_training, "evaluate_policy", lambda *args, **kwargs: (np.random.rand(2), [1, 1]))
+    monkeypatch.setattr(dqn_training, "episode_returns", lambda *args: np.random.rand(2))
     command("--env", env_id, "--out", str(tmp_path), "--steps", "256")()
     name = env_id.replace("/", "-")
     folder = tmp_path / "dqn" / f"{name}_1"
@@ -578,10 +579,26 @@ def test_the_settings_environments_are_played(monkeypatch):
 
 
 def test_evaluation_is_sb3s(tmp_path):
-    """With whole episodes by ``Monitor``, in the environments that are given."""
+    """With whole episodes by ``Monitor``, in the environments that are given; SB3 has the shortest first."""
     trained = train_dqn(make_cartpoles, QUICK._replace(n_timesteps=256), 0, tmp_path)
-    returns, _ = evaluate_policy(trained.best, make_cartpoles(2, 2), 3, return_episode_rewards=True)
-    assert trained.evaluations[0].returns.tolist() == returns
+    returns, _ = evaluate_policy(trained.best, make_cartpoles(3, 2), 3, return_episode_rewards=True)
+    assert len(set(returns)) > 1, "control"
+    assert sorted(trained.evaluations[0].returns) == returns
+
+
+def test_evaluations_are_of_the_same_games_and_cut(tmp_path, monkeypatch):
+    """A network is compared with the one before it, not their luck; a game without an end does not stop the training."""
+    played = []
+
+    def play(*args):
+        played.append(args[2:])
+        return episode_returns(*args)
+
+    monkeypatch.setattr(dqn_training, "episode_returns", play)
+    monkeypatch.setattr(dqn_training, "MAX_EVALUATED_STEPS", 5)
+    trained = train_dqn(make_cartpoles, QUICK._replace(n_timesteps=512), 0, tmp_path)
+    assert played == [(3, 2, 5)] * 2
+    assert [e.returns.tolist() for e in trained.evaluations] == [[5, 5, 5]] * 2
 
 
 def test_an_id_with_a_slash_is_found_as_it_was_filed(tmp_path, monkeypatch):

@@ -54,6 +54,8 @@ POINTS = 12
 STICKY = 0.05
 #: ALE cuts a game after 108,000 frames
 MAX_STEPS = 27_000
+#: A game of a point is cut then: where nothing is random a rally can repeat itself until ALE ends it.
+POINT_STEPS = 5_000
 #: "the teacher's score"
 REACHED = 0.99
 #: single observations that are acted on while actions per second are counted
@@ -169,7 +171,7 @@ def distil(kind: Kind, folder: Path) -> dict[str, Any]:
         policy_kwargs=student_arch(kind.size),
         seed=kind.seed,
     )
-    curve = BestOfCurve(games(kind.env_id), max(1, kind.steps // POINTS), POINT_EPISODES, max_steps=MAX_STEPS)
+    curve = BestOfCurve(games(kind.env_id), max(1, kind.steps // POINTS), POINT_EPISODES, max_steps=POINT_STEPS)
     student.learn(kind.steps, callback=curve, progress_bar=True)
     student.policy.load_state_dict(curve.best)
     with replacing(folder / f"{kind.name}.zip") as temporary:

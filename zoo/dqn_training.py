@@ -18,15 +18,19 @@ import numpy as np
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.evaluation import evaluate_policy
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_distill.evaluation import episode_returns
 from sb3_distill.files import write_json
 from sb3_distill.pixels import fast_pixels
+from sb3_distill.report import greedy
 from sb3_distill.zoo.teacher_settings import MakeEnvs, TeacherSettings
 
 #: from one checkpoint to the next: what a killed training loses at most
 CHECKPOINT_SECONDS = 240.0
+#: An episode of an evaluation is cut then. Games of Pong take 2,000 to 4,000, but where nothing is random a rally can repeat itself
+#: until ALE ends it after 27,000.
+MAX_EVALUATED_STEPS = 5_000
 #: what a model carries that playing does not need, and that would make its zip larger or bound to a replay buffer
 NOT_FILED = (
     "_last_obs",
@@ -95,8 +99,7 @@ def train_dqn(
         model = DQN(policy, env, seed=seed, device=settings.device, **hyperparameters)
     else:
         model = load_checkpoint(checkpoint, env, seed, hyperparameters, settings.device)
-    eval_env = make_envs(settings.n_envs, seed + settings.n_envs)
-    keeper = Keeper(eval_env, settings, folder, checkpoint_seconds)
+    keeper = Keeper(make_envs, seed + settings.n_envs, settings, folder, checkpoint_seconds)
     if checkpoint is not None:
         keeper.restore(checkpoint)
     try:
@@ -109,24 +112,27 @@ def train_dqn(
             )
     finally:
         env.close()
-        eval_env.close()
     best = DQN.load(io.BytesIO(keeper.best), device="cpu", **_buffer_of(hyperparameters))
     return Trained(best, keeper.evaluations, model.num_timesteps, keeper.seconds)
 
 
 class Keeper(BaseCallback):
     """
-    Evaluates the network now and then, keeps the best, writes checkpoints, and ends the training when the network is good enough.
+    Evaluates the network now and then, in the same games, keeps the best, writes checkpoints, and ends the training when the network
+    is good enough.
 
-    :param env: to evaluate in
+    :param make_envs: from how many and a seed to environments
+    :param seed: of the first game
     :param settings: when, over how many episodes, and what is good enough
     :param folder: for checkpoints
     :param checkpoint_seconds: from one checkpoint to the next
     """
 
-    def __init__(self, env: VecEnv, settings: TeacherSettings, folder: Path, checkpoint_seconds: float) -> None:
+    def __init__(
+        self, make_envs: MakeEnvs, seed: int, settings: TeacherSettings, folder: Path, checkpoint_seconds: float
+    ) -> None:
         super().__init__()
-        self.env, self.settings = env, settings
+        self.make_envs, self.seed, self.settings = make_envs, seed, settings
         self.folder, self.checkpoint_seconds = folder, checkpoint_seconds
         self.evaluations: list[Evaluation] = []
         #: the zip of the model that played best
@@ -159,9 +165,14 @@ class Keeper(BaseCallback):
 
     def _evaluate(self) -> float:
         assert isinstance(self.model, DQN)
-        n_episodes = self.settings.n_eval_episodes
-        returns, _ = evaluate_policy(self.model, self.env, n_episodes, return_episode_rewards=True)
-        self.evaluations.append(Evaluation(self.num_timesteps, np.array(returns)))
+        returns = episode_returns(
+            greedy(self.model.predict),
+            lambda n: self.make_envs(n, self.seed),
+            self.settings.n_eval_episodes,
+            self.seed,
+            MAX_EVALUATED_STEPS,
+        )
+        self.evaluations.append(Evaluation(self.num_timesteps, returns))
         if np.mean(returns) > max((e.returns.mean() for e in self.evaluations[:-1]), default=-np.inf):
             buffer = io.BytesIO()
             self.model.save(buffer)
