@@ -67,15 +67,16 @@ def sb3_alone(settings, seed=0):
     return model.learn(settings.n_timesteps)
 
 
-@pytest.mark.parametrize("checkpoint_seconds", [0.0, 1e9])
-def test_evaluations_and_checkpoints_leave_no_trace(tmp_path, monkeypatch, checkpoint_seconds):
+@pytest.mark.parametrize(("checkpoint_seconds", "averaged_steps"), [(0.0, None), (1e9, None), (0.0, 400)])
+def test_evaluations_checkpoints_and_means_leave_no_trace(tmp_path, monkeypatch, checkpoint_seconds, averaged_steps):
     """The network at the end of the training is SB3's own, to the bit."""
     found = []
     original = dqn_training.Keeper._on_training_end
     monkeypatch.setattr(
         dqn_training.Keeper, "_on_training_end", lambda self: (original(self), found.append(weights(self.model)))
     )
-    train_dqn(make_cartpoles, QUICK, 0, tmp_path, checkpoint_seconds=checkpoint_seconds)
+    settings = QUICK._replace(averaged_steps=averaged_steps)
+    train_dqn(make_cartpoles, settings, 0, tmp_path, checkpoint_seconds=checkpoint_seconds)
     assert same_weights(found[0], weights(sb3_alone(QUICK)))
     assert not same_weights(found[0], weights(sb3_alone(QUICK, seed=1))), "control"
     assert (latest_checkpoint(tmp_path) is not None) == (checkpoint_seconds == 0)
@@ -100,6 +101,45 @@ def test_the_best_network_is_kept(tmp_path, monkeypatch):
     assert same_weights(weights(trained.best), seen[1][2])
     assert not same_weights(seen[1][2], seen[2][2]), "control"
     assert trained.timesteps == 1_024
+
+
+def test_the_mean_of_the_weights_is_played_and_kept(tmp_path, monkeypatch):
+    """m ← m + (w − m) n/N after each n steps, from the first weights on."""
+    found, means = [], []
+    count = dqn_training.Keeper._count_weights
+
+    def record(self):
+        count(self)
+        found.append([weight.clone() for weight in self._weights()])
+
+    def play(model, *_):
+        means.append([weight.detach().clone() for weight in model.q_net.parameters()])
+        return np.array([0.0, len(means)])
+
+    monkeypatch.setattr(dqn_training.Keeper, "_count_weights", record)
+    monkeypatch.setattr(dqn_training, "greedy", lambda predict: predict.__self__)
+    monkeypatch.setattr(dqn_training, "episode_returns", play)
+    trained = train_dqn(make_cartpoles, QUICK._replace(averaged_steps=128, n_timesteps=640), 0, tmp_path)
+    assert [e.timesteps for e in trained.evaluations] == [256, 512, 640]
+    assert len(found) == 1 + 640 // 32
+    mean = found[0]
+    for weights_then in found[1:]:
+        mean = [m + (w - m) * 32 / 128 for m, w in zip(mean, weights_then, strict=True)]
+    assert all(th.allclose(m, e, atol=1e-6) for m, e in zip(means[-1], mean, strict=True))
+    assert not any(th.allclose(m, w, atol=1e-4) for m, w in zip(means[-1], found[-1], strict=True)), "control"
+    assert same_weights(means[-1], trained.best.q_net.parameters())
+
+
+def test_a_continued_training_knows_the_mean(tmp_path, monkeypatch):
+    settings, written = QUICK._replace(averaged_steps=128, n_timesteps=320), []
+    write = dqn_training.Keeper.write
+    monkeypatch.setattr(
+        dqn_training.Keeper, "write", lambda self: (write(self), written.append([m.clone() for m in self.mean]))
+    )
+    train_dqn(make_cartpoles, settings, 0, tmp_path, checkpoint_seconds=0.0)
+    keeper = dqn_training.Keeper(make_cartpoles, 0, settings, tmp_path, 0.0)
+    keeper.restore(latest_checkpoint(tmp_path))
+    assert same_weights(keeper.mean, written[-1]) and not same_weights(keeper.mean, written[0])
 
 
 def test_a_training_ends_when_the_network_is_good_enough(tmp_path, monkeypatch):

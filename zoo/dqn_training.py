@@ -10,14 +10,17 @@ import os
 import shutil
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch as th
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.evaluation import episode_returns
@@ -137,6 +140,9 @@ class Keeper(BaseCallback):
         self.evaluations: list[Evaluation] = []
         #: the zip of the model that played best
         self.best = b""
+        #: of the weights, where they are averaged, up to so many environment steps
+        self.mean: list[th.Tensor] = []
+        self._counted = 0
         self._seconds_before, self._started = 0.0, time.monotonic()
         self._written = self._started
 
@@ -145,8 +151,12 @@ class Keeper(BaseCallback):
         """Of the training so far, without those between its parts, and without what a kill has lost."""
         return self._seconds_before + time.monotonic() - self._started
 
+    def _on_training_start(self) -> None:
+        self._counted = self.num_timesteps
+
     def _on_rollout_start(self) -> None:
         # Here all transitions are in the replay buffer, and learnt from.
+        self._count_weights()
         if time.monotonic() - self._written >= self.checkpoint_seconds:
             self.write()
             self._written = time.monotonic()
@@ -160,23 +170,51 @@ class Keeper(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
+        self._count_weights()
         if not self.evaluations or self.evaluations[-1].timesteps < self.num_timesteps:
             self._evaluate()
 
-    def _evaluate(self) -> float:
+    def _weights(self) -> list[th.Tensor]:
         assert isinstance(self.model, DQN)
-        returns = episode_returns(
-            greedy(self.model.predict),
-            lambda n: self.make_envs(n, self.seed),
-            self.settings.n_eval_episodes,
-            self.seed,
-            MAX_EVALUATED_STEPS,
-        )
-        self.evaluations.append(Evaluation(self.num_timesteps, returns))
-        if np.mean(returns) > max((e.returns.mean() for e in self.evaluations[:-1]), default=-np.inf):
-            buffer = io.BytesIO()
-            self.model.save(buffer)
-            self.best = buffer.getvalue()
+        return [weight.detach() for weight in self.model.q_net.parameters()]
+
+    def _count_weights(self) -> None:
+        """Move their mean to the present ones."""
+        if self.settings.averaged_steps is None:
+            return
+        share = min(1.0, (self.num_timesteps - self._counted) / self.settings.averaged_steps)
+        self._counted = self.num_timesteps
+        self.mean = self.mean or [weight.clone() for weight in self._weights()]
+        for mean, weight in zip(self.mean, self._weights(), strict=True):
+            mean.lerp_(weight, share)
+
+    @contextmanager
+    def _mean_in_place(self) -> Iterator[None]:
+        """A context in which the Q-network has the mean of its weights, where they are averaged."""
+        weights = self._weights()
+        last = [weight.clone() for weight in weights]
+        for weight, mean in zip(weights, self.mean or last, strict=True):
+            weight.copy_(mean)
+        try:
+            yield
+        finally:
+            for weight, kept in zip(weights, last, strict=True):
+                weight.copy_(kept)
+
+    def _evaluate(self) -> float:
+        with self._mean_in_place():
+            returns = episode_returns(
+                greedy(self.model.predict),
+                lambda n: self.make_envs(n, self.seed),
+                self.settings.n_eval_episodes,
+                self.seed,
+                MAX_EVALUATED_STEPS,
+            )
+            self.evaluations.append(Evaluation(self.num_timesteps, returns))
+            if np.mean(returns) > max((e.returns.mean() for e in self.evaluations[:-1]), default=-np.inf):
+                buffer = io.BytesIO()
+                self.model.save(buffer)
+                self.best = buffer.getvalue()
         return float(np.mean(returns))
 
     def write(self) -> None:
@@ -191,6 +229,7 @@ class Keeper(BaseCallback):
         self.model.save(new / "model.zip")
         self.model.save_replay_buffer(new / "replay_buffer.pkl")
         (new / "best.zip").write_bytes(self.best)
+        th.save(self.mean, new / "mean.pt")
         np.savez(
             new / "evaluations.npz",
             timesteps=np.array([e.timesteps for e in self.evaluations], dtype=np.int64),
@@ -208,6 +247,7 @@ class Keeper(BaseCallback):
         :param checkpoint: that :meth:`write` wrote
         """
         self.best = (checkpoint / "best.zip").read_bytes()
+        self.mean = th.load(checkpoint / "mean.pt", map_location=get_device(self.settings.device))
         with np.load(checkpoint / "evaluations.npz") as saved:
             self._seconds_before = float(saved["seconds"])
             self.evaluations = [

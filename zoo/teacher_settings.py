@@ -27,6 +27,8 @@ class TeacherSettings(NamedTuple):
     :param n_envs: environments side by side, in training and in evaluation
     :param n_eval_episodes: of each evaluation
     :param good_enough: mean return of an evaluation after which there is no need to train further; None trains to the end
+    :param averaged_steps: environment steps over which weights are averaged, exponentially, for evaluations and for the agent that is
+        filed; None takes the last ones
     :param make_envs: of the training, with a ``Monitor``; None makes plain ones of the id
     :param environment: what ``make_envs`` does beyond plain ones, in the words of the RL Zoo's ``config.yml``:
         ``env_wrapper``, ``frame_stack``
@@ -40,6 +42,7 @@ class TeacherSettings(NamedTuple):
     n_envs: int = 1
     n_eval_episodes: int = 20
     good_enough: float | None = None
+    averaged_steps: int | None = None
     make_envs: MakeEnvs | None = None
     environment: Mapping[str, Any] = MappingProxyType({})
     threads: int | None = 1
