@@ -51,7 +51,7 @@ def test_a_teacher_that_is_no_better_than_random_play_is_refused():
 def short(monkeypatch):
     for name in ("EPISODES", "POINT_EPISODES", "POINTS", "N_ENVS"):
         monkeypatch.setattr(atari_compression, name, 2)
-    for name, value in (("MAX_STEPS", 5), ("POINT_STEPS", 5), ("TIMED_ACTIONS", 3)):
+    for name, value in (("MAX_STEPS", 5), ("MAX_EVALUATED_STEPS", 5), ("TIMED_ACTIONS", 3)):
         monkeypatch.setattr(atari_compression, name, value)
     monkeypatch.setattr(atari_compression, "measured", lambda *_: UNIT)  # as if the teacher had learnt anything
 
@@ -131,6 +131,10 @@ def test_a_teacher_without_a_q_network_has_no_temperature(tmp_path, short, capsy
     [
         (["--env", "Pog"], "Unknown Atari game 'Pog': did you mean 'Pong'"),
         (["--teacher", "no/such.zip"], "No teacher at 'no/such.zip'"),
+        (
+            ["--teacher", "zoo:dqn/CartPole-v1"],
+            "The teacher dqn/CartPole-v1 does not fit the environment: its observation space is",
+        ),
         (["--temperature", "0"], "--temperature must be greater than 0, not 0.0"),
         (["--threads", "0"], "--seeds, --steps and --threads must be at least 1, not 1, 480000, 0"),
     ],

@@ -36,11 +36,13 @@ from sb3_distill.methods import METHODS
 from sb3_distill.nature_cnn import STUDENTS, student_arch
 from sb3_distill.ppo import DistillPPO
 from sb3_distill.report import LearningCurve, greedy
+from sb3_distill.spaces import check_spaces
 from sb3_distill.teachers import QTeacher, actor_size
 from sb3_distill.zoo.benchmark import cached
+from sb3_distill.zoo.dqn_training import MAX_EVALUATED_STEPS
 from sb3_distill.zoo.relative_scores import Reference, measured
 from sb3_distill.zoo.score_figures import curves
-from sb3_distill.zoo.teachers import find_agent, load_teacher
+from sb3_distill.zoo.teachers import load_teacher
 
 METHODS_SHOWN = ("expected_entropy", "n_distill", "on_policy_distill")
 N_ENVS = 32
@@ -54,8 +56,6 @@ POINTS = 12
 STICKY = 0.05
 #: ALE cuts a game after 108,000 frames
 MAX_STEPS = 27_000
-#: A game of a point is cut then: where nothing is random a rally can repeat itself until ALE ends it.
-POINT_STEPS = 5_000
 #: "the teacher's score"
 REACHED = 0.99
 #: single observations that are acted on while actions per second are counted
@@ -130,6 +130,19 @@ def scores(act: Callable[[Any], np.ndarray], env_id: str, sticky: float) -> np.n
     return episode_returns(act, games(env_id, sticky), EPISODES, EVALUATION_SEED, MAX_STEPS)
 
 
+def check_teacher(env_id: str, source: str) -> None:
+    """
+    :param env_id: a game
+    :param source: of its teacher
+    :raises ValueError: for an unknown game, or a teacher that does not play it; also OSError and ImportError
+    """
+    rom_of(env_id)
+    teacher = load_teacher(source, env_id=env_id, tune=False)
+    env = make_atari_vec_env(env_id, 1)
+    env.close()
+    check_spaces(teacher.name, teacher.observation_space, teacher.action_space, env.observation_space, env.action_space)
+
+
 def reference(env_id: str, source: str) -> dict[str, Any]:
     """
     :param env_id: a game
@@ -171,7 +184,7 @@ def distil(kind: Kind, folder: Path) -> dict[str, Any]:
         policy_kwargs=student_arch(kind.size),
         seed=kind.seed,
     )
-    curve = BestOfCurve(games(kind.env_id), max(1, kind.steps // POINTS), POINT_EPISODES, max_steps=POINT_STEPS)
+    curve = BestOfCurve(games(kind.env_id), max(1, kind.steps // POINTS), POINT_EPISODES, max_steps=MAX_EVALUATED_STEPS)
     student.learn(kind.steps, callback=curve, progress_bar=True)
     student.policy.load_state_dict(curve.best)
     with replacing(folder / f"{kind.name}.zip") as temporary:
@@ -324,8 +337,7 @@ def main(argv: list[str] | None = None) -> None:
         th.set_num_threads(args.threads)
     source = args.teacher or f"zoo:dqn/{args.env}"
     try:
-        rom_of(args.env)
-        find_agent(source)
+        check_teacher(args.env, source)
     except (ValueError, OSError, ImportError) as error:
         parser.error(str(error))
     kinds = [
