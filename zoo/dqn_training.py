@@ -20,7 +20,7 @@ import torch as th
 from stable_baselines3 import DQN
 from stable_baselines3.common.buffers import ReplayBuffer
 from stable_baselines3.common.callbacks import BaseCallback
-from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.utils import get_device, polyak_update
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.evaluation import episode_returns
@@ -185,8 +185,7 @@ class Keeper(BaseCallback):
         share = min(1.0, (self.num_timesteps - self._counted) / self.settings.averaged_steps)
         self._counted = self.num_timesteps
         self.mean = self.mean or [weight.clone() for weight in self._weights()]
-        for mean, weight in zip(self.mean, self._weights(), strict=True):
-            mean.lerp_(weight, share)
+        polyak_update(self._weights(), self.mean, share)
 
     @contextmanager
     def _mean_in_place(self) -> Iterator[None]:

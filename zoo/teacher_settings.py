@@ -84,7 +84,8 @@ _MIN_ATAR = {
 _MIN_ATAR_GAME = partial(TeacherSettings, _MIN_ATAR, eval_every=100_000, n_envs=32, n_eval_episodes=32)
 
 #: Of DQN on Atari in the RL Zoo, with half as many gradient steps, on twice as many transitions, towards returns of three steps,
-#: at a learning rate that falls to 0, and without its 10 million environment steps. Fewer gradient steps stay where they are for long.
+#: at a learning rate that falls to 0, and without its 10 million environment steps. With fewer gradient steps the score stays around
+#: 0 for a million of them.
 _ATARI = {
     "policy": "CnnPolicy",
     "learning_rate": LinearSchedule(1.5e-4, 0.0, 1.0),
