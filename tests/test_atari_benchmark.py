@@ -80,3 +80,9 @@ def test_one_teacher_plays_in_both_environments(tmp_path):
     ours, sb3, difference = (next(iter(column.cells)) for column in table.columns)
     assert "±" in ours and "±" in sb3
     assert abs(float(difference.split()[0])) <= 1
+
+
+def test_scoring_a_teacher_of_another_environment_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        atari_benchmark.main(["score", "--teacher", "zoo:dqn/CartPole-v1"])
+    assert "The teacher dqn/CartPole-v1 does not fit the environment" in capsys.readouterr().err

@@ -26,12 +26,13 @@ from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
 from envs_for_tests import CountdownEnv
+from sb3_distill.envs.atari import make_atari_vec_env
 from sb3_distill.evaluation import episode_returns
 from sb3_distill.features import MinAtarCNN
 from sb3_distill.zoo import dqn_training, train_teacher
 from sb3_distill.zoo.dqn_training import cut_episodes, latest_checkpoint, open_folder, save_to_play, train_dqn
-from sb3_distill.zoo.settings import read_config
-from sb3_distill.zoo.teacher_settings import TEACHERS, TeacherSettings
+from sb3_distill.zoo.settings import read_config, training
+from sb3_distill.zoo.teacher_settings import STICKY, TEACHERS, TeacherSettings
 from sb3_distill.zoo.teachers import BUNDLED, find_agent, load_teacher, read_training_of
 
 HYPERPARAMETERS = {
@@ -140,14 +141,6 @@ def test_a_continued_training_knows_the_mean(tmp_path, monkeypatch):
     keeper = dqn_training.Keeper(make_cartpoles, 0, settings, tmp_path, 0.0)
     keeper.restore(latest_checkpoint(tmp_path))
     assert same_weights(keeper.mean, written[-1]) and not same_weights(keeper.mean, written[0])
-
-
-def test_a_training_ends_when_the_network_is_good_enough(tmp_path, monkeypatch):
-    scores = iter([[1.0, 2.0], [5.0, 0.0], [2.0, 3.0], [0.0, 1.0]])
-    monkeypatch.setattr(dqn_training, "episode_returns", lambda *args: np.array(next(scores)))
-    trained = train_dqn(make_cartpoles, QUICK._replace(good_enough=2.5), 0, tmp_path)
-    assert [e.timesteps for e in trained.evaluations] == [256, 512]
-    assert trained.timesteps == 512
 
 
 def test_a_short_training_is_evaluated_at_its_end(tmp_path):
@@ -600,6 +593,19 @@ def test_what_make_envs_adds_is_in_the_config():
     settings = QUICK._replace(environment={"frame_stack": 4, "env_wrapper": ["AtariWrapper"]})
     config = train_teacher.config(settings)
     assert (config["frame_stack"], config["env_wrapper"]) == (4, ["AtariWrapper"])
+
+
+def test_what_pongs_config_says_makes_the_environments_of_its_training():
+    settings = TEACHERS["PongNoFrameskip-v4"]
+    told = training("PongNoFrameskip-v4", train_teacher.config(settings), None, Path()).atari
+    assert told is not None and told.pop("frame_stack") == 4
+    steps = []
+    for env in (settings.make_envs(2, 0), make_atari_vec_env(n_envs=2, seed=0, **told)):
+        env.reset()
+        rng = np.random.default_rng(0)
+        steps.append([env.step(rng.integers(6, size=2))[0].tobytes() for _ in range(40)])
+        env.close()
+    assert steps[0] == steps[1] and told["action_repeat_probability"] == STICKY
 
 
 def test_arguments_as_text():

@@ -42,7 +42,8 @@ from sb3_distill.methods import METHODS
 from sb3_distill.nature_cnn import student_arch
 from sb3_distill.pixels import multiplies_bfloat16_faster
 from sb3_distill.ppo import DistillPPO
-from sb3_distill.zoo.atari_compression import MAX_STEPS, STICKY
+from sb3_distill.zoo.atari_compression import MAX_STEPS, check_teacher
+from sb3_distill.zoo.teacher_settings import STICKY
 from sb3_distill.zoo.teachers import load_teacher
 
 #: behind a row's name, for one that does without bfloat16
@@ -377,6 +378,11 @@ def main(argv: list[str] | None = None) -> None:
     if args.what == "one":
         sys.stdout.write(json.dumps(time_run(args.who, args.steps, args.threads)) + "\n")
         return
+    if args.what == "score":
+        try:
+            check_teacher(GAME, args.teacher)
+        except (ValueError, OSError, ImportError) as error:
+            parser.error(str(error))
     commands: dict[str, Callable[[], list[Table]]] = {
         "speed": partial(speed_tables, args.methods, args.steps or 8_192, args.repeats, args.threads),
         "env": lambda: [env_table(args.steps or 16_384, args.repeats)],

@@ -42,6 +42,7 @@ from sb3_distill.zoo.benchmark import cached
 from sb3_distill.zoo.dqn_training import MAX_EVALUATED_STEPS
 from sb3_distill.zoo.relative_scores import Reference, measured
 from sb3_distill.zoo.score_figures import curves
+from sb3_distill.zoo.teacher_settings import STICKY
 from sb3_distill.zoo.teachers import load_teacher
 
 METHODS_SHOWN = ("expected_entropy", "n_distill", "on_policy_distill")
@@ -52,8 +53,6 @@ EPISODES, POINT_EPISODES = 100, 20
 TEMPERATURE = 0.01
 #: of a learning curve, after the first
 POINTS = 12
-#: the probability that a frame has the action of the one before
-STICKY = 0.05
 #: ALE cuts a game after 108,000 frames
 MAX_STEPS = 27_000
 #: "the teacher's score"

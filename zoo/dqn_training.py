@@ -121,12 +121,11 @@ def train_dqn(
 
 class Keeper(BaseCallback):
     """
-    Evaluates the network now and then, in the same games, keeps the best, writes checkpoints, and ends the training when the network
-    is good enough.
+    Evaluates the network now and then, in the same games, keeps the best, and writes checkpoints.
 
     :param make_envs: from how many and a seed to environments
     :param seed: of the first game
-    :param settings: when, over how many episodes, and what is good enough
+    :param settings: when, and over how many episodes
     :param folder: for checkpoints
     :param checkpoint_seconds: from one checkpoint to the next
     """
@@ -163,10 +162,8 @@ class Keeper(BaseCallback):
 
     def _on_step(self) -> bool:
         last = self.evaluations[-1].timesteps if self.evaluations else 0
-        every, good_enough = self.settings.eval_every, self.settings.good_enough
-        if self.num_timesteps // every > last // every:
-            mean = self._evaluate()
-            return good_enough is None or mean < good_enough
+        if self.num_timesteps // self.settings.eval_every > last // self.settings.eval_every:
+            self._evaluate()
         return True
 
     def _on_training_end(self) -> None:
@@ -200,7 +197,7 @@ class Keeper(BaseCallback):
             for weight, kept in zip(weights, last, strict=True):
                 weight.copy_(kept)
 
-    def _evaluate(self) -> float:
+    def _evaluate(self) -> None:
         with self._mean_in_place():
             returns = episode_returns(
                 greedy(self.model.predict),
@@ -214,7 +211,6 @@ class Keeper(BaseCallback):
                 buffer = io.BytesIO()
                 self.model.save(buffer)
                 self.best = buffer.getvalue()
-        return float(np.mean(returns))
 
     def write(self) -> None:
         """Write a checkpoint, and then remove the one before it."""

@@ -26,7 +26,6 @@ class TeacherSettings(NamedTuple):
     :param eval_every: environment steps from one evaluation to the next
     :param n_envs: environments side by side, in training and in evaluation
     :param n_eval_episodes: of each evaluation
-    :param good_enough: mean return of an evaluation after which there is no need to train further; None trains to the end
     :param averaged_steps: environment steps over which weights are averaged, exponentially, for evaluations and for the agent that is
         filed; None takes the last ones
     :param make_envs: of the training, with a ``Monitor``; None makes plain ones of the id
@@ -41,7 +40,6 @@ class TeacherSettings(NamedTuple):
     eval_every: int
     n_envs: int = 1
     n_eval_episodes: int = 20
-    good_enough: float | None = None
     averaged_steps: int | None = None
     make_envs: MakeEnvs | None = None
     environment: Mapping[str, Any] = MappingProxyType({})
@@ -103,6 +101,10 @@ _ATARI = {
     "policy_kwargs": {"optimizer_kwargs": {"fused": True}},
 }
 
+#: The probability that an Atari game repeats an action in a frame. Without it only the wait at a game's start is random: a teacher
+#: then knows few games, and loses where a student's mistakes lead.
+STICKY = 0.05
+
 TEACHERS: dict[str, TeacherSettings] = {
     "CartPole-v1": TeacherSettings(_CARTPOLE, n_timesteps=50_000, eval_every=2_560),
     "MinAtar/Asterix-v1": _MIN_ATAR_GAME(n_timesteps=3_000_000),
@@ -116,10 +118,14 @@ TEACHERS: dict[str, TeacherSettings] = {
         eval_every=102_400,
         n_envs=32,
         n_eval_episodes=20,
-        good_enough=20.5,
         averaged_steps=30_000,
-        make_envs=partial(make_atari_vec_env, "Pong"),
-        environment={"env_wrapper": ["stable_baselines3.common.atari_wrappers.AtariWrapper"], "frame_stack": 4},
+        make_envs=partial(make_atari_vec_env, "Pong", action_repeat_probability=STICKY),
+        environment={
+            "env_wrapper": [
+                {"stable_baselines3.common.atari_wrappers.AtariWrapper": {"action_repeat_probability": STICKY}}
+            ],
+            "frame_stack": 4,
+        },
         threads=None,
         device="auto",
     ),
