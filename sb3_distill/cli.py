@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from sb3_distill.policy_distillation import PolicyDistillation
     from sb3_distill.report import LearningCurve, Player
     from sb3_distill.teachers import Teacher
-    from sb3_distill.zoo.settings import Training
 
 #: options of the rows, with what they are if they are not given; None is the constructor's own
 ROW_OPTIONS = {
@@ -322,7 +321,7 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
     trained = read_training_of(agent)
     if trained is None or trained.env_id != args.env:
         trained = usual_training(args.env)
-    env = make_envs(trained, args.n_envs, args.seed)
+    env = trained.make_monitored(args.n_envs, args.seed)
     check_spaces(source, checkpoint.observation_space, checkpoint.action_space, env.observation_space, env.action_space)
 
     policy = policy_for(env.observation_space)
@@ -425,23 +424,6 @@ def output_folder(args: argparse.Namespace) -> Path:
     if (out / "student.zip").exists() and not args.overwrite:
         raise ValueError(f"{out} holds a student already: choose another folder with --out, or add --overwrite.")
     return out
-
-
-def make_envs(trained: "Training", n_envs: int, seed: int) -> "VecEnv":
-    """
-    :param trained: where the teacher was trained
-    :param n_envs: how many
-    :param seed: of the first
-    :return: the environments that the student trains in: the teacher's, without its normalisation
-    :raises ValueError: if they cannot be made
-    """
-    from stable_baselines3.common.env_util import make_vec_env
-
-    if trained.atari is None:
-        return trained.stack(make_vec_env(trained.make_env, n_envs, seed=seed))
-    env = trained.make_vec_env(n_envs)
-    env.seed(seed)
-    return env
 
 
 def policy_for(space: "gym.Space") -> str:

@@ -500,7 +500,7 @@ def test_bad_input_is_named_before_anything_is_made(tmp_path, words, message):
 def test_without_the_package_nothing_is_made(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "minatar.gym", None)
     monkeypatch.delitem(sys.modules, "sb3_distill.envs.min_atar", raising=False)
-    with pytest.raises(ImportError, match=r"pip install 'sb3-distill\[minatar\]'"):
+    with pytest.raises(ValueError, match=r"pip install 'sb3-distill\[minatar\]'"):
         command("--env", "MinAtar/Breakout-v1", "--out", str(tmp_path / "out"))
     assert not (tmp_path / "out").exists()
 
@@ -589,18 +589,19 @@ def test_the_five_games_are_there():
     assert {f"MinAtar/{game}-v1" for game in games} | {"CartPole-v1"} <= set(TEACHERS)
 
 
-def test_what_make_envs_adds_is_in_the_config():
+def test_what_environments_have_is_in_the_config():
     settings = QUICK._replace(environment={"frame_stack": 4, "env_wrapper": ["AtariWrapper"]})
     config = train_teacher.config(settings)
     assert (config["frame_stack"], config["env_wrapper"]) == (4, ["AtariWrapper"])
 
 
-def test_what_pongs_config_says_makes_the_environments_of_its_training():
+def test_pongs_teacher_learns_where_its_config_says():
     settings = TEACHERS["PongNoFrameskip-v4"]
     told = training("PongNoFrameskip-v4", train_teacher.config(settings), None, Path()).atari
     assert told is not None and told.pop("frame_stack") == 4
     steps = []
-    for env in (settings.make_envs(2, 0), make_atari_vec_env(n_envs=2, seed=0, **told)):
+    job = train_teacher.Job("PongNoFrameskip-v4", settings, 0, Path())
+    for env in (job.make_envs(2, 0), make_atari_vec_env("Pong", n_envs=2, seed=0, action_repeat_probability=STICKY)):
         env.reset()
         rng = np.random.default_rng(0)
         steps.append([env.step(rng.integers(6, size=2))[0].tobytes() for _ in range(40)])
@@ -614,14 +615,6 @@ def test_arguments_as_text():
     text = train_teacher.as_text(value)
     assert text == ("dict(net_arch=[4], activation_fn=ReLU, features_extractor_kwargs=dict(filters=(8,)), name='a')")
     assert train_teacher.as_text(LinearSchedule(1e-3, 0.0, 1.0)) == "lin_0.001"
-
-
-def test_the_settings_environments_are_played(monkeypatch):
-    """A factory of the table replaces plain environments."""
-    made = []
-    settings = QUICK._replace(make_envs=lambda n_envs, seed: made.append((n_envs, seed)))
-    train_teacher.Job("anything", settings, 0, Path()).make_envs(3, 5)
-    assert made == [(3, 5)]
 
 
 def test_evaluation_is_sb3s(tmp_path):

@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +27,10 @@ from sb3_distill.evaluation import episode_returns
 from sb3_distill.files import write_json
 from sb3_distill.pixels import fast_pixels
 from sb3_distill.report import greedy
-from sb3_distill.zoo.teacher_settings import MakeEnvs, TeacherSettings
+from sb3_distill.zoo.teacher_settings import TeacherSettings
+
+#: makes environments: how many, and the seed of the first
+MakeEnvs = Callable[[int, int], VecEnv]
 
 #: from one checkpoint to the next: what a killed training loses at most
 CHECKPOINT_SECONDS = 240.0
@@ -87,7 +90,7 @@ def train_dqn(
     was never interrupted.
 
     :param make_envs: from how many and a seed to environments
-    :param settings: how long, with which hyperparameters; ``make_envs`` in it is not used
+    :param settings: how long, with which hyperparameters
     :param seed: of everything random
     :param folder: for checkpoints, made by :func:`open_folder`; it is left there
     :param progress_bar: whether to show one

@@ -12,6 +12,7 @@ import yaml
 from gymnasium import wrappers as gym_wrappers
 from sb3_contrib.common.wrappers import TimeFeatureWrapper
 from stable_baselines3.common.atari_wrappers import AtariWrapper
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
 
 from sb3_distill.envs.atari import is_atari, make_atari_vec_env
@@ -166,6 +167,19 @@ class Training(NamedTuple):
         except (ValueError, TypeError, ImportError) as error:
             raise ValueError(f"Environment {self.env_id!r} cannot be made here: {error}") from error
 
+    def make_monitored(self, n_envs: int, seed: int) -> VecEnv:
+        """
+        :param n_envs: how many
+        :param seed: of the first
+        :return: as :meth:`make_vec_env`, to train in: seeded, with a ``Monitor`` around each
+        :raises ValueError: as :meth:`make_env`
+        """
+        if self.atari is None:
+            return self.stack(make_vec_env(self.make_env, n_envs, seed=seed))
+        env = self.make_vec_env(n_envs)
+        env.seed(seed)
+        return env
+
     def observe(self, env: VecEnv) -> VecEnv:
         """
         What training added to observations, for environments that are not in its wrappers.
@@ -216,7 +230,7 @@ def find_wrapper(name: str) -> Callable[..., gym.Env]:
     return _WRAPPERS[short]
 
 
-def training(env_id: str | None, config: dict[str, Any], env_kwargs: Any, source: Path) -> Training:
+def training(env_id: str | None, config: Mapping[str, Any], env_kwargs: Any, source: Path) -> Training:
     """
     :param env_id: under its present name; None if it is not known
     :param config: of a ``config.yml``

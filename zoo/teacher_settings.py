@@ -1,20 +1,15 @@
 """How the DQN teacher of each environment is trained: the table behind ``sb3-distill train-teacher``."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from stable_baselines3.common.utils import LinearSchedule
-from stable_baselines3.common.vec_env import VecEnv
 
 import sb3_distill.envs  # noqa: F401 - registers the environments
-from sb3_distill.envs.atari import make_atari_vec_env
 from sb3_distill.features import MinAtarCNN
 from sb3_distill.frames import FrameReplayBuffer
-
-#: makes the environments: how many, and the seed of the first
-MakeEnvs = Callable[[int, int], VecEnv]
 
 
 class TeacherSettings(NamedTuple):
@@ -28,8 +23,7 @@ class TeacherSettings(NamedTuple):
     :param n_eval_episodes: of each evaluation
     :param averaged_steps: environment steps over which weights are averaged, exponentially, for evaluations and for the agent that is
         filed; None takes the last ones
-    :param make_envs: of the training, with a ``Monitor``; None makes plain ones of the id
-    :param environment: what ``make_envs`` does beyond plain ones, in the words of the RL Zoo's ``config.yml``:
+    :param environment: what environments have beyond plain ones, in the words of the RL Zoo's ``config.yml``:
         ``env_wrapper``, ``frame_stack``
     :param threads: of PyTorch; None leaves that to PyTorch
     :param device: of the network
@@ -41,7 +35,6 @@ class TeacherSettings(NamedTuple):
     n_envs: int = 1
     n_eval_episodes: int = 20
     averaged_steps: int | None = None
-    make_envs: MakeEnvs | None = None
     environment: Mapping[str, Any] = MappingProxyType({})
     threads: int | None = 1
     device: str = "cpu"
@@ -119,7 +112,6 @@ TEACHERS: dict[str, TeacherSettings] = {
         n_envs=32,
         n_eval_episodes=20,
         averaged_steps=30_000,
-        make_envs=partial(make_atari_vec_env, "Pong", action_repeat_probability=STICKY),
         environment={
             "env_wrapper": [
                 {"stable_baselines3.common.atari_wrappers.AtariWrapper": {"action_repeat_probability": STICKY}}

@@ -53,7 +53,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     """
     :param args: see ``sb3-distill train-teacher --help``
     :return: trains and files
-    :raises ValueError: for what does not exist or does not go together; also ImportError
+    :raises ValueError: for what does not exist or does not go together
     """
     import torch as th
 
@@ -95,10 +95,11 @@ class Job(NamedTuple):
         :param n_envs: how many
         :param seed: of the first
         :return: environments as the teacher is trained in them
+        :raises ValueError: if they cannot be made
         """
-        from stable_baselines3.common.env_util import make_vec_env
+        from sb3_distill.zoo.settings import training
 
-        return (self.settings.make_envs or partial(make_vec_env, self.env_id))(n_envs, seed)
+        return training(self.env_id, self.settings.environment, None, self.folder).make_monitored(n_envs, seed)
 
 
 def file_name(env_id: str) -> str:
@@ -120,8 +121,7 @@ def plan(env_id: str, out: Path, seed: int = 0, steps: int | None = None, overwr
     :param overwrite: whether an agent that is there may be replaced
     :return: what to run
     :raises ValueError: for an unknown environment (with the nearest), a number that is too small, an agent that is there
-        already, or an unfinished training of another kind in its place
-    :raises ImportError: if the environment is not installed
+        already, an environment that is not installed, or an unfinished training of another kind in the agent's place
     """
     from sb3_distill.methods import nearest
     from sb3_distill.zoo.dqn_training import open_folder
