@@ -112,8 +112,9 @@ def test_defaults_for_images(teacher):
     model = DistillPPO("CnnPolicy", make_env(), method="entropy_regularised", **kwargs)
     assert (model.learning_rate(1.0), model.batch_size, model.n_epochs) == (5e-4, 256, 8)
     assert model.gamma == DistillPPO.row_defaults["entropy_regularised"]["gamma"]
-    model = DistillPPO("CnnPolicy", make_env(), method="on_policy_distill", **kwargs)
-    assert (model.learning_rate(1.0), model.batch_size, model.n_epochs) == (2e-3, 256, 8)
+    for method in ("on_policy_distill", "n_distill", "expected_entropy"):
+        model = DistillPPO("CnnPolicy", make_env(), method=method, **kwargs)
+        assert (model.learning_rate(1.0), model.batch_size, model.n_epochs) == (2e-3, 256, 8)
     model = DistillPPO("CnnPolicy", make_env(), learning_rate=1e-3, batch_size=24, **kwargs)
     assert (model.learning_rate, model.n_steps, model.batch_size, model.n_epochs) == (1e-3, 128, 24, 8)
     assert model.policy.optimizer.param_groups[0]["lr"] == 1e-3
