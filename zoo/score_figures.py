@@ -128,7 +128,7 @@ def curves(
         _plain(axes, "both")
     figure.supxlabel("environment steps", fontsize=9)
     figure.supylabel("score relative to the teacher's", fontsize=9)
-    figure.legend(loc="outside upper right", ncols=2, frameon=False, fontsize=9)
+    figure.legend(loc="outside upper right", ncols=4, frameon=False, fontsize=9)
     return figure
 
 
