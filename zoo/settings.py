@@ -171,7 +171,7 @@ class Training(NamedTuple):
         """
         :param n_envs: how many
         :param seed: of the first
-        :return: as :meth:`make_vec_env`, to train in: seeded, with a ``Monitor`` around each
+        :return: as :meth:`make_vec_env`, to train in: seeded, and with the statistics of a ``Monitor``
         :raises ValueError: as :meth:`make_env`
         """
         if self.atari is None:
