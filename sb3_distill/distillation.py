@@ -36,6 +36,7 @@ from sb3_distill.pixels import fast_pixels
 from sb3_distill.rewards import Transitions
 from sb3_distill.spaces import action_tensor, draw_actions
 from sb3_distill.teachers import Answer, Teacher, join_answers
+from sb3_distill.threads import rollout_threads, torch_threads
 from sb3_distill.zoo.teachers import load_teacher
 
 #: settings of ``form="paper"``: a normalised advantage is not its R̂, and the last weights are its student
@@ -268,6 +269,7 @@ class Distillation(OnPolicyAlgorithm):
         view = StudentView(env, env_scale)
         student: list[np.ndarray] = []
         answers: list[Answer] = []
+        n_threads = th.get_num_threads()
 
         def before_step(actions: np.ndarray) -> np.ndarray:
             # Here and not in the buffer: callbacks run in between, and their predict() overwrites the distribution.
@@ -285,7 +287,8 @@ class Distillation(OnPolicyAlgorithm):
             return draw_actions(self.action_space, self._distribution(answers[-1].parameters))
 
         def finish_rollout(compute: Callable[[th.Tensor], None], last_values: th.Tensor) -> None:
-            answer = self._answer_for(tap, answers)
+            with torch_threads(n_threads):  # the games wait
+                answer = self._answer_for(tap, answers)
             self._finish_rollout(compute, last_values, tap, view, answer, np.stack(student))
 
         assert self._last_obs is not None
@@ -296,7 +299,8 @@ class Distillation(OnPolicyAlgorithm):
             tap = Tap(self._view.env, self._view.obs, before_step, self._view.step)
         self.rollout_buffer.finish_rollout = finish_rollout
         try:
-            with tap, unvalidated(), fast_pixels(self.policy, self.mixed_precision):
+            fast = fast_pixels(self.policy, self.mixed_precision, same_weights=True)
+            with tap, unvalidated(), fast, torch_threads(rollout_threads(env)):
                 finished = super().collect_rollouts(view, callback, rollout_buffer, n_rollout_steps)
             if not finished and self._view is not None:
                 self._view.obs = None  # SB3 has not kept the last observation either: the next learn() resets

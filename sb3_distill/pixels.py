@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import Any
 
@@ -20,7 +20,9 @@ TIMED_SIDE, TIMED_PRODUCTS = 512, 5
 
 
 @contextmanager
-def fast_pixels(policy: th.nn.Module, mixed_precision: bool | None = None) -> Iterator[None]:
+def fast_pixels(
+    policy: th.nn.Module, mixed_precision: bool | None = None, same_weights: bool = False
+) -> Iterator[None]:
     """
     A context in which SB3's networks read images faster, see :class:`Pixels`, and one policy's features extractors multiply in
     bfloat16, which has the exponents of float32 and 8 of its 24 bits. Weights, features, the layers behind them, losses and
@@ -30,6 +32,7 @@ def fast_pixels(policy: th.nn.Module, mixed_precision: bool | None = None) -> It
     :param policy: the one that is trained
     :param mixed_precision: whether its features extractors multiply in bfloat16; None for those that see images, where the
         device does that faster
+    :param same_weights: whether weights stay what they are in this context, and need to be rounded only once
     """
 
     def rounds(model: policies.BaseModel) -> bool:
@@ -46,7 +49,10 @@ def fast_pixels(policy: th.nn.Module, mixed_precision: bool | None = None) -> It
         with th.autocast(self.device.type, th.bfloat16):
             return original(self, obs, features_extractor).float()
 
+    # torch forgets what it has rounded at the end of the outermost context, which itself rounds nothing.
+    rounded_once = same_weights and models
     with (
+        th.autocast(next(iter(models)).device.type, enabled=False) if rounded_once else nullcontext(),
         replaced(policies, "preprocess_obs", Pixels()),
         replaced(policies.BaseModel, "extract_features", extract_features),
     ):

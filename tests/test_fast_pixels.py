@@ -110,6 +110,31 @@ def test_bfloat16_is_for_one_policy_and_rounds():
         assert th.equal(gradients(student, obs), exact), "afterwards it is as it was"
 
 
+def test_weights_that_stay_the_same_are_rounded_once():
+    """To what they are rounded to every time otherwise; what they become meanwhile counts when the context is over."""
+    student, later = network(0), network(1)
+    obs = th.randint(0, 256, (2, 4, 84, 84), dtype=th.uint8, generator=th.Generator().manual_seed(0))
+
+    def features():
+        with th.no_grad():
+            return student.extract_features(obs, student.features_extractor)
+
+    with fast_pixels(student, True):
+        before = features()
+    with fast_pixels(student, True, same_weights=True):
+        assert th.equal(features(), before)
+        with th.no_grad():
+            for bias in (module.bias for module in student.features_extractor.modules() if hasattr(module, "bias")):
+                bias.add_(1.0)
+        assert th.equal(features(), before), "they were rounded again"
+        with th.no_grad():
+            other = later.extract_features(obs, later.features_extractor)
+    with fast_pixels(student, True):
+        assert not th.equal(features(), before)
+    with fast_pixels(student, False), th.no_grad():
+        assert th.equal(later.extract_features(obs, later.features_extractor), other), "another network was rounded"
+
+
 @pytest.mark.parametrize("faster", [True, False])
 def test_bfloat16_where_the_device_is_made_for_it(monkeypatch, faster):
     """And the policy sees images. Else one has to ask for it."""

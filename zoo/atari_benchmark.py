@@ -92,7 +92,8 @@ def time_run(who: str, steps: int, threads: int) -> dict[str, Any]:
     model: Any = make_ppo() if who == "ppo" else make_student(who.removesuffix(IN_FLOAT32), mixed_precision=mixed)
     model.learn(WARM_UP)
     parts: dict[str, float] = {}
-    clock(parts, "environment", innermost(model), "step_wait")
+    for method in ("step_async", "step_wait"):
+        clock(parts, "environment", innermost(model), method)
     clock(parts, "student rollout", model.policy, "forward")
     clock(parts, "training", model, "train")
     if who != "ppo":
