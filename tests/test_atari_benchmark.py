@@ -10,6 +10,7 @@ from stable_baselines3 import DQN
 from stable_baselines3.common.torch_layers import NatureCNN
 from torch.utils.flop_counter import FlopCounterMode
 
+from sb3_distill.threads import torch_threads
 from sb3_distill.zoo import atari_benchmark
 
 
@@ -34,11 +35,8 @@ def test_a_timed_run(who, monkeypatch):
         atari_benchmark, "SETTINGS", atari_benchmark.SETTINGS | {"n_steps": 4, "batch_size": 16, "n_epochs": 1}
     )
     monkeypatch.setattr(atari_benchmark, "WARM_UP", 32)
-    threads = th.get_num_threads()
-    try:
+    with torch_threads(th.get_num_threads()):
         run = atari_benchmark.time_run(who, 64, 1)
-    finally:
-        th.set_num_threads(threads)
     assert all(seconds > 0 for seconds in run["parts"].values())
     assert sum(run["parts"].values()) <= run["seconds"]
     assert ("teacher" in run["parts"]) == (who != "ppo")

@@ -21,6 +21,7 @@ from sb3_distill.envs.atari import make_atari_vec_env
 from sb3_distill.memory.disk import DiskMemory
 from sb3_distill.memory.recorder import record
 from sb3_distill.report import show
+from sb3_distill.threads import torch_threads
 from sb3_distill.zoo.teachers import load_teacher
 
 N_ENVS, BATCH = 8, 256
@@ -34,21 +35,19 @@ def train_rate(env: VecEnv, n_threads: int) -> float:
     :param n_threads: of PyTorch
     :return: states per second that NatureCNN trains on
     """
-    before = th.get_num_threads()
-    th.set_num_threads(n_threads)
     q_net = untrained(env).q_net
     optimizer = th.optim.Adam(q_net.parameters())
     shape = (BATCH, *(env.observation_space.shape or ()))
     images = np.random.default_rng(0).integers(256, size=shape).astype(np.uint8)
-    for k in range(2 * N_BATCHES):
-        if k == N_BATCHES:
-            start = time.perf_counter()
-        loss = q_net(th.as_tensor(images)).log_softmax(-1).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-    seconds = time.perf_counter() - start
-    th.set_num_threads(before)
+    with torch_threads(n_threads):
+        for k in range(2 * N_BATCHES):
+            if k == N_BATCHES:
+                start = time.perf_counter()
+            loss = q_net(th.as_tensor(images)).log_softmax(-1).square().mean()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        seconds = time.perf_counter() - start
     return N_BATCHES * BATCH / seconds
 
 
