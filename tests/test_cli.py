@@ -15,7 +15,8 @@ import torch as th
 
 import sb3_distill
 from sb3_distill import METHODS, DistillA2C, DistillPPO, load_teacher
-from sb3_distill.cli import default_env, main
+from sb3_distill.cli import main
+from sb3_distill.cli_distill import default_env
 from sb3_distill.evaluation import episode_returns
 from sb3_distill.files import replacing
 from sb3_distill.policy_distillation import PolicyDistillation
