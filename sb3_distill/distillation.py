@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
@@ -27,11 +26,11 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_distill import losses
 from sb3_distill.buffers import DistillDictRolloutBuffer, DistillFrameRolloutBuffer, DistillRolloutBuffer
 from sb3_distill.distributions import from_parameters, parameters, plain, unvalidated
-from sb3_distill.envs.atari import is_atari, rom_of
+from sb3_distill.env_ids import check_env_id as check_env_id
 from sb3_distill.envs.frame_stack import frame_stack_of, observation_log
 from sb3_distill.envs.tap import StudentView, Tap, concatenate_obs, raw_env, replaced, same_obs, stack_obs
 from sb3_distill.envs.teacher_view import TeacherView, Wrap, innermost, view_of
-from sb3_distill.methods import CONTROLS, Method, get_method, nearest
+from sb3_distill.methods import CONTROLS, Method, get_method
 from sb3_distill.pixels import fast_pixels
 from sb3_distill.rewards import Transitions
 from sb3_distill.spaces import action_tensor, draw_actions
@@ -524,18 +523,3 @@ def in_few_calls(optimizer: th.optim.Optimizer) -> None:
     for group in optimizer.param_groups:
         if group.get("foreach", False) is None:
             group["foreach"] = True
-
-
-def check_env_id(env_id: str) -> None:
-    """
-    :param env_id: a Gymnasium id
-    :raises ValueError: if there is no such environment, with the nearest ids
-    :raises ImportError: for an Atari game, if ale-py is missing
-    """
-    if is_atari(env_id):  # whether ALE has registered its games with Gymnasium or not
-        rom_of(env_id)
-        return
-    try:
-        gym.spec(env_id)
-    except gym.error.Error as error:
-        raise ValueError(f"Unknown environment {env_id!r}: {nearest(env_id, list(gym.registry), limit=8)}") from error

@@ -11,8 +11,6 @@ Every row descends along g(θ) = E_q[ Σ_t −∇ log π_θ(a_t|s_t) R̂_t + ∇
     the paper's.
 """
 
-import difflib
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +18,7 @@ import torch as th
 from stable_baselines3.common.distributions import Distribution
 
 from sb3_distill import losses, rewards
+from sb3_distill.nearest import nearest as nearest
 from sb3_distill.rewards import LossFunction, RewardFunction, Transitions
 
 Control = Literal["student", "teacher", "uniform"]
@@ -151,20 +150,3 @@ def get_method(method: str | Method, form: str = "unbiased", baseline: str = "te
             raise ValueError(f"baseline='student' belongs to teacher_v_reward, not to {row.name}: leave it out.")
         return Method(row.name, row.control, None, TEACHER_VALUE_STUDENT_BASELINE, False, "nothing")
     return row
-
-
-def nearest(name: str, choices: Iterable[str], limit: int = 50) -> str:
-    """
-    The end of an error message about an unknown name.
-
-    :param name: what was given
-    :param choices: what could have been
-    :param limit: how many choices are listed at most
-    :return: a sentence with the nearest matches, or with all choices if nothing is near
-    """
-    choices = list(choices)
-    near = difflib.get_close_matches(name, choices, n=3)
-    if near:
-        return f"did you mean {' or '.join(map(repr, near))}?"
-    more = f" and {len(choices) - limit} more" if len(choices) > limit else ""
-    return f"choose one of {', '.join(choices[:limit])}{more}."
