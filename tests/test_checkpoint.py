@@ -8,6 +8,7 @@ import os
 import pickle
 import pickletools
 import re
+import subprocess
 import sys
 import warnings
 import zipfile
@@ -34,7 +35,7 @@ from sb3_distill.zoo.saved_policy import ACTIVATIONS
 from sb3_distill.zoo.saved_spaces import read_space
 from sb3_distill.zoo.settings import read_config
 from sb3_distill.zoo.statistics import read_vecnormalize
-from sb3_distill.zoo.teachers import load_teacher
+from sb3_distill.zoo.teachers import BUNDLED, load_teacher
 
 CLASSIC = ["Acrobot-v1", "CartPole-v1", "LunarLander-v2", "MountainCar-v0"]
 CONTINUOUS = ["BipedalWalker-v3", "LunarLanderContinuous-v2", "MountainCarContinuous-v0", "Pendulum-v1"]
@@ -1016,3 +1017,21 @@ def test_text_for_weights_is_named(tmp_path, members):
     with pytest.raises(CheckpointError) as error:
         load(path)
     assert first_line(error).startswith(f"{path} has a damaged member 'policy.pth': ")
+
+
+def test_a_teacher_is_loaded_without_an_optimiser():
+    """Torch takes seconds to make its first optimiser, and a teacher never steps one."""
+    code = (
+        "import sys; from sb3_distill import load_teacher; load_teacher('zoo:dqn/CartPole-v1', tune=False); "
+        "sys.exit('torch._dynamo' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_bundled_agents_come_without_their_optimisers_numbers():
+    """They are for teaching, and these would be half of the file; SB3's own ``load`` still finds an optimiser to fill."""
+    zips = sorted(BUNDLED.rglob("*.zip"))
+    assert len(zips) == 6
+    for path in zips:
+        with zipfile.ZipFile(path) as archive:
+            assert th.load(io.BytesIO(archive.read("policy.optimizer.pth")), weights_only=True)["state"] == {}

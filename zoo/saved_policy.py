@@ -234,6 +234,13 @@ def _value(node: ast.expr) -> Any:
     raise ValueError(f"{ast.unparse(node)[:80]!r} is no literal.")
 
 
+class _NoOptimizer:
+    """In the place of the optimiser that SB3 gives every policy: a teacher's is never stepped, and torch takes seconds for its first."""
+
+    def __init__(self, params: Any, **kwargs: Any) -> None:
+        pass
+
+
 class _OnPaper(TorchFunctionMode):
     """Leaves tensors without memory where they are when a policy's constructor sends them to a device."""
 
@@ -268,7 +275,7 @@ def build_policy(
     if not isinstance(action_space, allowed):
         raise ValueError(f"a {policy_class.__name__} has no actions of kind {type(action_space).__name__}")
     if not issubclass(policy_class, sb3_contrib.ars.policies.ARSPolicy):
-        kwargs = kwargs | {"lr_schedule": lambda _: 0.0}
+        kwargs = kwargs | {"lr_schedule": lambda _: 0.0, "optimizer_class": _NoOptimizer}
     with th.random.fork_rng(devices=[]):
         with th.device("meta"), _OnPaper(), unvalidated():
             policy = policy_class(observation_space, action_space, **kwargs)
