@@ -33,7 +33,7 @@ from sb3_distill.envs.teacher_view import TeacherView, Wrap, innermost, view_of
 from sb3_distill.methods import CONTROLS, Method, get_method
 from sb3_distill.pixels import fast_pixels
 from sb3_distill.rewards import Transitions
-from sb3_distill.spaces import action_tensor, draw_actions
+from sb3_distill.spaces import action_tensor, any_action, draw_actions
 from sb3_distill.teachers import Answer, Teacher, join_answers
 from sb3_distill.threads import rollout_threads, torch_threads
 from sb3_distill.zoo.teachers import load_teacher
@@ -281,7 +281,7 @@ class Distillation(OnPolicyAlgorithm):
             if self.control == "student":
                 return actions
             if self.control == "uniform":
-                return np.stack([self.action_space.sample() for _ in range(env.num_envs)])
+                return np.stack([any_action(self.action_space) for _ in range(env.num_envs)])
             answers.append(self._carried_answer(tap.observations[-1]) or self._ask(tap.observations[-1]))
             return draw_actions(self.action_space, self._distribution(answers[-1].parameters))
 

@@ -9,6 +9,8 @@ import numpy as np
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_distill.spaces import any_action
+
 #: of the first episode of a comparison: the same for every run, and far from the seeds that training takes
 EVALUATION_SEED = 2_000_000
 
@@ -61,7 +63,7 @@ def random_play(space: gym.Space, n: int, seed: int = 0) -> Callable[[Any], np.n
     """
     own = copy.deepcopy(space)
     own.seed(seed)
-    return lambda obs: np.stack([own.sample() for _ in range(n)])
+    return lambda obs: np.stack([any_action(own) for _ in range(n)])
 
 
 def make_plain_envs(env_id: str, n_envs: int) -> VecEnv:

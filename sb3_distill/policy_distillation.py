@@ -38,7 +38,7 @@ from sb3_distill.memory.unplayable import unplayable
 from sb3_distill.methods import nearest
 from sb3_distill.offline_losses import StateLoss, check_loss, state_loss
 from sb3_distill.pixels import fast_pixels
-from sb3_distill.spaces import channels_last
+from sb3_distill.spaces import any_action, channels_last
 from sb3_distill.zoo.teachers import load_teacher
 
 SelfPolicyDistillation = TypeVar("SelfPolicyDistillation", bound="PolicyDistillation")
@@ -384,7 +384,7 @@ class PolicyDistillation(OffPolicyAlgorithm):
         if students.any():
             actions[students] = self.policy.predict(self._last_obs, deterministic=True)[0][students]
         for i in np.flatnonzero(self._rng.random(n_envs) < self.epsilon):
-            actions[i] = self.action_space.sample()
+            actions[i] = any_action(self.action_space)
         return actions, actions
 
     def _store_transition(

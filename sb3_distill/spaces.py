@@ -24,15 +24,68 @@ def check_spaces(
     :param action_space: of the environment
     :raises ValueError: if the teacher cannot read those observations or does other actions; both spaces are shown
     """
-    for kind, mine, theirs in (
-        ("observation", teacher_observations, observation_space),
-        ("action", teacher_actions, action_space),
+    for kind, mine, theirs, fits in (
+        ("observation", teacher_observations, observation_space, same_kind(teacher_observations, observation_space)),
+        ("action", teacher_actions, action_space, same_actions(teacher_actions, action_space)),
     ):
-        if signature(mine) != signature(theirs):
+        if not fits:
             raise ValueError(
                 f"The teacher {name} does not fit the environment: its {kind} space is {mine}, the environment's is {theirs}."
                 + _atari_hint(mine, theirs)
+                + (units_hint(mine, theirs) if kind == "action" else "")
             )
+
+
+def same_actions(mine: spaces.Space, theirs: spaces.Space) -> bool:
+    """
+    Whether an action means the same in both: other than those of observations, bounds are an action's units, and SB3's
+    ``check_for_correct_spaces`` compares them, too. Here they may differ by a ten-thousandth, as rounded ones do.
+
+    :param mine: a space of actions
+    :param theirs: another
+    :return: whether kind, shape and bounds are the same, or the numbers of ``Discrete`` actions and with which they start
+    """
+    if not same_kind(mine, theirs):
+        return False
+    if isinstance(mine, spaces.Box) and isinstance(theirs, spaces.Box):
+        # Of each number's own size: a motor's range may be a millionth of another's.
+        size = np.max([np.where(np.isfinite(bound), np.abs(bound), 0) for bound in (mine.low, mine.high)], axis=0)
+        return _close(mine.low, theirs.low, size) and _close(mine.high, theirs.high, size)
+    return np.array_equal(first_action(mine), first_action(theirs))
+
+
+def _close(a: np.ndarray, b: np.ndarray, size: np.ndarray) -> bool:
+    """Whether bounds are equal, infinite ones too, but for rounding: that of float32, and that of the text which SB3 keeps."""
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    finite = np.isfinite(a) & np.isfinite(b)
+    distance = np.abs(np.subtract(a, b, out=np.zeros_like(a), where=finite))
+    return bool(np.where(finite, distance <= 1e-4 * size, a == b).all())
+
+
+def units_hint(mine: spaces.Space, theirs: spaces.Space) -> str:
+    """
+    :param mine: a space of actions
+    :param theirs: another, which they do not fit
+    :return: what to do, if the two are of one kind and shape
+    """
+    if not same_kind(mine, theirs):
+        return ""
+    if not isinstance(mine, spaces.Box):
+        return " An action would mean another one there: give the environment the wrappers that training put around its own."
+    rescale = ""
+    if np.isfinite([mine.low, mine.high, theirs.low, theirs.high]).all():
+        low, high = (_short(bound) for bound in (mine.low, mine.high))
+        rescale = f", or gymnasium.wrappers.RescaleAction(env, {low}, {high}) if its units alone are others"
+    return (
+        " An action would mean another one there: give the environment the wrappers that training put around its own"
+        f"{rescale}."
+    )
+
+
+def _short(bound: np.ndarray) -> str:
+    """A bound as one would write it: one number, if it is the same everywhere."""
+    values = np.unique(bound)
+    return str(values[0].item()) if len(values) == 1 else f"np.array({bound.tolist()}, np.{bound.dtype})"
 
 
 def _atari_hint(mine: spaces.Space, theirs: spaces.Space) -> str:
@@ -61,6 +114,34 @@ def signature(space: spaces.Space) -> Any:
     if isinstance(space, spaces.Box) and is_image_space(space) and not is_image_space_channels_first(space):
         return "Box", (space.shape[-1], *space.shape[:-1])
     return type(space).__name__, space.shape
+
+
+def same_kind(mine: spaces.Space, theirs: spaces.Space) -> bool:
+    """
+    :param mine: a space
+    :param theirs: another
+    :return: whether one network can serve both, see :func:`signature`
+    """
+    return bool(signature(mine) == signature(theirs))
+
+
+def first_action(space: spaces.Space) -> Any:
+    """
+    What Gymnasium counts discrete actions from. SB3 counts them from 0, whatever this says, and so does all that is here.
+
+    :param space: of actions
+    :return: ``start`` of ``Discrete`` and ``MultiDiscrete`` spaces, else 0
+    """
+    return getattr(space, "start", 0) if isinstance(space, (spaces.Discrete, spaces.MultiDiscrete)) else 0
+
+
+def any_action(space: spaces.Space) -> np.ndarray:
+    """
+    :param space: of one environment's actions; its own random state is drawn from
+    :return: a uniformly random action, as SB3's algorithms hand it to an environment: discrete ones are 0 … n−1
+    """
+    action, start = np.asarray(space.sample()), first_action(space)
+    return action - start if np.any(start) else action
 
 
 def action_tensor(action_space: spaces.Space, actions: np.ndarray) -> th.Tensor:
@@ -96,7 +177,7 @@ def env_actions(action_space: spaces.Space, actions: th.Tensor) -> np.ndarray:
     array = actions.cpu().numpy().reshape((-1, *(action_space.shape or ())))
     if isinstance(action_space, spaces.Box):
         return np.clip(array, action_space.low, action_space.high)
-    return array
+    return array.astype(action_space.dtype, copy=False)  # of MultiBinary, probabilities' floats become whole numbers
 
 
 def channels_last(obs: Any) -> Any:

@@ -22,7 +22,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_distill.distributions import from_parameters, parameters
 from sb3_distill.evaluation import episode_returns, make_plain_envs
-from sb3_distill.spaces import channels_last, check_spaces, env_actions
+from sb3_distill.spaces import action_tensor, channels_last, check_spaces, env_actions
 from sb3_distill.temperature import check_softness, soften, softest_by_confidence, softest_by_return
 
 Observation = np.ndarray | dict[str, np.ndarray]
@@ -229,7 +229,7 @@ class ActorCriticTeacher(Teacher):
         # One pass through a shared features extractor. forward() would do too, but it draws actions and so
         # would shift the global random state that the student's run depends on.
         n = len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
-        actions = th.zeros((n, *(self.action_space.shape or ())), device=self.device)
+        actions = action_tensor(self.action_space, np.zeros((n, *(self.action_space.shape or ())))).to(self.device)
         values, _, _ = self.policy.evaluate_actions(obs, actions)
         return Answer(parameters(self.policy.action_dist), values.flatten() * self.value_scale)
 

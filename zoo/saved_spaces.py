@@ -51,7 +51,8 @@ def _simple(kind: str, get: Callable[..., np.ndarray]) -> spaces.Space:
     if kind == "Discrete":
         return spaces.Discrete(int(_whole(get("n"))[0]), start=int(get("start", 0).flat[0]))
     if kind == "MultiDiscrete":
-        return spaces.MultiDiscrete(_whole(get("nvec")).astype(np.int64))
+        nvec = _whole(get("nvec"))
+        return spaces.MultiDiscrete(nvec, start=_starts(get("start", 0), nvec))
     if kind == "MultiBinary":
         n = _whole(get("n")).tolist()
         _shape(n)
@@ -59,6 +60,14 @@ def _simple(kind: str, get: Callable[..., np.ndarray]) -> spaces.Space:
     raise ValueError(
         f"it has a space of kind {kind[:80]}; known are Box, Dict, Discrete, MultiDiscrete and MultiBinary."
     )
+
+
+def _starts(numbers: np.ndarray, nvec: np.ndarray) -> np.ndarray:
+    """What the choices of a ``MultiDiscrete`` are counted from."""
+    numbers = np.asarray(numbers).ravel()
+    if numbers.size not in (1, nvec.size) or not (np.abs(numbers) <= MAX_CHOICES).all():
+        raise ValueError(f"it has a space whose choices start at {str(numbers.tolist())[:80]}.")
+    return np.broadcast_to(numbers, nvec.shape).astype(np.int64)
 
 
 def _whole(numbers: np.ndarray) -> np.ndarray:

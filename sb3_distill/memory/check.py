@@ -3,7 +3,7 @@
 from gymnasium import spaces
 
 from sb3_distill.memory.batches import About
-from sb3_distill.spaces import signature
+from sb3_distill.spaces import same_actions, same_kind
 
 
 def check_memory(
@@ -27,11 +27,11 @@ def check_memory(
         raise ValueError(
             f"{name} is of another environment: it was recorded in {about.env_id!r}, and the student is for {env_id!r}."
         )
-    for kind, mine, theirs in (
-        ("observation", about.observation_space, observation_space),
-        ("action", about.action_space, action_space),
+    for kind, mine, theirs, fits in (
+        ("observation", about.observation_space, observation_space, same_kind),
+        ("action", about.action_space, action_space, same_actions),
     ):
-        if theirs is not None and signature(mine) != signature(theirs):
+        if theirs is not None and not fits(mine, theirs):
             raise ValueError(
                 f"{name} does not fit the student: its {kind} space is {mine}, the student's is {theirs}. Record one in the "
                 "student's environment."

@@ -17,6 +17,7 @@ from sb3_distill.memory.episode import Episode, read_played
 from sb3_distill.memory.folder import Recorded, Writer, opened
 from sb3_distill.memory.replay import Replay
 from sb3_distill.memory.running import Running
+from sb3_distill.spaces import any_action
 from sb3_distill.teachers import Teacher
 
 
@@ -105,7 +106,7 @@ class Recording:
             answers = np.empty((n, 0), dtype=np.float32)
             actions = np.empty((n, *(space.shape or ())), dtype=space.dtype)
         for i in explores.tolist():
-            actions[i] = self._any_action.sample()
+            actions[i] = any_action(self._any_action)
         for i in replayed:
             actions[i] = self._replays[i].actions[step]
         return actions, answers
