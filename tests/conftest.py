@@ -1,6 +1,8 @@
 """What the tests share."""
 
 import os
+import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,27 @@ ZOO = Path(os.environ.get("RL_TRAINED_AGENTS") or Path(__file__).parents[2] / "s
 
 # Networks are tiny here: threads only get into each other's way.
 th.set_num_threads(1)
+
+
+def pytest_configure(config):
+    """Whatever asks for a temporary folder gets it in one of this run's own: SB3's logger makes one for every model that learns."""
+    if not hasattr(config, "workerinput"):  # a worker of pytest-xdist has the run's environment
+        config.temporary = tempfile.mkdtemp(prefix="sb3-distill-tests-")
+        os.environ["TMPDIR"] = config.temporary
+        tempfile.tempdir = None
+
+
+def pytest_sessionfinish(session, exitstatus):
+    session.config.failed = exitstatus not in (0, 5)
+
+
+def pytest_unconfigure(config):
+    """Nothing stays in the temporary folder, but for a run that has failed."""
+    if hasattr(config, "temporary"):
+        if getattr(config, "failed", True):
+            print(f"\nTemporary files of this run: {config.temporary}")
+        else:
+            shutil.rmtree(config.temporary, ignore_errors=True)
 
 
 def pytest_collection_modifyitems(items):

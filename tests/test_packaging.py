@@ -1,0 +1,69 @@
+"""What is installed, with what, and from where: pyproject.toml, the pins of CI, and the README say the same."""
+
+import re
+import sys
+from importlib.metadata import requires
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def direct_requirements():
+    extras = PROJECT["optional-dependencies"].values()
+    found = [Requirement(text) for text in [*PROJECT["dependencies"], *(text for extra in extras for text in extra)]]
+    return [r for r in found if r.name != "sb3-distill" and (r.marker is None or r.marker.evaluate({"python_version": "3.10"}))]
+
+
+def pins(path):
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line and not line.startswith("#")]
+    return {re.sub("[-_.]+", "-", r.name).lower(): r for r in map(Requirement, lines)}
+
+
+def test_the_floors_are_the_versions_that_the_suite_runs_with():
+    oldest = pins(ROOT / ".ci" / "oldest.txt")
+    for requirement in direct_requirements():
+        floors = [spec.version for spec in requirement.specifier if spec.operator == ">="]
+        pin = str(oldest[re.sub("[-_.]+", "-", requirement.name).lower()].specifier).removeprefix("==")
+        if floors:
+            assert re.match(rf"{re.escape(floors[0])}(\.\d+)*$", pin), f"{requirement}: .ci/oldest.txt has {pin}"
+
+
+def test_the_pins_of_a_quick_install_are_above_the_floors():
+    newest = pins(ROOT / "constraints.txt")
+    for requirement in direct_requirements():
+        pin = newest.get(re.sub("[-_.]+", "-", requirement.name).lower())
+        if pin is not None:
+            assert requirement.specifier.contains(str(pin.specifier).removeprefix("==")), f"{requirement}: {pin}"
+
+
+def test_a_plain_install_brings_what_the_first_run_needs_and_no_more():
+    core = {re.split(r"[^\w-]", text)[0] for text in requires("sb3-distill") if "extra ==" not in text}
+    assert core == {
+        *("stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy"),
+        *("pyyaml", "matplotlib", "rich", "tqdm"),
+    }
+
+
+def test_the_readme_can_be_read_on_pypi():
+    """There a relative link leads nowhere, and a relative picture is none."""
+    base = PROJECT["urls"]["Homepage"]
+    for target in re.findall(r"\]\(([^)]+)\)", (ROOT / "README.md").read_text(encoding="utf-8")):
+        assert target.startswith(("https://", "#")), target
+        if "/sb3-distill/" in target and target.startswith("https://github.com"):
+            path = re.sub(r"^/(blob|raw|tree)/main/", "", target.removeprefix(base)).partition("#")[0]
+            assert target.startswith(base) and (ROOT / path).exists(), target
+
+
+@pytest.mark.parametrize("name", ["pip install", "python -m pytest"])
+def test_the_readmes_commands_are_those_that_ci_runs(name):
+    commands = [line[2:] for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("$ ")]
+    assert len(commands) == 2 and name in commands[name == "python -m pytest"]
