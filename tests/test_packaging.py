@@ -20,7 +20,11 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 def direct_requirements():
     extras = PROJECT["optional-dependencies"].values()
     found = [Requirement(text) for text in [*PROJECT["dependencies"], *(text for extra in extras for text in extra)]]
-    return [r for r in found if r.name != "sb3-distill" and (r.marker is None or r.marker.evaluate({"python_version": "3.10"}))]
+    return [
+        r
+        for r in found
+        if r.name != "sb3-distill" and (r.marker is None or r.marker.evaluate({"python_version": "3.10"}))
+    ]
 
 
 def pins(path):
@@ -65,5 +69,7 @@ def test_the_readme_can_be_read_on_pypi():
 
 @pytest.mark.parametrize("name", ["pip install", "python -m pytest"])
 def test_the_readmes_commands_are_those_that_ci_runs(name):
-    commands = [line[2:] for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("$ ")]
+    commands = [
+        line[2:] for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("$ ")
+    ]
     assert len(commands) == 2 and name in commands[name == "python -m pytest"]
