@@ -1,5 +1,4 @@
-"""The command line: ``sb3-distill distill`` and ``methods``; ``teachers``, ``inspect`` and ``push`` are the zoo's,
-``paper`` and ``recommend`` the tabular laboratory's.
+"""The command line: ``sb3-distill methods`` is here, each other command in a file of its own.
 
 A subcommand has two halves. The first checks everything that the user said and loads what was named; what goes wrong
 there is the user's to mend, so it ends in one line and exit code 2. The second does the work; what goes wrong there is
@@ -8,17 +7,25 @@ ours. PyTorch and SB3 are imported by the subcommands only: the help does not ne
 
 import argparse
 import io
+import json
+import os
+import select
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import version
-from typing import NoReturn
+from typing import Any, TextIO
 
 from sb3_distill import cli_distill, cli_offline
 from sb3_distill.memory.commands import add_commands as add_memory_commands
+from sb3_distill.parser import Parser, parse
 from sb3_distill.tabular.commands import add_commands as add_paper_commands
 from sb3_distill.zoo.commands import add_commands as add_zoo_commands
 from sb3_distill.zoo.train_teacher import add_command as add_train_teacher_command
+
+#: the exit code of a program whose output nobody reads any more, by a shell's convention
+CLOSED_PIPE = 141
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,44 +33,72 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run a command.
 
     :param argv: arguments after the program's name, by default those of the process
-    :return: exit code: 0; 2 after an error of the user's, the network or the disk, which stderr explains; 130 after Ctrl+C
+    :return: exit code: 0; 2 after an error of the user's, the network or the disk, which stderr explains; 130 after Ctrl+C; 141,
+        without a word, if what reads the output has gone
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # An output that lacks π shall show a question mark.
             stream.reconfigure(errors="replace")
     try:
-        args = make_parser().parse_args(argv)
-        with warnings.catch_warnings(record=True) as caught:
-            work: Callable[[], None] = args.prepare(args)
-    except (ValueError, OSError, ImportError) as error:
-        sys.stderr.write(f"sb3-distill: error: {error}\n")
-        return 2
-    for warning in caught:
-        sys.stderr.write(f"sb3-distill: warning: {warning.message}\n")
-    try:
-        work()
-    except KeyboardInterrupt:
-        sys.stderr.write("sb3-distill: interrupted\n")
+        code = run(argv)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt as error:
+        tell(f"interrupted{f': {error}' if str(error) else ''}")
         return 130
-    except (OSError, ValueError) as error:  # the network, the Hub, the disk; what only shows while it runs
-        sys.stderr.write(f"sb3-distill: error: {error}\n")
+    except (OSError, ValueError, ImportError) as error:  # also of the network, the Hub, the disk while it works
+        if isinstance(error, BrokenPipeError) and is_closed(sys.stdout):
+            return CLOSED_PIPE
+        tell(f"error: {error}")
         return 2
+
+
+def run(argv: Sequence[str] | None) -> int:
+    """
+    :param argv: of :func:`main`
+    :return: exit code
+    :raises ValueError: for what the user has to mend; also OSError, ImportError and KeyboardInterrupt
+    """
+    args = parse(make_parser(), argv)
+    with warnings.catch_warnings(record=True) as caught:
+        work: Callable[[], None] = args.prepare(args)
+    for warning in caught:
+        tell(f"warning: {warning.message}")
+    with warnings.catch_warnings():
+        warnings.showwarning = _show_warning
+        work()
     return 0
 
 
+def _show_warning(message: Warning | str, *place: Any) -> None:
+    tell(f"warning: {message}")
+
+
+def tell(message: str) -> None:
+    """:param message: for stderr, in one line. If nobody reads that either, it is lost"""
+    with suppress(OSError):
+        sys.stderr.write(f"sb3-distill: {' '.join(message.split())}\n")
+        sys.stderr.flush()
+
+
+def is_closed(stream: TextIO) -> bool:
+    """
+    :param stream: of the process, into which something could not be written; if nobody reads it, what it still holds is thrown away
+    :return: whether nobody reads it
+    """
+    with suppress(OSError, ValueError):
+        number = stream.fileno()
+        poll = select.poll()
+        poll.register(number, select.POLLOUT)
+        if any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+            # Python flushes it at its end, too, and would say that this fails.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            return True
+    return False
+
+
 # --- what can be typed ------------------------------------------------------------------------------------------------
-
-
-class UsageError(ValueError):
-    """Arguments that cannot be parsed."""
-
-
-class Parser(argparse.ArgumentParser):
-    """An argparse parser whose errors look like all others: no usage text above them."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UsageError(f"{message} (see {self.prog} --help)")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -80,6 +115,7 @@ def make_parser() -> argparse.ArgumentParser:
     methods = commands.add_parser(
         "methods", help="show the table of methods", description="Show the table of methods, in both forms."
     )
+    methods.add_argument("--json", action="store_true", help="for programs")
     methods.set_defaults(prepare=prepare_methods)
     cli_distill.add_options(
         commands.add_parser(
@@ -100,23 +136,65 @@ def make_parser() -> argparse.ArgumentParser:
 
 def prepare_methods(args: argparse.Namespace) -> Callable[[], None]:
     """
-    :param args: nothing
+    :param args: see ``sb3-distill methods --help``
     :return: prints the table
     """
-    return show_methods
+    return show_methods_as_json if args.json else show_methods
 
 
 def show_methods() -> None:
-    """Print the table of methods in both forms."""
+    """Print the table of methods in both forms, and what is no row of it."""
+    from sb3_distill.columns import folded, table
     from sb3_distill.methods import FORMS
-    from sb3_distill.report import methods_table, show
 
+    header = ("name", "control", "loss ℓ", "reward r̂", "gradient?", "descends", "class")
     for form in FORMS:
-        show(methods_table(form))
+        rows = [
+            (
+                *(row[key] for key in ("name", "control", "loss", "reward", "gradient", "descends")),
+                ", ".join(row["classes"]),
+            )
+            for row in method_rows(form)
+        ]
+        sys.stdout.write(f'form="{form}"\n{table(header, rows)}\n')
     sys.stdout.write(
-        "π is the teacher, π_θ the student. gradient?: whether the update is the gradient of anything.\n"
-        f"No row, but a --method too: {cli_distill.hyphens(cli_offline.NAME)}, from a teacher's memory.\n"
+        f"{cli_offline.NAME}\n"
+        + folded("    ", "no row, but a --method too: it learns from a teacher's memory; class PolicyDistillation")
+        + "\n"
+        + folded("", "π is the teacher, π_θ the student. gradient?: whether the update is the gradient of anything.")
+        + folded(
+            "", "teacher_v_reward --baseline student: the reward is r_i + γ V_π(s_{i+1}) − V_πθ(s_i), no gradient."
+        )
     )
+
+
+def show_methods_as_json() -> None:
+    """Print the same for programs."""
+    from sb3_distill.methods import FORMS
+
+    data = {form: list(method_rows(form)) for form in FORMS}
+    sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def method_rows(form: str) -> Iterator[dict[str, Any]]:
+    """
+    :param form: ``"unbiased"`` or ``"paper"``
+    :return: the rows that ``--method`` takes
+    """
+    from sb3_distill.methods import METHODS
+    from sb3_distill.report import method_classes
+
+    classes = method_classes()
+    for row in METHODS[form].values():
+        yield {
+            "name": row.name,
+            "control": row.control,
+            "loss": row.loss.formula if row.loss else "0",
+            "reward": row.reward.formula if row.reward else "0",
+            "gradient": "yes" if row.is_gradient else "no",
+            "descends": row.descends,
+            "classes": classes[row.name],
+        }
 
 
 if __name__ == "__main__":

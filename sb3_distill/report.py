@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +15,6 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill import a2c, ppo
 from sb3_distill.evaluation import episode_returns, standard_error
-from sb3_distill.methods import METHODS, TEACHER_VALUE, Method, get_method
 
 #: of students; Okabe and Ito's palette, which colour-blind readers can tell apart
 COLORS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -135,39 +134,6 @@ def size_ratio(parameters: int | None, teacher_parameters: int | None) -> str:
     if parameters < teacher_parameters:
         return f"{teacher_parameters / parameters:.1f}× smaller"
     return f"{parameters / teacher_parameters:.1f}× larger"
-
-
-def methods_table(form: str) -> Table:
-    """
-    The rows that ``method=`` takes.
-
-    :param form: ``"unbiased"`` or ``"paper"``
-    :return: something for rich's ``Console.print``
-    """
-    table = Table(title=f'form="{form}"', title_justify="left", show_lines=True)
-    table.add_column("name", no_wrap=True)
-    table.add_column("class", no_wrap=True)
-    for header in ("control", "loss ℓ", "reward r̂", "gradient?", "descends"):
-        table.add_column(header)
-    classes = method_classes()
-    for label, row in _labelled_rows(form):
-        table.add_row(
-            label,
-            "\n".join(classes[row.name]),
-            row.control,
-            row.loss.formula if row.loss else "0",
-            row.reward.formula if row.reward else "0",
-            "yes" if row.is_gradient else "no",
-            row.descends,
-        )
-    return table
-
-
-def _labelled_rows(form: str) -> Iterator[tuple[str, Method]]:
-    for name, row in METHODS[form].items():
-        yield name, row
-        if row.reward is TEACHER_VALUE:
-            yield f"{name}\nbaseline=student", get_method(name, form, "student")
 
 
 def method_classes() -> dict[str, list[str]]:

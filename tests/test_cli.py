@@ -335,7 +335,7 @@ def test_methods_lists_every_row_of_both_forms(capsys):
         for row in rows.values():
             line = [row.name, row.control, *(part.formula for part in (row.loss, row.reward) if part), row.descends]
             line.append("yes" if row.is_gradient else "no")
-            assert any(all(f" {cell} " in text for cell in line) for text in printed.splitlines()), row
+            assert any(all(f" {cell} " in f" {text} " for cell in line) for text in printed.splitlines()), row
     assert "V_πθ(s_i)" in printed
 
 

@@ -1,15 +1,14 @@
 """``sb3-distill record``."""
 
-import argparse
-
 import pytest
 
 from sb3_distill.memory import DiskMemory
 from sb3_distill.memory.commands import add_commands
+from sb3_distill.parser import Parser
 
 
 def prepare(*argv):
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     add_commands(parser.add_subparsers())
     args = parser.parse_args(["record", *map(str, argv)])
     return args.prepare(args)
@@ -35,10 +34,10 @@ def test_the_folder_has_a_name(tmp_path, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        (["zoo:dqn/CartPole-v1", "--steps", 0], "n_steps must be a whole number of at least 1, not 0"),
+        (["zoo:dqn/CartPole-v1", "--steps", 0], "--steps: must be a whole number of at least 1, not '0'"),
         (["zoo:dqn/CartPole-v1", "--epsilon", 2], "epsilon must lie between 0 and 1, not 2.0"),
-        (["zoo:dqn/CartPole-v1", "--n-envs", 0], "n_envs must be a whole number of at least 1, not 0"),
-        (["zoo:dqn/CartPole-v1", "--seed", -1], "seed must be a whole number of at least 0, not -1"),
+        (["zoo:dqn/CartPole-v1", "--n-envs", 0], "--n-envs: must be a whole number of at least 1, not '0'"),
+        (["zoo:dqn/CartPole-v1", "--seed", -1], "--seed: must be a whole number of at least 0, not '-1'"),
         (["zoo:dqn/CartPole-v1", "--env", "CartPol-v1"], "CartPol"),
         (["zoo:dqn/CartPole-v1", "--env", "MountainCar-v0"], "does not fit the environment"),
     ],

@@ -13,6 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sb3_distill.arguments import whole
+
 if TYPE_CHECKING:
     import numpy as np
     from matplotlib.figure import Figure
@@ -43,10 +45,12 @@ def add_command(commands: Any) -> None:
     add = parser.add_argument
     add("--env", required=True, metavar="ID", help="CartPole-v1, MinAtar/Breakout-v1, …: an unknown one lists all")
     add("--out", default="agents", metavar="FOLDER", help="the agent goes to FOLDER/dqn/ENV_1 (default: %(default)s)")
-    add("--seed", default=0, type=int, metavar="N", help="of everything random (default: %(default)s)")
-    add("--steps", type=int, metavar="N", help="environment steps (default: as many as the environment needs)")
-    add("--threads", type=int, metavar="N", help="of PyTorch (default: 1; PyTorch's own for large images)")
+    add("--seed", default=0, type=whole(0), metavar="N", help="of everything random (default: %(default)s)")
+    add("--steps", type=whole(1), metavar="N", help="environment steps (default: as many as the environment needs)")
+    add("--threads", type=whole(1), metavar="N", help="of PyTorch (default: 1; PyTorch's own for large images)")
+    add("--device", metavar="NAME", help="of the network: cpu, cuda, … (default: cpu; auto for large images)")
     add("--overwrite", action="store_true", help="replace the agent that the folder holds")
+    add("--quiet", action="store_true", help="show no progress")
 
 
 def prepare(args: argparse.Namespace) -> Callable[[], None]:
@@ -57,13 +61,42 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     """
     import torch as th
 
-    if args.threads is not None and args.threads < 1:
-        raise ValueError(f"--threads must be at least 1, not {args.threads}.")
     job = plan(args.env, Path(args.out).expanduser(), args.seed, args.steps, args.overwrite)
+    if args.device is not None:
+        check_device(args.device)
+        job = job._replace(settings=job.settings._replace(device=args.device))
     threads = args.threads or job.settings.threads
     if threads is not None:
         th.set_num_threads(threads)
-    return partial(run, job, progress_bar=True)
+    return partial(run_or_say, job, progress_bar=not args.quiet)
+
+
+def check_device(name: str) -> None:
+    """
+    :param name: of PyTorch, or ``"auto"``
+    :raises ValueError: if there is none of that name here
+    """
+    import torch as th
+    from stable_baselines3.common.utils import get_device
+
+    try:
+        th.zeros(1, device=get_device(name))
+    except (RuntimeError, AssertionError) as error:  # the latter without CUDA
+        raise ValueError(f"There is no device {name!r} here: {' '.join(str(error).split())[:200]}") from error
+
+
+def run_or_say(job: "Job", progress_bar: bool) -> None:
+    """
+    :param job: as :func:`run` takes it, like the other
+    :param progress_bar: whether to show one
+    :raises KeyboardInterrupt: if it is interrupted, with what becomes of the training
+    """
+    try:
+        run(job, progress_bar)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(
+            f"its checkpoints are in {job.work}, and the same command goes on with the last"
+        ) from None
 
 
 class Job(NamedTuple):
@@ -123,7 +156,7 @@ def plan(env_id: str, out: Path, seed: int = 0, steps: int | None = None, overwr
     :raises ValueError: for an unknown environment (with the nearest), a number that is too small, an agent that is there
         already, an environment that is not installed, or an unfinished training of another kind in the agent's place
     """
-    from sb3_distill.methods import nearest
+    from sb3_distill.nearest import nearest
     from sb3_distill.zoo.dqn_training import open_folder
     from sb3_distill.zoo.teacher_settings import TEACHERS
 

@@ -1,11 +1,14 @@
 """``sb3-distill record``: a teacher plays, and its memory is written to disk."""
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sb3_distill.arguments import add_environment, number, whole
 
 if TYPE_CHECKING:
     from sb3_distill.memory.disk import DiskMemory
@@ -26,14 +29,22 @@ def add_commands(commands: Any) -> None:
     add(
         "teacher",
         metavar="TEACHER",
-        help="zoo:ALGO/ENV, hub:OWNER/NAME, or the path of an SB3 zip or of a folder of the RL Zoo",
+        help="zoo:ALGO/ENV, hub:OWNER/NAME, or the path of an SB3 zip, of a folder of the RL Zoo, or of a run of 'distill'",
     )
-    add("--env", metavar="ID", help="Gymnasium environment (default: where the teacher was trained)")
-    add("--steps", default=100_000, type=int, metavar="N", help="states to record (default: %(default)s)")
-    add("--n-envs", default=8, type=int, metavar="N", help="environments side by side (default: %(default)s)")
-    add("--epsilon", default=0.05, type=float, metavar="ε", help="share of random actions (default: %(default)s)")
-    add("--seed", default=0, type=int, metavar="N", help="of everything random (default: %(default)s)")
+    add_environment(add, "where the teacher was trained")
+    add("--steps", default=100_000, type=whole(1), metavar="N", help="states to record (default: %(default)s)")
+    add("--n-envs", default=8, type=whole(1), metavar="N", help="environments side by side (default: %(default)s)")
+    add("--epsilon", default=0.05, type=number, metavar="ε", help="share of random actions (default: %(default)s)")
+    add("--seed", default=0, type=whole(0), metavar="N", help="of everything random (default: %(default)s)")
+    add(
+        "--device",
+        default="auto",
+        metavar="NAME",
+        help="where the teacher answers: cpu, cuda, … (default: %(default)s)",
+    )
     add("--out", metavar="FOLDER", help="where the memory goes (default: runs/memory-ENV-SEED)")
+    add("--quiet", action="store_true", help="show no progress")
+    add("--json", action="store_true", help="say what was recorded for programs")
 
 
 def prepare_record(args: argparse.Namespace) -> Callable[[], None]:
@@ -42,33 +53,51 @@ def prepare_record(args: argparse.Namespace) -> Callable[[], None]:
     :return: plays and writes
     :raises ValueError: for what does not exist or does not go together; also OSError and ImportError
     """
-    from sb3_distill.distillation import check_env_id
     from sb3_distill.memory.recorder import check_numbers, prepare
-    from sb3_distill.zoo.settings import usual_training
-    from sb3_distill.zoo.teachers import find_agent, load_teacher, read_training_of
+    from sb3_distill.phases import phase
+    from sb3_distill.zoo.teachers import find_agent, load_teacher
+    from sb3_distill.zoo.training_envs import training_of
 
     check_numbers(args.steps, args.epsilon, args.seed)
-    if args.n_envs < 1:
-        raise ValueError(f"n_envs must be a whole number of at least 1, not {args.n_envs}.")
-    if args.env is not None:
-        check_env_id(args.env)
-    trained = read_training_of(find_agent(args.teacher))
-    if args.env is not None and (trained is None or trained.env_id != args.env):
-        trained = usual_training(args.env)
-    if trained is None or trained.env_id is None:
-        raise ValueError(f"Nothing says where {args.teacher} was trained: add --env.")
-    out = args.out or f"runs/memory-{trained.env_id.replace('/', '-')}-{args.seed}"
-    env = trained.make_vec_env(args.n_envs)
-    play = prepare(load_teacher(args.teacher, tune=False), env, args.steps, out, args.epsilon, args.seed)
-    return partial(record_and_tell, play)
+    with phase(f"Loading {args.teacher}", args.quiet):
+        trained = training_of(find_agent(args.teacher), args.teacher, args.env, args.env_kwargs)
+        out = args.out or f"runs/memory-{trained.env_id.replace('/', '-')}-{args.seed}"
+        env = trained.make_vec_env(args.n_envs)
+        teacher = load_teacher(args.teacher, tune=False, device=args.device)
+        play = prepare(teacher, env, args.steps, out, args.epsilon, args.seed)
+    return partial(record_and_tell, play, out, args.quiet, args.json)
 
 
-def record_and_tell(play: "Callable[[bool], DiskMemory]") -> None:
+def record_and_tell(play: "Callable[[bool], DiskMemory]", out: str, quiet: bool = False, as_json: bool = False) -> None:
     """
     :param play: with a progress bar or without, to a memory
+    :param out: the folder of the memory
+    :param quiet: whether no progress is shown
+    :param as_json: whether the result is told for programs
+    :raises KeyboardInterrupt: if it is interrupted, with what becomes of what was recorded
     """
-    memory = play(sys.stderr.isatty())
+    from sb3_distill.phases import phase
+
+    try:
+        if sys.stderr.isatty() and not quiet:
+            memory = play(True)
+        else:
+            with phase(f"Recording into {out}", quiet):
+                memory = play(False)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(f"what was recorded is in {out}, and the same command goes on with it") from None
     size = sum(file.stat().st_size for file in Path(memory.path).iterdir())
+    if as_json:
+        about = {
+            "path": str(memory.path),
+            "states": len(memory),
+            "episodes": memory.n_episodes,
+            "teacher": memory.about.teacher,
+            "env": memory.about.env_id,
+            "bytes": size,
+        }
+        sys.stdout.write(json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        return
     sys.stdout.write(
         f"{len(memory):,} states of {memory.n_episodes:,} episodes of {memory.about.teacher} in {memory.path}: {size / 1e6:.1f} MB, "
         f"{size / len(memory):,.0f} bytes a state.\n"

@@ -10,6 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sb3_distill.arguments import whole
+
 if TYPE_CHECKING:
     from sb3_distill.tabular.experiments import Size
 
@@ -34,7 +36,9 @@ def add_commands(commands: Any) -> None:
     )
     paper.add_argument("figure", metavar="FIGURE", help=f"{', '.join(FIGURES)} or all")
     paper.add_argument("--quick", action="store_true", help="a small version: all of it in 90 seconds")
-    paper.add_argument("--seed", default=0, type=int, metavar="N", help="of everything random (default: %(default)s)")
+    paper.add_argument(
+        "--seed", default=0, type=whole(0), metavar="N", help="of everything random (default: %(default)s)"
+    )
     paper.add_argument(
         "--out", default="runs/paper", metavar="FOLDER", help="where the files go (default: %(default)s)"
     )
@@ -59,13 +63,11 @@ def prepare_paper(args: argparse.Namespace) -> Callable[[], None]:
     :return: runs and writes
     :raises ValueError: for a figure that there is not; ImportError without numba, OSError for a folder that cannot be
     """
-    from sb3_distill.methods import nearest
+    from sb3_distill.nearest import nearest
 
     names = FIGURES if args.figure == "all" else (args.figure,)
     if args.figure not in (*FIGURES, "all"):
         raise ValueError(f"Unknown figure {args.figure!r}: {nearest(args.figure, [*FIGURES, 'all'])}")
-    if args.seed < 0:
-        raise ValueError(f"A seed is at least 0, not {args.seed}.")
 
     from sb3_distill.tabular.experiments import FULL, QUICK, Size
 
@@ -81,15 +83,21 @@ def draw_figures(names: tuple[str, ...], size: "Size", out: Path) -> None:
     :param size: of the experiments
     :param out: where the files go. Finished chunks of work are kept in ``chunks`` until all figures are written, so that a run
         of several that is interrupted goes on in the middle of the last one
+    :raises KeyboardInterrupt: if it is interrupted
     """
     from sb3_distill.files import write_csv, write_figure
+    from sb3_distill.phases import phase
     from sb3_distill.tabular.figures import FIGURES as functions
 
     begin = time.perf_counter()
     chunks = {name: out / "chunks" / f"{name}-{size.n_mdps}-{size.n_steps}-{size.seed}" for name in names}
     for name in names:
         start = time.perf_counter()
-        drawing = functions[name](size, chunks[name])
+        try:
+            with phase(f"The experiment of {name}"):
+                drawing = functions[name](size, chunks[name])
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("the same command goes on where it was") from None
         write_csv(out / f"{name}.csv", drawing.header, drawing.rows)
         write_figure(out / f"{name}.png", drawing.figure)
         seconds = time.perf_counter() - start
