@@ -1,0 +1,74 @@
+"""An environment as a trained model reads it: with the statistics of ``VecNormalize`` that it has learnt with."""
+
+import copy
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.vec_env import (
+    VecCheckNan,
+    VecEnv,
+    VecEnvWrapper,
+    VecFrameStack,
+    VecMonitor,
+    VecNormalize,
+    VecTransposeImage,
+    unwrap_vec_normalize,
+)
+
+from sb3_distill.spaces import signature
+
+#: what need not be around an environment that is only played: SB3's ``predict`` turns images around itself
+_NOT_NEEDED = (VecCheckNan, VecMonitor, VecTransposeImage)
+
+
+def seen_by(model: BaseAlgorithm, env: VecEnv) -> VecEnv:
+    """
+    Give an environment to play in the ``VecNormalize`` of the one that a model was trained in, and what was around that.
+
+    :param model: trained, or in training; nothing of its own environment changes
+    :param env: as a function that makes environments returns it: without a ``VecNormalize``, or in the wrappers of training, whose
+        ``VecNormalize`` is given the model's statistics
+    :return: ``env`` itself where the model has learnt without ``VecNormalize``, else the environment with normalised observations and
+        rewards as they are; its statistics are a copy, and stand still
+    :raises ValueError: if there is a wrapper around the model's ``VecNormalize`` that cannot be made again, or the observations
+        are others than it has statistics of
+    """
+    trained = model.get_vec_normalize_env()
+    if trained is None:
+        return env
+    frozen = unwrap_vec_normalize(env)
+    if frozen is None:
+        if signature(env.observation_space) != signature(trained.venv.observation_space):
+            raise ValueError(
+                f"The environment shows {env.observation_space}, and the model was trained with a VecNormalize around "
+                f"{trained.venv.observation_space}: make the environment with the wrappers of training."
+            )
+        frozen = VecNormalize(
+            env,
+            norm_obs=trained.norm_obs,
+            clip_obs=trained.clip_obs,
+            epsilon=trained.epsilon,
+            norm_obs_keys=trained.norm_obs_keys,
+        )
+        env = _around(model.env, trained, frozen)
+    frozen.training = frozen.norm_reward = False
+    if trained.norm_obs:
+        frozen.obs_rms = copy.deepcopy(trained.obs_rms)
+    return env
+
+
+def _around(layer: VecEnv | None, trained: VecNormalize, frozen: VecNormalize) -> VecEnv:
+    """The frozen one in the wrappers that are around the trained one."""
+    wrappers: list[VecEnvWrapper] = []
+    while isinstance(layer, VecEnvWrapper) and layer is not trained:
+        wrappers.append(layer)
+        layer = layer.venv
+    env: VecEnv = frozen
+    for wrapper in reversed(wrappers):
+        if isinstance(wrapper, VecFrameStack):
+            env = VecFrameStack(env, wrapper.stacked_obs.n_stack)
+        elif not isinstance(wrapper, _NOT_NEEDED):
+            raise ValueError(
+                f"The model was trained with a {type(wrapper).__name__} around its VecNormalize: make the environment with the "
+                "wrappers of training, VecNormalize among them."
+            )
+    return env
