@@ -1,6 +1,5 @@
 """A teacher is trained as SB3 alone would do it, survives being killed, and is filed so that SB3 and the zoo's loader read it."""
 
-import argparse
 import json
 import os
 import shutil
@@ -29,6 +28,7 @@ from envs_for_tests import CountdownEnv
 from sb3_distill.envs.atari import make_atari_vec_env
 from sb3_distill.evaluation import episode_returns
 from sb3_distill.features import MinAtarCNN
+from sb3_distill.parser import Parser
 from sb3_distill.zoo import dqn_training, train_teacher
 from sb3_distill.zoo.dqn_training import cut_episodes, latest_checkpoint, open_folder, save_to_play, train_dqn
 from sb3_distill.zoo.settings import read_config, training
@@ -356,7 +356,7 @@ def table(monkeypatch):
 
 
 def command(*words):
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     train_teacher.add_command(parser.add_subparsers())
     args = parser.parse_args(["train-teacher", *words])
     return args.prepare(args)
@@ -486,9 +486,10 @@ def test_the_command_continues_what_was_killed(table, tmp_path, capsys, monkeypa
             r"^No settings for a teacher of 'MinAtar/Breakout-v0': did you mean 'MinAtar/Breakout-v1'",
         ),
         (("--env", "x"), r"choose one of CartPole-v1, MinAtar/Asterix-v1, "),
-        (("--env", "CartPole-v1", "--seed", "-1"), "seed must be at least 0"),
-        (("--env", "CartPole-v1", "--steps", "0"), "steps at least 1"),
-        (("--env", "CartPole-v1", "--threads", "0"), "--threads must be at least 1"),
+        (("--env", "CartPole-v1", "--seed", "-1"), "--seed: must be a whole number of at least 0, not '-1'"),
+        (("--env", "CartPole-v1", "--steps", "0"), "--steps: must be a whole number of at least 1, not '0'"),
+        (("--env", "CartPole-v1", "--threads", "0"), "--threads: must be a whole number of at least 1, not '0'"),
+        (("--env", "CartPole-v1", "--device", "cpy"), "no device 'cpy' here"),
     ],
 )
 def test_bad_input_is_named_before_anything_is_made(tmp_path, words, message):

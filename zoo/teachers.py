@@ -29,6 +29,7 @@ from sb3_distill.recurrent_teacher import RecurrentTeacher
 from sb3_distill.teachers import ActorCriticTeacher, QTeacher, Teacher, check_softness, tune_temperature
 from sb3_distill.zoo.checkpoint import Checkpoint, in_short, read_checkpoint
 from sb3_distill.zoo.errors import CheckpointError
+from sb3_distill.zoo.run_settings import STUDENT, read_run, run_file
 from sb3_distill.zoo.saved_policy import POLICIES, build_policy
 from sb3_distill.zoo.settings import Training, read_config, training, usual_training
 from sb3_distill.zoo.statistics import (
@@ -167,6 +168,7 @@ class Agent(NamedTuple):
     :param config: ``config.yml``, if there is one
     :param args: ``args.yml``, if there is one
     :param vec_normalize: where the statistics are, or would have to be
+    :param run: what a run of ``sb3-distill distill`` says about its student, if it is one
     """
 
     checkpoint: Path
@@ -175,6 +177,7 @@ class Agent(NamedTuple):
     config: Path | None = None
     args: Path | None = None
     vec_normalize: Path | None = None
+    run: Path | None = None
 
 
 def find_agent(source: str | Path) -> Agent:
@@ -191,7 +194,8 @@ def find_agent(source: str | Path) -> Agent:
     env_id = path.parent.name.rpartition("_")[0] or path.stem
     settings = path.parent / env_id
     if not path.parent.parent.name or not settings.is_dir():
-        return Agent(path, str(path))
+        run = run_file(path)
+        return Agent(path, str(path.parent if run and path.name == STUDENT else path), run=run)
     config, args = settings / "config.yml", settings / "args.yml"
     return Agent(
         path,
@@ -270,10 +274,10 @@ def _from_hub(name: str) -> Agent:
 
 def _checkpoint_in(folder: Path) -> Path:
     env_id = folder.name.rpartition("_")[0] or folder.name
-    for candidate in (folder / f"{env_id}.zip", folder / "best_model.zip"):
+    for candidate in (folder / f"{env_id}.zip", folder / "best_model.zip", folder / STUDENT):
         if candidate.is_file():
             return candidate
-    raise FileNotFoundError(f"No checkpoint in {folder}: it has neither {env_id}.zip nor best_model.zip.")
+    raise FileNotFoundError(f"No checkpoint in {folder}: it has neither {env_id}.zip nor best_model.zip nor {STUDENT}.")
 
 
 def resolve_env_id(env_id: str) -> str:
@@ -342,6 +346,8 @@ def read_training_of(agent: Agent) -> Training | None:
     :return: where it was trained; None if that is not known
     :raises CheckpointError: if the settings hold anything but plain values
     """
+    if agent.run is not None:
+        return read_run(agent.run)
     config = read_config(agent.config) if agent.config else {}
     args = read_config(agent.args) if agent.args else {}
     env_id, told = agent.env_id, args.get("env")
