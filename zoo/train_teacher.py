@@ -61,9 +61,10 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     """
     import torch as th
 
-    job = plan(args.env, Path(args.out).expanduser(), args.seed, args.steps, args.overwrite)
     if args.device is not None:
         check_device(args.device)
+    job = plan(args.env, Path(args.out).expanduser(), args.seed, args.steps, args.overwrite)
+    if args.device is not None:
         job = job._replace(settings=job.settings._replace(device=args.device))
     threads = args.threads or job.settings.threads
     if threads is not None:
