@@ -14,15 +14,10 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from importlib.metadata import version
+from functools import partial
 from typing import Any, TextIO
 
-from sb3_distill import cli_distill, cli_offline
-from sb3_distill.memory.commands import add_commands as add_memory_commands
-from sb3_distill.parser import Parser, parse
-from sb3_distill.tabular.commands import add_commands as add_paper_commands
-from sb3_distill.zoo.commands import add_commands as add_zoo_commands
-from sb3_distill.zoo.train_teacher import add_command as add_train_teacher_command
+from sb3_distill.interrupts import guarded, raise_if_interrupted
 
 #: the exit code of a program whose output nobody reads any more, by a shell's convention
 CLOSED_PIPE = 141
@@ -33,9 +28,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run a command.
 
     :param argv: arguments after the program's name, by default those of the process
-    :return: exit code: 0; 2 after an error of the user's, the network or the disk, which stderr explains; 130 after Ctrl+C; 141,
-        without a word, if what reads the output has gone
+    :return: exit code: 0; 2 after an error of the user's, the network or the disk, which stderr explains; 130 after Ctrl+C; 143
+        after SIGTERM; 141, without a word, if what reads the output has gone
     """
+    return guarded(partial(_told, argv), tell, program=argv is None)
+
+
+def _told(argv: Sequence[str] | None) -> int:
+    """The exit code, after what went wrong is told."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             # An output that lacks π shall show a question mark.
@@ -44,10 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = run(argv)
         sys.stdout.flush()
         return code
-    except KeyboardInterrupt as error:
-        tell(f"interrupted{f': {error}' if str(error) else ''}")
-        return 130
     except (OSError, ValueError, ImportError) as error:  # also of the network, the Hub, the disk while it works
+        raise_if_interrupted()
         if isinstance(error, BrokenPipeError) and is_closed(sys.stdout):
             return CLOSED_PIPE
         tell(f"error: {error}")
@@ -60,11 +58,14 @@ def run(argv: Sequence[str] | None) -> int:
     :return: exit code
     :raises ValueError: for what the user has to mend; also OSError, ImportError and KeyboardInterrupt
     """
+    from sb3_distill.parser import parse
+
     args = parse(make_parser(), argv)
     with warnings.catch_warnings(record=True) as caught:
         work: Callable[[], None] = args.prepare(args)
     for warning in caught:
         tell(f"warning: {warning.message}")
+    raise_if_interrupted()
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning
         work()
@@ -105,6 +106,16 @@ def make_parser() -> argparse.ArgumentParser:
     """
     :return: the parser; what it parses has ``prepare``, the first half of a subcommand
     """
+    # Here, where Ctrl-C is already waited for.
+    from importlib.metadata import version
+
+    from sb3_distill import cli_distill
+    from sb3_distill.memory.commands import add_commands as add_memory_commands
+    from sb3_distill.parser import Parser
+    from sb3_distill.tabular.commands import add_commands as add_paper_commands
+    from sb3_distill.zoo.commands import add_commands as add_zoo_commands
+    from sb3_distill.zoo.train_teacher import add_command as add_train_teacher_command
+
     parser = Parser(
         prog="sb3-distill",
         description="Policy distillation: turn a trained agent into a small student.",
@@ -144,6 +155,7 @@ def prepare_methods(args: argparse.Namespace) -> Callable[[], None]:
 
 def show_methods() -> None:
     """Print the table of methods in both forms, and what is no row of it."""
+    from sb3_distill import cli_offline
     from sb3_distill.columns import folded, table
     from sb3_distill.methods import FORMS
 

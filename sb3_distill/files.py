@@ -14,17 +14,31 @@ from matplotlib.figure import Figure
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """
-    Write a file under a temporary name and rename it once it is complete: nobody meets half a file.
+    Write a file under a temporary name and rename it once it is complete, and on the disk: nobody meets half a file, not even
+    after the power has failed.
 
     :param path: what it shall be called
     :return: where to write; the name ends as ``path`` does
+    :raises OSError: if the disk is full; what was there under that name stays
     """
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
         yield temporary
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """
+    Remove what :func:`replacing` had begun when its process was killed.
+
+    :param folder: in which no other process writes
+    """
+    for path in folder.glob(".*.tmp*"):
+        path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -219,10 +219,12 @@ def command(settings: Mapping[str, Any]) -> str:
     """
     words = ["sb3-distill", "distill"]
     for name, value in settings.items():
-        if name == "out" or value is None or value is False:
+        if name == "out" or value is None or value is False or value == {}:
             continue
         words.append(f"--{name.replace('_', '-')}")
-        if value is not True:
+        if isinstance(value, Mapping):
+            words += [_text(f"{key}={item!r}") for key, item in value.items()]
+        elif value is not True:
             words += [_text(part) for part in (value if isinstance(value, list) else [value])]
     return shlex.join(words)
 

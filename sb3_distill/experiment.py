@@ -1,0 +1,549 @@
+"""One distillation from settings to files: the student is trained, saved as it learns, and compared with its teacher.
+
+What was stopped, killed, or out of disk space goes on from its last checkpoint, when the same settings meet the same folder. The
+part that goes on begins new episodes, because environments cannot be saved in general, so it ends with other weights than a run in
+one piece; nothing else is lost but the rollouts since the checkpoint.
+"""
+
+import platform
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.vec_env import VecEnv
+
+from sb3_distill import cli_offline, report
+from sb3_distill.checkpoints import read_checkpoint, restore_mean, restore_student, student_state, write_checkpoint
+from sb3_distill.distillation import Distillation
+from sb3_distill.env_ids import check_env_id
+from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play
+from sb3_distill.features import min_atar_student
+from sb3_distill.files import replacing, write_csv, write_figure, write_json
+from sb3_distill.interrupts import Postponed
+from sb3_distill.nature_cnn import student_arch
+from sb3_distill.phases import phase
+from sb3_distill.progress import ProgressLine
+from sb3_distill.report import LearningCurve, Player, Score
+from sb3_distill.run_folder import RESULTS, STUDENT, RunFolder
+from sb3_distill.spaces import check_spaces
+from sb3_distill.teachers import QTeacher, Teacher, actor_size
+from sb3_distill.temperature import check_softness
+from sb3_distill.zoo import checkpoint as saved_models
+from sb3_distill.zoo.settings import usual_training
+from sb3_distill.zoo.teachers import find_agent, load_teacher, read_training_of
+
+if TYPE_CHECKING:
+    from sb3_distill.policy_distillation import PolicyDistillation
+
+#: learning-curve points after the first
+CURVE_POINTS = 16
+CURVE_EPISODES = 20
+#: an environment without a time limit must not stop a run for good
+MAX_EPISODE_STEPS = 100_000
+#: from one checkpoint to the next, not counting the rollout that it waits for: what a killed run loses
+CHECKPOINT_SECONDS = 20.0
+#: whose versions results depend on
+PACKAGES = ("sb3-distill", "stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy")
+#: options of the rows that their constructors take
+ROW_OPTIONS = ("form", "baseline", "control", "loss_coef", "reward_coef", "env_reward_coef")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What a distillation is made from. None is the method's own value.
+
+    :param env: a Gymnasium id
+    :param teacher: see :func:`~sb3_distill.load_teacher`
+    :param method: a row of :data:`~sb3_distill.methods.METHODS`, or ``"policy_distillation"``
+    :param engine: ``"ppo"`` or ``"a2c"``; of policy distillation ``"dqn"`` or ``"ppo"``
+    :param env_kwargs: of ``gymnasium.make``
+    :param net_arch: hidden layers of the student
+    :param size: of a student that sees images, in place of ``net_arch``: ``"25%"``, ``"7%"`` or ``"4%"``
+    :param steps: of all environments together; with a memory, minibatches
+    :param n_envs: environments side by side
+    :param seed: of everything random
+    :param threads: of PyTorch
+    :param device: ``"cpu"``, ``"cuda"`` …
+    :param learning_rate: a constant one
+    :param gamma: the discount of the student's rewards
+    :param temperature: of a Q-network's policy; of policy distillation, of its loss
+    :param epsilon: of a Q-network's policy; of policy distillation, of the teacher's play
+    :param form: of the row, as the next ones; see :class:`~sb3_distill.distillation.Distillation`
+    :param loss: of policy distillation
+    :param memory: of policy distillation: a folder
+    :param eval_episodes: of the comparison in the end
+    :param tensorboard_log: folder for TensorBoard
+    """
+
+    env: str
+    teacher: str
+    method: str = "n_distill"
+    engine: str = "ppo"
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    net_arch: tuple[int, ...] = (32, 32)
+    size: str | None = None
+    steps: int = 16_384
+    n_envs: int = 8
+    seed: int = 0
+    threads: int | None = None
+    device: str | None = None
+    learning_rate: float | None = None
+    gamma: float | None = None
+    temperature: float | str = "auto"
+    epsilon: float | None = None
+    form: str | None = None
+    baseline: str | None = None
+    control: str | None = None
+    loss_coef: float | None = None
+    reward_coef: float | None = None
+    env_reward_coef: float | None = None
+    loss: str | None = None
+    memory: str | None = None
+    eval_episodes: int = 100
+    tensorboard_log: str | None = None
+
+    @property
+    def env_id(self) -> str:
+        """Without the module that registers it."""
+        return self.env.rpartition(":")[2]
+
+    @property
+    def offline(self) -> bool:
+        """Whether it is a policy distillation, and no row."""
+        return self.method == cli_offline.NAME
+
+    @property
+    def title(self) -> str:
+        """Of tables and figures."""
+        return f"{self.method.replace('_', '-')} with {self.engine.upper()} on {self.env_id}"
+
+
+class Plan(NamedTuple):
+    """What is known of an experiment before its teacher is loaded.
+
+    :param settings: of the experiment
+    :param described: the settings, with the method's own values for those that were left out, for JSON
+    :param build: makes the student from its teacher
+    :param make_env: makes n environments to play in
+    :param device: of student and teacher
+    """
+
+    settings: Settings
+    described: dict[str, Any]
+    build: "Callable[..., Distillation | PolicyDistillation]"
+    make_env: Callable[[int], VecEnv]
+    device: str
+
+
+class Outcome(NamedTuple):
+    """What came of an experiment.
+
+    :param data: as ``results.json`` has it
+    :param players: teacher, student and random play
+    """
+
+    data: dict[str, Any]
+    players: list[Player]
+
+
+# --- before anything is loaded ----------------------------------------------------------------------------------------
+
+
+def prepare(settings: Settings, verbose: int = 0) -> Plan:
+    """
+    Check all that can be checked without the teacher's network, cheapest first.
+
+    :param settings: of the experiment
+    :param verbose: of SB3
+    :return: the plan
+    :raises ValueError: for what does not exist or does not go together; also OSError and ImportError
+    """
+    check_env_id(settings.env_id)
+    if settings.size:
+        student_arch(settings.size)
+    softness = None if settings.temperature == "auto" else float(settings.temperature)
+    check_softness(softness, settings.epsilon or 0.0)
+    check_device(settings.device)
+    check_tensorboard(settings.tensorboard_log)
+    agent = find_agent(settings.teacher)
+    saved = saved_models.read_checkpoint(agent.checkpoint)
+    trained = read_training_of(agent)
+    if trained is None or trained.env_id != settings.env_id:
+        trained = usual_training(settings.env_id)
+    if settings.env_kwargs:
+        trained = trained._replace(env_kwargs={**trained.env_kwargs, **settings.env_kwargs})
+    env = trained.make_monitored(settings.n_envs, settings.seed)
+    check_spaces(settings.teacher, saved.observation_space, saved.action_space, env.observation_space, env.action_space)
+
+    policy = policy_for(env.observation_space)
+    images = policy == "CnnPolicy"
+    # What has rows and columns and is no image to SB3 is a board, such as MinAtar's.
+    sized = student_arch if images else min_atar_student
+    if settings.size and len(env.observation_space.shape or ()) != 3:
+        raise ValueError(f"--size is for images, and {settings.env_id} shows {env.observation_space}: use --net-arch.")
+    if settings.threads or not images:
+        th.set_num_threads(settings.threads or 1)
+    device = settings.device or ("auto" if images else "cpu")
+    network = sized(settings.size) if settings.size else {"net_arch": list(settings.net_arch)}
+    build = partial(
+        student_class(settings),
+        policy,
+        env,
+        policy_kwargs=network,
+        seed=settings.seed,
+        device=device,
+        verbose=verbose,
+        tensorboard_log=settings.tensorboard_log,
+    )
+    # A student without a teacher takes no time and checks the rest, before the teacher's temperature takes some.
+    described = describe_settings(settings, build(teacher=None, verbose=0))
+    return Plan(settings, described, build, trained.make_vec_env, device)
+
+
+def student_class(settings: Settings) -> "Callable[..., Distillation | PolicyDistillation]":
+    """
+    :param settings: of the experiment
+    :return: makes the student from what all methods have: policy, environment, ``teacher`` …
+    """
+    from sb3_distill import DistillA2C, DistillPPO
+
+    rate = {} if settings.learning_rate is None else {"learning_rate": settings.learning_rate}
+    if settings.offline:
+        return partial(cli_offline.student_class(settings), **rate)
+    options = {name: getattr(settings, name) for name in (*ROW_OPTIONS, "gamma")}
+    options = rate | {name: value for name, value in options.items() if value is not None}
+    return partial({"ppo": DistillPPO, "a2c": DistillA2C}[settings.engine], method=settings.method, **options)
+
+
+def policy_for(space: spaces.Space) -> str:
+    """
+    :param space: of the observations
+    :return: SB3's name for the policy that reads them
+    """
+    if isinstance(space, spaces.Dict):
+        return "MultiInputPolicy"
+    return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
+
+
+def check_device(device: str | None) -> None:
+    """
+    :param device: that was asked for
+    :raises ValueError: if PyTorch does not have it: SB3 would take the CPU without a word
+    """
+    if device in (None, "auto"):
+        return
+    try:
+        th.zeros(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"The device {device!r} cannot be used here: {reason}. Choose cpu, or auto.") from error
+
+
+def check_tensorboard(folder: str | None) -> None:
+    """
+    :param folder: for TensorBoard, if any
+    :raises ImportError: if there is one and TensorBoard is not installed
+    """
+    if folder is None:
+        return
+    try:
+        import torch.utils.tensorboard  # noqa: F401
+    except ImportError as error:
+        raise ImportError("--tensorboard-log needs TensorBoard: pip install tensorboard.") from error
+
+
+def describe_settings(settings: Settings, student: "Distillation | PolicyDistillation") -> dict[str, Any]:
+    """
+    :param settings: of the experiment
+    :param student: made from them
+    :return: those that the method has, with its own values for those that were left out
+    """
+    foreign = cli_offline.OPTIONS if isinstance(student, Distillation) else (*ROW_OPTIONS, "gamma")
+    given = {name: value for name, value in asdict(settings).items() if name not in foreign}
+    given |= {"net_arch": list(settings.net_arch), "env_kwargs": dict(settings.env_kwargs)}
+    if not isinstance(student, Distillation):
+        return given | cli_offline.settings(student)
+    coefficients = {name: getattr(student, name)(1.0) for name in ("loss_coef", "reward_coef", "env_reward_coef")}
+    return given | {name: getattr(student, name) for name in ("form", "baseline", "control", "gamma")} | coefficients
+
+
+# --- the run ----------------------------------------------------------------------------------------------------------
+
+
+class Experiment:
+    """
+    A teacher and its student, at the beginning or where the last part has left them.
+
+    :param plan: what to do
+    :param folder: where the files go
+    :param quiet: whether nothing is said about phases
+    :raises ValueError: for a teacher that does not fit, and a damaged checkpoint
+    """
+
+    def __init__(self, plan: Plan, folder: RunFolder, quiet: bool = False) -> None:
+        self.plan, self.folder, self.quiet = plan, folder, quiet
+        self.state = read_checkpoint(folder.checkpoint) if folder.begun else None
+        with phase("loading the teacher and seeing how it plays", quiet):
+            self.teacher = self._find_teacher()
+        self.student = plan.build(teacher=self.teacher)
+        if self.state is not None:
+            restore_student(self.student, self.state["student"], folder.checkpoint)
+
+    @property
+    def steps_before(self) -> int:
+        """What earlier parts have learnt from."""
+        return 0 if self.state is None else self.student.num_timesteps
+
+    def _find_teacher(self) -> Teacher:
+        settings = self.plan.settings
+        options: dict[str, Any] = {"env_id": settings.env_id, "device": self.plan.device}
+        if settings.offline:
+            return load_teacher(settings.teacher, tune=False, **options)
+        known = None if self.state is None else self.state["temperature"]
+        if known is None:
+            return load_teacher(settings.teacher, temperature=settings.temperature, epsilon=settings.epsilon, **options)
+        # It was chosen in the first part.
+        teacher = load_teacher(settings.teacher, temperature=known[0], epsilon=settings.epsilon, **options)
+        assert isinstance(teacher, QTeacher)
+        teacher.temperature_report = known[1]
+        return teacher
+
+    def run(self) -> Outcome:
+        """
+        Train the student, compare it with its teacher, write the files. The folder is the caller's to lock.
+
+        :return: what came of it
+        :raises OSError: if the disk is full; the last checkpoint stays
+        :raises KeyboardInterrupt: after Ctrl-C, when what was learnt is on disk; its message says where the run goes on
+        """
+        keeper = self._keeper()
+        try:
+            self._train(keeper)
+            try:
+                with replacing(self.folder.path / STUDENT) as temporary:  # before anything else can go wrong
+                    self.student.save(temporary)
+                outcome = self._compare(keeper)
+                self._write(keeper, outcome)
+            except OSError as error:
+                raise type(error)(
+                    f"{error}. {keeper.kept_words()}: when that is mended, the same command goes on from there."
+                ) from error
+        except KeyboardInterrupt as stop:
+            stop.args = (f"{keeper.kept_words()}, and the same command goes on from there",) if keeper.kept else ()
+            raise
+        self.folder.clean()
+        return outcome
+
+    def _keeper(self) -> "Keeper":
+        settings = self.plan.settings
+        keeper = Keeper(
+            self._write_checkpoint,
+            self.plan.make_env,
+            max(1, settings.steps // CURVE_POINTS),
+            CURVE_EPISODES,
+            max_steps=MAX_EPISODE_STEPS,
+        )
+        if self.state is not None:
+            keeper.take_up(self.state)
+        return keeper
+
+    def _write_checkpoint(self, about: dict[str, Any]) -> None:
+        temperature = None
+        if isinstance(self.teacher, QTeacher) and self.teacher.temperature is not None:
+            temperature = (self.teacher.temperature, self.teacher.temperature_report)
+        state = {"student": student_state(self.student), "temperature": temperature, **about}
+        write_checkpoint(self.folder.checkpoint, state)
+
+    def _train(self, keeper: "Keeper") -> None:
+        settings, student = self.plan.settings, self.student
+        text = f"training for {settings.steps:,} {'minibatches' if settings.memory else 'steps'}"
+        begun = self.state is not None
+        # learn() counts from where the student is, and so does the progress that its schedules go by.
+        left = max(0, settings.steps - student.num_timesteps) if begun else settings.steps
+        said = self.quiet or student.verbose > 0
+        with ProgressLine(text, settings.steps, said) as line, Postponed() as postponed:
+            keeper.line, keeper.postponed = line, postponed
+            student.learn(
+                left, callback=[line, keeper], tb_log_name=self.folder.path.name, reset_num_timesteps=not begun
+            )
+
+    def _compare(self, keeper: "Keeper") -> Outcome:
+        settings, teacher, student = self.plan.settings, self.teacher, self.student
+
+        def returns(
+            name: str, act: Callable[[Any], np.ndarray], view: Callable[[VecEnv], VecEnv] = lambda env: env
+        ) -> np.ndarray:
+            n = settings.eval_episodes
+            with phase(f"{n} episodes of {name}", self.quiet):
+                return episode_returns(
+                    act, lambda n: view(self.plan.make_env(n)), n, EVALUATION_SEED, MAX_EPISODE_STEPS
+                )
+
+        steps = None if settings.memory else student.num_timesteps  # those of a memory were taken before
+        students_play = returns("the student", report.greedy(student.predict))
+        players = [
+            Player("teacher", returns("the teacher", teacher.act, teacher.view), teacher.n_parameters),
+            Player("student", students_play, actor_size(student.policy), steps, keeper.training_seconds),
+            Player("random play", returns("random play", random_play(student.action_space, settings.eval_episodes))),
+        ]
+        data = {
+            "settings": self.plan.described,
+            "teacher": about_teacher(teacher, settings),
+            "players": report.result_data(players),
+            "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
+        }
+        return Outcome(data, players)
+
+    def _write(self, keeper: "Keeper", outcome: Outcome) -> None:
+        write_curve(self.folder.path, self.plan.settings, keeper, outcome.players)
+        write_json(self.folder.path / RESULTS, outcome.data)  # last: the run is finished when it is there
+
+
+class Keeper(LearningCurve):
+    """
+    A learning curve that also writes checkpoints, and lets a signal wait until what was learnt is in one.
+
+    :param write: a checkpoint; what it is given goes into it
+    :param args: of :class:`~sb3_distill.report.LearningCurve`, as ``kwargs``
+    """
+
+    line: ProgressLine
+    postponed: Postponed
+
+    def __init__(self, write: Callable[[dict[str, Any]], None], *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._write = write
+        #: steps in the last checkpoint, and points of the curve in it
+        self.kept: tuple[int, int] | None = None
+        self._mean_of: Mapping[str, Any] | None = None
+        self._written = self._started = time.monotonic()
+        self._seconds_before = 0.0
+        self._evaluating_before = 0.0
+        self._problem: OSError | None = None
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """
+        :param state: what :meth:`save` has written
+        """
+        self.points = [(steps, Score(*score)) for steps, score in state["points"]]
+        self.seconds = self._evaluating_before = state["evaluation_seconds"]
+        self._seconds_before = state["training_seconds"]
+        self._mean_of = state["student"]
+        self.kept = (state["student"]["counters"]["num_timesteps"], len(self.points))
+
+    @property
+    def training_seconds(self) -> float:
+        """Of all parts, without evaluations, and without what was lost."""
+        return self._seconds_before + self._ended - self._started - (self.seconds - self._evaluating_before)
+
+    def kept_words(self) -> str:
+        """What is on disk, for messages."""
+        steps = 0 if self.kept is None else self.kept[0]
+        return f"{steps:,} steps are saved"
+
+    def save(self) -> None:
+        """Write a checkpoint, if there is anything new. A full disk is a warning: the training goes on, and tries again later."""
+        self._ended = time.monotonic()
+        now = (self.model.num_timesteps, len(self.points))
+        if self.kept == now:
+            return
+        try:
+            self._write(
+                {
+                    "points": self.points,
+                    "evaluation_seconds": self.seconds,
+                    "training_seconds": self.training_seconds,
+                }
+            )
+            self.kept, self._problem = now, None
+        except OSError as error:
+            if self._problem is None:
+                warnings.warn(
+                    f"No checkpoint after {now[0]:,} steps: {error}. Training goes on; {self.kept_words()}, and what comes "
+                    "after them would be lost with the process."
+                )
+            self._problem = error
+        self._written = time.monotonic()
+
+    def _on_training_start(self) -> None:
+        super()._on_training_start()
+        self._started = self._ended = self._written = time.monotonic()
+        if self._mean_of is not None:
+            restore_mean(self.model, self._mean_of)  # type: ignore[arg-type]
+
+    def _on_rollout_start(self) -> None:
+        # Here all that was played is learnt from, and nothing new is played yet.
+        if self.postponed.asked:
+            self.save()
+            self.postponed.act_if_asked()
+        if time.monotonic() - self._written > CHECKPOINT_SECONDS:
+            self.save()
+        super()._on_rollout_start()
+
+    def _on_step(self) -> bool:
+        self.postponed.act_if_late()
+        return super()._on_step()
+
+    def _on_training_end(self) -> None:
+        self.save()
+        if not self.points or self.points[-1][0] < self.model.num_timesteps:
+            super()._on_training_end()
+
+    def _evaluate(self) -> None:
+        try:
+            with self.line.doing(f"{self.n_episodes} episodes"), self.postponed.at_once():
+                super()._evaluate()
+        finally:
+            self.save()
+
+
+# --- what is told -----------------------------------------------------------------------------------------------------
+
+
+def about_teacher(teacher: Teacher, settings: Settings) -> dict[str, Any]:
+    """
+    :param teacher: loaded
+    :param settings: of the experiment
+    :return: its name and size and, of a Q-network, how its policy is made, if the method learns from that
+    """
+    about: dict[str, Any] = {"name": teacher.name, "parameters": teacher.n_parameters}
+    if isinstance(teacher, QTeacher) and not settings.offline:
+        about |= {
+            "temperature": teacher.temperature,
+            "temperature_report": teacher.temperature_report,
+            "epsilon": teacher.epsilon,
+        }
+    return about
+
+
+def write_curve(out: Path, settings: Settings, curve: LearningCurve, players: list[Player]) -> None:
+    """
+    Write ``learning_curve.csv`` and draw it as ``learning_curve.png``.
+
+    :param out: a folder
+    :param settings: of the experiment
+    :param curve: of the student
+    :param players: of whom the student has a curve, and the others a horizontal line each
+    """
+    unit = "minibatches" if settings.memory else "environment steps"
+    write_csv(
+        out / "learning_curve.csv",
+        [unit.replace(" ", "_"), "mean_return", "standard_error", "n_episodes"],
+        [(steps, *point) for steps, point in curve.points],
+    )
+    names = {p.name: f"{p.name}, {p.parameters:,} parameters" if p.parameters else p.name for p in players}
+    levels = [report.Level(names[p.name], report.score(p.returns)) for p in players if p.name != "student"]
+    note = f"mean ± standard error of {CURVE_EPISODES} episodes (student) or {settings.eval_episodes} (teacher, random play)"
+    figure = report.draw_learning_curves([curve.curve(names["student"])], levels, settings.title, note)
+    figure.axes[0].set_xlabel(unit)
+    write_figure(out / "learning_curve.png", figure)

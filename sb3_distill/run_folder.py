@@ -1,0 +1,213 @@
+"""The folder of a run: what it is called, whose it is, and what it holds when the same command is given again.
+
+``settings.json`` comes first and says what the run is. ``checkpoint.npz`` is what has been learnt so far. When ``results.json`` is
+there, which comes last, both go.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sb3_distill.files import remove_leftovers, write_json
+
+SETTINGS, CHECKPOINT, RESULTS, STUDENT = "settings.json", "checkpoint.npz", "results.json", "student.zip"
+#: settings that change nothing about the student
+NEUTRAL = ("out", "overwrite", "device", "threads", "tensorboard_log")
+#: settings that matter to what is told in the end alone
+TOLD = ("eval_episodes",)
+#: characters of the longest default name
+MAX_NAME = 120
+
+
+def default_folder(start: str, named: Mapping[str, Any], also: Mapping[str, Any], settings: Mapping[str, Any]) -> Path:
+    """
+    A name that tells runs apart, and is no longer than that takes.
+
+    >>> str(default_folder("n-distill-ppo-CartPole-v1-0", {"form": "paper"}, {"net_arch": [64, 64]}, {}))
+    'runs/n-distill-ppo-CartPole-v1-0_form-paper'
+
+    :param start: how the name begins
+    :param named: settings that are always in it, without those that are as usual
+    :param also: settings that are in it, where the shorter name is of a run with others
+    :param settings: all of them, as :class:`RunFolder` has them
+    :return: the folder in ``runs``
+    """
+    short = _named(start, named)
+    long = _named(start, {**named, **also})
+    free = not short.exists() or _is_of(short, settings)
+    return short if free and not long.exists() else long
+
+
+def _is_of(folder: Path, settings: Mapping[str, Any]) -> bool:
+    known = _settings_in(folder / SETTINGS) or _settings_in(folder / RESULTS, "settings")
+    return known is not None and differences(known, as_json(settings), NEUTRAL + TOLD) == ""
+
+
+def _named(start: str, settings: Mapping[str, Any]) -> Path:
+    name = "_".join([start, *(f"{name.replace('_', '-')}-{_in_name(value)}" for name, value in settings.items())])
+    if len(name) > MAX_NAME:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        name = f"{name[: MAX_NAME - 9]}-{digest}"
+    return Path("runs") / name
+
+
+def _in_name(value: Any) -> str:
+    if isinstance(value, Mapping):
+        value = [part for item in value.items() for part in item]
+    if isinstance(value, (list, tuple)):
+        return "-".join(map(_in_name, value)) or "none"
+    text = f"{value:g}" if isinstance(value, float) else str(value).removesuffix(".zip")
+    return re.sub(r"[^\w.]+", "-", text).strip("-.")
+
+
+class RunFolder:
+    """
+    The files of one run.
+
+    :param path: of the folder; it may not exist yet
+    :param settings: of the run, as :func:`as_json` leaves them
+    :param overwrite: whether a run with other settings, or a finished one, may be replaced
+    :raises ValueError: if there is something else: a student, an unfinished run with other settings, or no folder at all
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], overwrite: bool = False) -> None:
+        self.path = path
+        self.settings = as_json(settings)
+        self.overwrite = overwrite
+        if path.exists() and not path.is_dir():
+            raise ValueError(f"{path} is not a folder: choose another with --out.")
+        #: whether this very run has ended
+        self.finished = False
+        #: whether a part of this very run is there
+        self.begun = False
+        results = _settings_in(path / RESULTS, "settings")
+        begun = _settings_in(path / SETTINGS)
+        if (path / STUDENT).exists() and (results is not None or begun is None):
+            self._look_at_finished(results)
+        elif begun is not None:
+            self._look_at_begun(begun)
+
+    def _look_at_finished(self, results: Any) -> None:
+        others = None if results is None else differences(results, self.settings, NEUTRAL)
+        if others == "" and not self.overwrite:
+            self.finished = True
+        elif not self.overwrite:
+            said = f" with {others}" if others else ""
+            raise ValueError(
+                f"{self.path} holds a student already{said}: choose another folder with --out, or add --overwrite."
+            )
+
+    def _look_at_begun(self, begun: Any) -> None:
+        others = differences(begun, self.settings, NEUTRAL + TOLD)
+        if others == "":
+            self.begun = self.checkpoint.exists()
+        elif self.checkpoint.exists() and not self.overwrite:
+            raise ValueError(
+                f"{self.path} holds an unfinished run with {others}: give its own command to go on with it, choose another folder "
+                "with --out, or add --overwrite to begin anew."
+            )
+
+    @property
+    def checkpoint(self) -> Path:
+        """What has been learnt so far."""
+        return self.path / CHECKPOINT
+
+    def read_results(self) -> dict[str, Any]:
+        """
+        :return: of a finished run
+        """
+        data: dict[str, Any] = json.loads((self.path / RESULTS).read_text(encoding="utf-8"))
+        return data
+
+    @contextmanager
+    def at_work(self) -> Iterator[None]:
+        """
+        A context in which no other process works in the folder; it is made first, and says whose it is.
+
+        :raises BlockingIOError: if another process is at work in it
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        with _locked(self.path):
+            remove_leftovers(self.path)
+            if not self.begun:
+                # In this order: what was learnt with other settings is gone before these are there.
+                for name in (CHECKPOINT, RESULTS):
+                    (self.path / name).unlink(missing_ok=True)
+            write_json(self.path / SETTINGS, self.settings)
+            yield
+
+    def clean(self) -> None:
+        """Remove what a finished run does without."""
+        for name in (CHECKPOINT, SETTINGS):
+            (self.path / name).unlink(missing_ok=True)
+
+
+def as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    :param settings: of plain values
+    :return: as they will be read
+    """
+    data: dict[str, Any] = json.loads(json.dumps(settings))
+    return data
+
+
+def differences(found: Any, asked: Mapping[str, Any], but: tuple[str, ...]) -> str:
+    """
+    :param found: settings in a file, which may be anything
+    :param asked: settings of the present run
+    :param but: names that may differ
+    :return: what differs, in words; empty if nothing does
+    """
+    if not isinstance(found, Mapping):
+        return "other settings"
+    names = [name for name in {**asked, **found} if name not in but and found.get(name) != asked.get(name)]
+    return ", ".join(f"{_typed(name, found.get(name))} (not {_value(asked.get(name))})" for name in names)
+
+
+def _typed(name: str, value: Any) -> str:
+    return f"--{name.replace('_', '-')} {_value(value)}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ",".join(map(str, value)) or "none"
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={item}" for name, item in value.items()) or "none"
+    return "left out" if value is None else str(value)
+
+
+def _settings_in(path: Path, key: str | None = None) -> Any:
+    """What a file says; None if there is none, or nobody can read it."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        return data if key is None else data[key]
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return None
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """The operating system takes the lock back from a process that was killed, and there is no file to be left behind."""
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(
+                f"Another process is at work in {folder}: wait for it, or choose another folder with --out."
+            ) from None
+        except OSError:  # a file system without locks
+            pass
+        yield
+    finally:
+        os.close(handle)
