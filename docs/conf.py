@@ -1,22 +1,45 @@
 """How Sphinx builds these pages: ``make doc``."""
 
 import re
+import sys
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import Any
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE))
+
+from external_links import intersphinx_mapping as mapping_in  # noqa: E402
 
 project = "sb3-distill"
 author = "The sb3-distill developers"
 project_copyright = "The sb3-distill developers"
 release = version = version_of("sb3-distill")
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.viewcode"]
+extensions = [
+    "myst_parser",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "command_line",
+]
 exclude_patterns = ["_build"]
+myst_enable_extensions = ["dollarmath", "amsmath"]  # set by MathJax; without a network the source is read
 myst_heading_anchors = 3
 smartquotes_action = "D"  # dashes; s' is a state, and no quotation
+
+intersphinx_mapping = mapping_in(HERE / "_build" / "inventories")
+
+# Prompts are not copied, nor is what a command printed.
+copybutton_prompt_text = "$ "
+copybutton_line_continuation_character = "\\"
 
 html_theme = "furo"
 html_title = f"{project} {version}"
 html_show_sourcelink = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"

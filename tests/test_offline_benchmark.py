@@ -10,7 +10,8 @@ from stable_baselines3 import DQN
 
 from sb3_distill import teachers
 from sb3_distill.features import min_atar_student
-from sb3_distill.zoo import nine_tasks, offline_benchmark, score_figures
+from sb3_distill.line_labels import apart
+from sb3_distill.zoo import nine_tasks, offline_benchmark
 from sb3_distill.zoo.nine_tasks import TASKS, hidden_units, student_arch
 from sb3_distill.zoo.offline_benchmark import main, steps_to
 from sb3_distill.zoo.relative_scores import Reference, Relative, geometric_mean, mean_of, relative
@@ -132,8 +133,8 @@ def test_the_tables_of_the_zoos_agents(small, tmp_path, capsys):
 
 def test_labels_do_not_cover_each_other():
     """Nor do they move where there is room."""
-    assert score_figures.apart([0.1, 0.5, 0.9], 0.1).tolist() == pytest.approx([0.1, 0.5, 0.9])
-    placed = score_figures.apart([1.0, 1.0, 1.01, 1.5], 0.1)
+    assert apart([0.1, 0.5, 0.9], 0.1).tolist() == pytest.approx([0.1, 0.5, 0.9])
+    placed = apart([1.0, 1.0, 1.01, 1.5], 0.1)
     assert np.diff(placed).min() >= 0.1 - 1e-9 and placed.mean() == pytest.approx(np.mean([1.0, 1.0, 1.01, 1.5]))
 
 

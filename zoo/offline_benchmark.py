@@ -270,9 +270,10 @@ def sizes_command(settings: Settings) -> None:
     """:param settings: of the command"""
     kinds = [("kl", share) for share in SHARES]
     scores = {share: column for (_, share), column in scores_of(settings, kinds).items()}
-    show(settings, "sizes", scores, f"Compression: KL, {settings.students}")
+    title = f"Compression: KL, {settings.students}"
+    show(settings, "sizes", scores, title)
     means = {share: mean_of(list(column.values())) for share, column in scores.items()}
-    write_figure(settings.out / "score_against_size.png", figures.score_against_size(scores, means))
+    write_figure(settings.out / "score_against_size.png", figures.score_against_size(scores, means, title))
 
 
 def tasks_command(settings: Settings) -> None:

@@ -8,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
+from sb3_distill.line_labels import label_ends
 from sb3_distill.report import COLORS, LEVEL_COLORS
 from sb3_distill.zoo.relative_scores import Relative
 
@@ -42,7 +43,7 @@ def scores(columns: Mapping[str, Mapping[str, Relative]], means: Mapping[str, Re
             color=COLORS[k],
             label=name,
         )
-    axes.axvline(1, color=LEVEL_COLORS[0], linestyle="--", linewidth=1.2, zorder=0)
+    axes.axvline(1, color=LEVEL_COLORS[0], linestyle="--", linewidth=1.2, zorder=0, label="the teacher")
     axes.axhline(len(tasks) - 1.5, color=GREY, linewidth=0.8)
     axes.set_yticks(range(len(tasks)), tasks)
     axes.invert_yaxis()
@@ -50,59 +51,55 @@ def scores(columns: Mapping[str, Mapping[str, Relative]], means: Mapping[str, Re
     _plain(axes, "x")
     axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
     if n > 1:
-        figure.legend(loc="outside lower center", ncols=n, frameon=False, fontsize=9)
+        figure.legend(loc="outside lower center", ncols=n + 1, frameon=False, fontsize=9)
     return figure
 
 
-def score_against_size(columns: Mapping[str, Mapping[str, Relative]], means: Mapping[str, Relative]) -> Figure:
+def score_against_size(
+    columns: Mapping[str, Mapping[str, Relative]], means: Mapping[str, Relative], title: str
+) -> Figure:
     """
-    A thin line for each task, a thick one for the geometric means, and the paper's.
+    A thin line for each task, a thick one for the geometric means, and the paper's; each has its name beside it.
 
     :param columns: from shares such as ``"25%"`` to tasks to scores
     :param means: from shares to geometric means
+    :param title: above
     :return: a figure that no global state knows about
     """
-    figure = Figure(figsize=(6.4, 4.2), dpi=160, layout="constrained")
+    figure = Figure(figsize=(6.8, 4.6), dpi=160, layout="constrained")
     axes = figure.add_subplot()
     shares = sorted(columns, key=_percent)
     x = [_percent(share) for share in shares]
-    tasks = sorted(columns[shares[0]], key=lambda task: columns[shares[-1]][task].mean)
-    ends = [columns[shares[-1]][task].mean for task in tasks]
-    for task, beside in zip(tasks, apart(ends, 0.026), strict=True):
-        axes.plot(x, [columns[share][task].mean for share in shares], color=GREY, linewidth=0.8, alpha=0.6)
-        axes.text(x[-1] * 1.06, beside, task, fontsize=7, color=GREY, va="center")
+    ends = []
+    for task, by_share in ((task, [columns[share][task].mean for share in shares]) for task in columns[shares[0]]):
+        axes.plot(x, by_share, color=GREY, linewidth=0.8, alpha=0.6)
+        ends.append((task, by_share[-1], GREY))
     y = [means[share].mean for share in shares]
     errors = [means[share].error for share in shares]
-    axes.errorbar(x, y, yerr=errors, fmt="o-", color=COLORS[0], linewidth=2, label="geometric mean of the tasks")
-    axes.plot(x, [PAPER[share] for share in shares], "s--", color=COLORS[1], label="the paper's, ten Atari games")
+    axes.errorbar(x, y, yerr=errors, fmt="o-", color=COLORS[0], linewidth=2)
+    ends.append(("geometric mean ± its error", y[-1], COLORS[0]))
+    paper = [PAPER[share] for share in shares]
+    axes.plot(x, paper, "s--", color=COLORS[1])
+    ends.append(("the paper's, ten Atari games", paper[-1], COLORS[1]))
     axes.axhline(1, color=LEVEL_COLORS[0], linestyle="--", linewidth=1.2, zorder=0)
+    axes.annotate("the teacher", (x[0], 1), (2, 4), textcoords="offset points", fontsize=8, color=LEVEL_COLORS[0])
     axes.set_xscale("log")
-    axes.set_xlim(3.6, 34)
+    axes.set_xlim(3.6, 26)
     axes.set_xticks(x, shares)
     axes.xaxis.set_minor_locator(NullLocator())
     axes.set_xlabel("student's parameters, of the teacher's")
     axes.set_ylabel("score relative to the teacher's")
+    axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
     _plain(axes, "both")
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    label_ends(axes, x[-1], ends, gap=0.045)
     return figure
-
-
-def apart(values: Sequence[float], gap: float) -> np.ndarray:
-    """
-    :param values: ascending
-    :param gap: that labels need
-    :return: where labels go: no two nearer to each other than that, and as a whole where the values are
-    """
-    steps = gap * np.arange(len(values))
-    pushed = np.maximum.accumulate(np.asarray(values) - steps) + steps
-    return pushed - np.mean(pushed - values)  # type: ignore[no-any-return]
 
 
 def curves(
     by_task: Mapping[str, Mapping[str, Sequence[tuple[Sequence[int], Sequence[float]]]]], level: float
 ) -> Figure:
     """
-    Learning curves, one picture a task.
+    Learning curves, one picture a task: thick lines are means over the seeds, thin ones the seeds.
 
     :param by_task: from tasks to names of curves to runs: steps and scores
     :param level: a horizontal line
@@ -120,7 +117,8 @@ def curves(
                 axes.plot(runs[0][0], run, color=color, linewidth=0.6, alpha=0.4)
             mean = np.mean([run for _, run in runs], axis=0)
             axes.plot(runs[0][0], mean, color=color, linewidth=1.8, label=name if k == 0 else None)
-        axes.axhline(level, color=LEVEL_COLORS[0], linestyle="--", linewidth=1, zorder=0)
+        name = None if k else f"{level:.0%} of the teacher's"
+        axes.axhline(level, color=LEVEL_COLORS[0], linestyle="--", linewidth=1, zorder=0, label=name)
         axes.set_title(task, loc="left", fontsize=9, fontweight="bold")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
@@ -128,7 +126,7 @@ def curves(
         _plain(axes, "both")
     figure.supxlabel("environment steps", fontsize=9)
     figure.supylabel("score relative to the teacher's", fontsize=9)
-    figure.legend(loc="outside upper right", ncols=4, frameon=False, fontsize=9)
+    figure.legend(loc="outside upper right", ncols=5, frameon=False, fontsize=9)
     return figure
 
 

@@ -405,10 +405,10 @@ def many_actions_otherwise(size: Size, folder: Path) -> dict[str, Result]:
 # --- figure 5: imperfect teachers -------------------------------------------------------------------------------------
 
 NOISY = Setting(epsilon=0.25)
-#: chosen: one learning rate for all, at which cloning has ended by 30,000 steps
+#: chosen: one learning rate for all, at which on-policy distill has ended by 30,000 steps
 IMPROVING = {
-    "cloning": Rule("on_policy_distill"),
-    "cloning + R": Rule("on_policy_distill", env_reward_coef=1.0),
+    "on-policy distill": Rule("on_policy_distill"),
+    "on-policy distill + R": Rule("on_policy_distill", env_reward_coef=1.0),
     "V-conditioned + R": Rule("on_policy_distill", env_reward_coef=1.0, v_conditioned=True),
     "TD + V_π": Rule(None, env_reward_coef=1.0, teacher_bootstrap=True),
     "teacher V reward": Rule("teacher_v_reward"),

@@ -15,6 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
 from sb3_distill.envs.grid_world import CELLS, look, random_cells
+from sb3_distill.line_labels import label_ends
 from sb3_distill.report import COLORS, LEVEL_COLORS
 from sb3_distill.tabular import experiments
 from sb3_distill.tabular.experiments import REACHED, Interval, Result, Size
@@ -33,8 +34,6 @@ STYLES: dict[str, tuple[str, str]] = {
     "expected entropy": (COLORS[1], "-"),
     "expected entropy, r̂ weighs 1": (COLORS[1], ":"),
     "N-distill": (COLORS[2], "-"),
-    "cloning": (COLORS[0], "-"),
-    "cloning + R": (COLORS[0], "--"),
     "on-policy distill + R": (COLORS[0], "--"),
     "N-distill + R": (COLORS[2], "--"),
     "V-conditioned + R": (COLORS[1], "-."),
@@ -112,16 +111,26 @@ def band(axes: Axes, x: Any, mean: np.ndarray, half: np.ndarray, row: str, label
     axes.plot(x, mean, color=color, linestyle=dash, linewidth=1.7, label=label or row)
 
 
-def below(figure: Figure, axes: Axes, columns: int) -> None:
+def below(figure: Figure, axes: Axes, columns: int, note: str) -> None:
     """
     A legend beneath the figure, where it hides nothing.
 
     :param figure: its own
     :param axes: whose lines are named
     :param columns: of the legend
+    :param note: what bands and bars are
     """
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
+    legend.set_title(note, {"size": 8})
+
+
+def intervals_over(result: Result) -> str:
+    """
+    :param result: of an experiment
+    :return: what its bands are
+    """
+    return f"bands: 95% confidence intervals over {len(result.teacher):,} worlds"
 
 
 def mean_and_half(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -229,6 +238,7 @@ def fig3(size: Size, folder: Path) -> Drawing:
     low, mid, high = _bars(list(gaps.values()))
     sharpness.errorbar(list(gaps), mid, [mid - low, high - mid], color=COLORS[0], marker="o", markersize=5, capsize=3)
     sharpness.axhline(1, color="black", linewidth=1, linestyle=":")
+    sharpness.annotate("as many", (min(gaps), 1.03), fontsize=8)
     dress(
         sharpness,
         "Steps of teacher control over student's",
@@ -253,7 +263,7 @@ def fig3(size: Size, folder: Path) -> Drawing:
             band(axes, result.steps, *mean_and_half(result.kl[row][:, k]), row)
         dress(axes, f"KL in the states of {who}{'s' if who != 'uniform' else ' play'}", "steps", "KL(π‖π_θ), nats")
         axes.set_ylim(0, None)
-    below(figure, curves, 3)
+    below(figure, curves, 3, f"{intervals_over(result)}; bars: the same over the worlds of that point")
 
     header = ("part", "name", "row", "steps", "value", "low", "high")
     rows: list[tuple[Any, ...]] = []
@@ -335,7 +345,7 @@ def fig4(size: Size, folder: Path) -> Drawing:
         others.set_yticks(range(len(choices)), list(choices))
         others.invert_yaxis()
         dress(others, f"Other choices, {counts[-1]:,} actions", "return / on-policy distill's", "", log=False)
-    below(figure, final, 3)
+    below(figure, final, 3, f"{intervals_over(results[counts[0]])}; bars: the same")
 
     keeps, loses = COMPARED
     lost, half = ends[loses][-1]
@@ -363,18 +373,31 @@ def fig4(size: Size, folder: Path) -> Drawing:
 def fig5(size: Size, folder: Path) -> Drawing:
     """Imperfect teachers: who passes them?"""
     result = experiments.imperfect_teachers(size, folder)
-    figure, axes = canvas(7.2, 4.8)
+    figure, axes = canvas(7.6, 4.6)
     for row in experiments.IMPROVING:
         band(axes, result.steps, *result.share(row), row)
-    axes.axhline(1, color=LEVEL_COLORS[0], linewidth=1.4, linestyle="--", label="teacher")
-    dress(axes, "A quarter of the teacher's actions is noise", "steps", "student's return / teacher's")
-    below(figure, axes, 4)
+    axes.axhline(1, color=LEVEL_COLORS[0], linewidth=1.4, linestyle="--")
+    axes.annotate(
+        "the teacher", (result.steps[0], 1), (0, 4), textcoords="offset points", fontsize=8, color=LEVEL_COLORS[0]
+    )
+    dress(
+        axes,
+        "A quarter of the teacher's actions is noise",
+        f"steps; {intervals_over(result)}",
+        "student's return / teacher's",
+    )
+    ends = [(row, last(result, row)[0], STYLES[row][0]) for row in experiments.IMPROVING]
+    label_ends(axes, result.steps[-1], ends, gap=0.05, fontsize=9)
     final = {row: last(result, row) for row in experiments.IMPROVING}
     listed = "; ".join(f"{row} {share:.2f} ± {half:.2f}" for row, (share, half) in final.items())
+
+    def passes(row: str) -> bool:
+        return final[row][0] > 1 + final[row][1]
+
     finding = (
         f"Final returns over the teacher's, {len(result.teacher)} worlds: {listed}. V-conditioned + R "
-        f"{'passes' if final['V-conditioned + R'][0] > 1 + final['V-conditioned + R'][1] else 'does not pass'} the teacher, "
-        f"cloning {'passes it' if final['cloning'][0] > 1 + final['cloning'][1] else 'does not'}."
+        f"{'passes' if passes('V-conditioned + R') else 'does not pass'} the teacher, "
+        f"on-policy distill {'passes it' if passes('on-policy distill') else 'does not'}."
     )
     return Drawing(figure, ("row", "steps", "return_share", "half_interval"), curve_rows(result), finding)
 
@@ -394,9 +417,15 @@ def fig6(size: Size, folder: Path) -> Drawing:
             ]
             ends[kind, row] = mean[-1]
             quick[kind, row] = float(result.steps_to(row)[0])
-        axes.axhline(result.teacher.mean(), color=LEVEL_COLORS[0], linewidth=1.4, linestyle="--", label="teacher")
+        axes.axhline(result.teacher.mean(), color=LEVEL_COLORS[0], linewidth=1.4, linestyle="--", label="the teacher")
         dress(axes, f"{kind.capitalize()} teacher", "steps", "student's return" if axes is panels[0] else "")
-    below(figure, panels[0], 4)
+    n_runs = len(next(iter(results.values())).teacher)
+    below(
+        figure,
+        panels[0],
+        4,
+        f"means of {n_runs:,} runs; bands: 95% confidence intervals, mostly thinner than the lines",
+    )
     good = [row for row in experiments.CORRIDOR if ends["adversarial", row] > 0.5]
     order = sorted(experiments.CORRIDOR, key=lambda row: quick["optimal", row])
     finding = (
