@@ -227,6 +227,11 @@ class AtariVecEnv(GymnasiumVecEnv):
     def env_is_wrapped(self, wrapper_class: type[gym.Wrapper], indices: VecEnvIndices = None) -> list[bool]:
         return [issubclass(wrapper_class, Monitor) for _ in self._get_indices(indices)]
 
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        if attr_name == "rewards":  # as a Monitor has them: unclipped, of the present game
+            return [[float(self.venv._scores[i])] for i in self._get_indices(indices)]
+        return super().get_attr(attr_name, indices)
+
 
 def make_atari_vec_env(game: str, n_envs: int = 1, seed: int | None = None, **kwargs: Any) -> AtariVecEnv:
     """

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
@@ -15,13 +15,26 @@ from sb3_distill.spaces import any_action
 EVALUATION_SEED = 2_000_000
 
 
-def episode_returns(
+class Episodes(NamedTuple):
+    """What came of some episodes.
+
+    :param returns: undiscounted, shape (n,); of an episode that was cut, what it had brought until then
+    :param n_cut: how many did not come to their end
+    :param n_steps: that were made, of all environments together
+    """
+
+    returns: np.ndarray
+    n_cut: int
+    n_steps: int
+
+
+def play_episodes(
     act: Callable[[Any], np.ndarray],
     env: str | Callable[[int], VecEnv],
     n_episodes: int = 100,
     seed: int = 0,
     max_steps: int | None = None,
-) -> np.ndarray:
+) -> Episodes:
     """
     Play one episode in each of n environments, side by side. Where a ``Monitor`` beneath other wrappers counts whole games and
     unclipped rewards, as on Atari, these are the episodes.
@@ -31,7 +44,7 @@ def episode_returns(
     :param n_episodes: n
     :param seed: episode k is seeded with ``seed + k``, so that two players meet the same episodes
     :param max_steps: an episode that has not ended by then is cut; None waits for its end
-    :return: the n undiscounted returns
+    :return: the episodes, all in the same units
     """
     venv = make_plain_envs(env, n_episodes) if isinstance(env, str) else env(n_episodes)
     try:
@@ -49,9 +62,24 @@ def episode_returns(
                 if monitored and not running[i]:
                     returns[i] = infos[i]["episode"]["r"]
             step += 1
-        return returns
+        cut = np.flatnonzero(running)
+        if monitored and len(cut):
+            # In the units of those that have ended: what the Monitor has counted of them so far.
+            returns[cut] = [sum(rewards) for rewards in venv.get_attr("rewards", cut.tolist())]
+        return Episodes(returns, len(cut), step * n_episodes)
     finally:
         venv.close()
+
+
+def episode_returns(*args: Any, **kwargs: Any) -> np.ndarray:
+    """
+    The returns of :func:`play_episodes`.
+
+    :param args: of that function
+    :param kwargs: of that function
+    :return: shape (n,)
+    """
+    return play_episodes(*args, **kwargs).returns
 
 
 def random_play(space: gym.Space, n: int, seed: int = 0) -> Callable[[Any], np.ndarray]:

@@ -11,6 +11,7 @@ a policy that shares layers with the others (:mod:`~sb3_distill.shared_trunk`).
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,13 +27,14 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_distill.distillation import in_few_calls
-from sb3_distill.evaluation import EVALUATION_SEED, episode_returns
+from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, make_plain_envs
 from sb3_distill.memory.batches import Memory
 from sb3_distill.memory.unplayable import unplayable
 from sb3_distill.methods import nearest
 from sb3_distill.policy_distillation import PolicyDistillation
 from sb3_distill.report import greedy
 from sb3_distill.shared_trunk import SharedTrunk
+from sb3_distill.student_env import seen_by
 
 SelfMultiTask = TypeVar("SelfMultiTask", bound="MultiTaskDistillation")
 
@@ -282,12 +284,13 @@ class MultiTaskDistillation(PolicyDistillation):
         :raises ValueError: for an unknown task, with the nearest ones
         """
         envs = {self._known(task_id): made for task_id, made in (env or {}).items()}
-        return {
-            task_id: episode_returns(
-                greedy(self.task(task_id).predict), envs.get(task_id, task_id), n_episodes, seed, max_steps
-            )
-            for task_id in self.task_ids
-        }
+        returns = {}
+        for task_id, task in self.tasks.items():
+            made = envs.get(task_id, task_id)
+            make = partial(make_plain_envs, made) if isinstance(made, str) else made
+            seen = partial(_seen_by, task, make)
+            returns[task_id] = episode_returns(greedy(task.policy.predict), seen, n_episodes, seed, max_steps)
+        return returns
 
     # --- saving -------------------------------------------------------------------------------------------------------
 
@@ -312,6 +315,10 @@ class MultiTaskDistillation(PolicyDistillation):
         :return: the model
         """
         return super().load(path, None, *args, **kwargs, _envs=dict(env or {}))
+
+
+def _seen_by(task: PolicyDistillation, make: Callable[[int], VecEnv], n_envs: int) -> VecEnv:
+    return seen_by(task, make(n_envs))
 
 
 class _Relay(BaseCallback):

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from matplotlib.figure import Figure
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_distill.evaluation import episode_returns
 from sb3_distill.policy_distillation import PolicyDistillation
-from sb3_distill.report import Curve, LearningCurve, Score, draw_learning_curves, greedy, score
+from sb3_distill.report import Curve, LearningCurve, Score, draw_learning_curves
 from sb3_distill.teachers import Teacher
 from sb3_distill.zoo.teachers import load_teacher
 
@@ -77,8 +76,7 @@ class OnlineDistillation(LearningCurve):
             self.student.set_teacher(self._snapshot())
         if steps > 0:
             self.student.learn(self.n_steps)
-        act = greedy(self.student.predict)
-        students = score(episode_returns(act, self.env, self.n_episodes, self.seed, self.max_steps))
+        students = self._play(self.student)
         self.student_points.append((steps, students))
         self.logger.record("online/teacher_return", teachers.mean)
         self.logger.record("online/student_return", students.mean)

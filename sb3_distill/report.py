@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,11 +11,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from rich.console import Console
 from rich.table import Table
+from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill import a2c, ppo
-from sb3_distill.evaluation import episode_returns, standard_error
+from sb3_distill.evaluation import make_plain_envs, play_episodes, standard_error
+from sb3_distill.student_env import seen_by
 
 #: of students; Okabe and Ito's palette, which colour-blind readers can tell apart
 COLORS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -36,22 +39,25 @@ class Score(NamedTuple):
     :param mean: over the episodes
     :param standard_error: of that mean
     :param n_episodes: how many
+    :param n_cut: how many of them did not come to their end
     """
 
     mean: float
     standard_error: float
     n_episodes: int
+    n_cut: int = 0
 
     def __str__(self) -> str:
         return f"{self.mean:,.1f} ± {self.standard_error:,.1f}"
 
 
-def score(returns: np.ndarray) -> Score:
+def score(returns: np.ndarray, n_cut: int = 0) -> Score:
     """
     :param returns: of at least two episodes
+    :param n_cut: how many of them did not come to their end
     :return: their mean and how sure it is
     """
-    return Score(float(returns.mean()), standard_error(returns), len(returns))
+    return Score(float(returns.mean()), standard_error(returns), len(returns), n_cut)
 
 
 class Player(NamedTuple):
@@ -109,7 +115,7 @@ def result_data(players: Iterable[Player]) -> dict[str, dict[str, Any]]:
     """
     data = {}
     for player in players:
-        mean, error, _ = score(player.returns)
+        mean, error, *_ = score(player.returns)
         data[player.name] = {
             "mean_return": mean,
             "standard_error": error,
@@ -185,11 +191,15 @@ class LearningCurve(BaseCallback):
     A point tells of the network after all updates that its steps have paid for: the first is the network as it was
     born, the last is the finished one. ``seconds`` is the time that this has taken off the training's.
 
-    :param env: a Gymnasium id, or a function that makes n environments
+    :param env: a Gymnasium id, or a function that makes n environments; around them is put the ``VecNormalize`` of the student's
+        training, see :func:`~sb3_distill.student_env.seen_by`
     :param every: environment steps from one evaluation to the next; they wait for the end of a rollout
     :param n_episodes: for each evaluation, with the same seeds
-    :param seed: of the first episode; see :func:`~sb3_distill.evaluation.episode_returns`
+    :param seed: of the first episode; see :func:`~sb3_distill.evaluation.play_episodes`
     :param max_steps: an episode that has not ended by then is cut
+    :param total_steps: how many steps all evaluations of a run may make, over all their environments: each has an equal share of what
+        is left, and episodes that have not ended by then are cut. For environments without a time limit, where a student that
+        has learnt nothing yet never ends an episode
     """
 
     def __init__(
@@ -199,6 +209,7 @@ class LearningCurve(BaseCallback):
         n_episodes: int = 20,
         seed: int = 1_000_000,
         max_steps: int | None = None,
+        total_steps: int | None = None,
     ) -> None:
         super().__init__()
         self.env = env
@@ -206,6 +217,9 @@ class LearningCurve(BaseCallback):
         self.n_episodes = n_episodes
         self.seed = seed
         self.max_steps = max_steps
+        self.total_steps = total_steps
+        #: that evaluations have made so far, of all environments together
+        self.steps_made = 0
         self.seconds = 0.0
         #: (environment steps, score), in order
         self.points: list[tuple[int, Score]] = []
@@ -231,10 +245,25 @@ class LearningCurve(BaseCallback):
 
     def _evaluate(self) -> None:
         start = time.perf_counter()
-        act = greedy(self.model.predict)
-        returns = episode_returns(act, self.env, self.n_episodes, self.seed, self.max_steps)
-        self.points.append((self.model.num_timesteps, score(returns)))
+        self.points.append((self.model.num_timesteps, self._play(self.model)))
         self.seconds += time.perf_counter() - start
+
+    def _play(self, model: BaseAlgorithm) -> Score:
+        """Evaluate a model, in the observations that it has learnt from."""
+        make = partial(make_plain_envs, self.env) if isinstance(self.env, str) else self.env
+        episodes = play_episodes(
+            greedy(model.predict), lambda n: seen_by(model, make(n)), self.n_episodes, self.seed, self._limit()
+        )
+        self.steps_made += episodes.n_steps
+        return score(episodes.returns, episodes.n_cut)
+
+    def _limit(self) -> int | None:
+        """After how many steps the episodes of the next evaluation are cut, if they are."""
+        limits = [self.max_steps] if self.max_steps is not None else []
+        if self.total_steps is not None:
+            n_left = 1 + max(0, self.model._total_timesteps - self.model.num_timesteps) // self.every
+            limits.append(max(1, (self.total_steps - self.steps_made) // (n_left * self.n_episodes)))
+        return min(limits, default=None)
 
 
 def greedy(predict: Callable[..., tuple[np.ndarray, Any]]) -> Callable[[Any], np.ndarray]:
@@ -266,7 +295,7 @@ def draw_learning_curves(
         axes.plot(curve.steps, mean_t, color=color, linewidth=1.8, marker="o", markersize=3.5, label=curve.name)
     for k, level in enumerate(levels):
         color, style = LEVEL_COLORS[k % len(LEVEL_COLORS)], LEVEL_STYLES[k % len(LEVEL_STYLES)]
-        mean, error, _ = level.score
+        mean, error, *_ = level.score
         axes.axhspan(mean - error, mean + error, color=color, alpha=0.2, linewidth=0)
         # Above the curves: a student that has become its teacher would hide it.
         axes.axhline(mean, color=color, linestyle=style, linewidth=1.4, label=level.name, zorder=3)

@@ -13,7 +13,7 @@ from envs_for_tests import Chain
 from sb3_distill.evaluation import episode_returns
 from sb3_distill.online import OnlineDistillation
 from sb3_distill.policy_distillation import PolicyDistillation
-from sb3_distill.report import greedy
+from sb3_distill.report import Score, greedy
 
 SMALL = dict(policy_kwargs=dict(net_arch=[16]), device="cpu", seed=0)
 
@@ -50,8 +50,13 @@ def weights(policy):
 def test_the_student_is_taught_by_the_best_teacher_so_far(monkeypatch):
     """A teacher that gets worse teaches nothing more, and one that gets better replaces the one before, memory and all."""
     scripted = iter([-50.0, -9.0, -20.0, -5.0, -30.0])
-    monkeypatch.setattr("sb3_distill.report.episode_returns", lambda *args: np.full(2, next(scripted)))
     pupil = student()
+    play = OnlineDistillation._play
+    monkeypatch.setattr(
+        OnlineDistillation,
+        "_play",
+        lambda self, model: play(self, model) if model is pupil else Score(next(scripted), 0.0, 2),
+    )
     taught = []
     learn = pupil.learn
     pupil.learn = lambda n: (learn(n), taught.append((pupil.teacher.name, weights(pupil.teacher.policy))))
