@@ -114,6 +114,7 @@ def make_parser() -> argparse.ArgumentParser:
     from sb3_distill.parser import Parser
     from sb3_distill.tabular.commands import add_commands as add_paper_commands
     from sb3_distill.zoo.commands import add_commands as add_zoo_commands
+    from sb3_distill.zoo.play import add_command as add_play_command
     from sb3_distill.zoo.train_teacher import add_command as add_train_teacher_command
 
     parser = Parser(
@@ -136,6 +137,7 @@ def make_parser() -> argparse.ArgumentParser:
         )
     )
     add_zoo_commands(commands)
+    add_play_command(commands)
     add_memory_commands(commands)
     add_train_teacher_command(commands)
     add_paper_commands(commands)

@@ -224,6 +224,8 @@ def find_checkpoint(source: str | Path) -> Path:
         return zipped
     if path.is_dir():
         return _checkpoint_in(path)
+    if not path.exists() and text in zoo_folders():  # "zoo:" was forgotten
+        return _checkpoint_in(zoo_folders()[text])
     if not path.exists():
         raise FileNotFoundError(
             f"No teacher at {text!r}: give a path to an SB3 zip or folder, or a name such as 'zoo:dqn/CartPole-v1'."
@@ -261,8 +263,16 @@ def _find_in_zoo(name: str) -> Path:
     former = [known for known in folders if known.rpartition("-v")[0] == name.rpartition("-v")[0] and "-v" in known]
     if former and name.partition("/")[2] in gym.registry:
         return folders[max(former)]
-    where = "" if os.environ.get("RL_TRAINED_AGENTS") else " Set RL_TRAINED_AGENTS to a folder of agents to have more."
-    raise FileNotFoundError(f"No agent 'zoo:{name}': {nearest(name, list(folders))}{where}")
+    raise FileNotFoundError(f"No agent 'zoo:{name}': {nearest(name, folders, limit=8)} {_how_to_get(name)}")
+
+
+def _how_to_get(name: str) -> str:
+    """Where an agent of the RL Zoo is to be had."""
+    hub = f"hub:sb3/{name.replace('/', '-')}"
+    if os.environ.get("RL_TRAINED_AGENTS"):
+        return f"The RL Zoo's others are on the Hub, such as {hub!r}."
+    clone = "git clone https://github.com/DLR-RM/rl-trained-agents"
+    return f"Set RL_TRAINED_AGENTS to a folder of agents to have more ({clone!r} has the RL Zoo's), or take {hub!r} from the Hub."
 
 
 def _from_hub(name: str) -> Agent:

@@ -78,11 +78,11 @@ def check_device(name: str) -> None:
     :raises ValueError: if there is none of that name here
     """
     import torch as th
-    from stable_baselines3.common.utils import get_device
 
     try:
-        th.zeros(1, device=get_device(name))
-    except (RuntimeError, AssertionError) as error:  # the latter without CUDA
+        # Where there is no CUDA, SB3 would take the CPU for it without a word.
+        th.zeros(1, device="cpu" if name == "auto" else name)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ValueError(f"There is no device {name!r} here: {' '.join(str(error).split())[:200]}") from error
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from sb3_distill.arguments import import_environment, split_module
 from sb3_distill.env_ids import register_ale
+from sb3_distill.zoo.run_settings import environment_named
 from sb3_distill.zoo.settings import Training, usual_training
 from sb3_distill.zoo.teachers import Agent, read_training_of
 
@@ -26,6 +27,11 @@ def training_of(agent: Agent, source: str, env: str | None, env_kwargs: Mapping[
             # What is around a Q-network's frames is in its files even if the name of the environment is not.
             trained = usual_training(env_id) if trained is None or trained.env_id else trained._replace(env_id=env_id)
     if trained is None or trained.env_id is None:
+        named = environment_named(agent.run) if agent.run else None
+        if named is not None and ":" in named:
+            raise ValueError(
+                f"{source} was trained in {named}: add --env {named} if you trust that module, which is imported then."
+            )
         raise ValueError(f"Nothing says where {source} was trained: add --env.")
     if env_kwargs:
         register_ale(split_module(trained.env_id)[1])
