@@ -107,6 +107,7 @@ class AtariGames(VectorEnv):
         self._restart = [_FIRE, _UP_OR_RIGHT] if "FIRE" in self.action_meanings else []
         #: what was given out last; never written to again
         self._stacks = np.zeros((n_envs, frame_stack, screen_size, screen_size), dtype=np.uint8)
+        self.copy = True  # in Gymnasium's sense: each step has an array of its own
         self._lives = np.zeros(n_envs, dtype=np.int64)
         #: of the present games: the unclipped score, and the frame in which they began
         self._scores = np.zeros(n_envs)

@@ -2,8 +2,12 @@
 
 During a rollout the teacher must see raw observations (beneath a ``VecNormalize``, which also overwrites terminal ones)
 and may pick the actions. A wrapper slipped into the middle of ``model.env`` would do, but callbacks look at that chain
-while a rollout runs: ``EvalCallback`` walks it beside its own and fails on any difference. So the methods ``step_async``
-and ``step_wait`` of one environment are replaced on the instance for as long as the rollout lasts.
+while a rollout runs: ``EvalCallback`` walks it beside its own and fails on any difference. So the methods ``step_async``,
+``step_wait`` and ``reset`` of one environment are replaced on the instance for as long as the rollout lasts.
+
+Others may step it meanwhile: a callback may evaluate in the environment that the rollout is collected in. SB3's algorithms then
+go on with the observation that they had, in the episode that the evaluation left. So do we: what is recorded are the rollout's
+own steps, which :class:`StudentView` knows, and with them what stands in SB3's buffer.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_distill.frames import FrameLog
+from sb3_distill.questions import Layer, as_dones, as_rewards, is_truncated, lost_its_state
 
 
 @contextmanager
@@ -37,18 +42,6 @@ def replaced(thing: Any, name: str, method: Callable[..., Any]) -> Iterator[None
             setattr(thing, name, own)
 
 
-def env_id_of(env: VecEnv | None) -> str | None:
-    """
-    :param env: any
-    :return: its Gymnasium id, if it has one and tells
-    """
-    try:
-        spec = env.get_attr("spec", 0)[0] if env is not None else None
-    except (AttributeError, NotImplementedError):  # environments that are no Gymnasium's
-        return None
-    return None if spec is None else spec.id
-
-
 def raw_env(env: VecEnv) -> tuple[VecEnv, VecNormalize | None]:
     """
     Where an environment's observations are as it made them.
@@ -62,6 +55,20 @@ def raw_env(env: VecEnv) -> tuple[VecEnv, VecNormalize | None]:
             raw, vec_normalize = layer.venv, layer
         layer = layer.venv
     return raw, vec_normalize
+
+
+def reward_unit(env: VecEnv) -> float:
+    """
+    :param env: any stack of wrappers
+    :return: how much of the environment's own reward a reward of 1 is outside, after every ``VecNormalize`` with ``norm_reward``;
+        as they are now, and apart from their clipping
+    """
+    unit, layer = 1.0, env
+    while isinstance(layer, VecEnvWrapper):
+        if isinstance(layer, VecNormalize) and layer.norm_reward:
+            unit *= float(np.sqrt(layer.ret_rms.var + layer.epsilon))
+        layer = layer.venv
+    return unit
 
 
 class ObservationLog:
@@ -84,6 +91,9 @@ class ObservationLog:
         """:return: the observations from step ``first`` on, and ``more`` single ones, as one batch"""
         return concatenate_obs([*self._steps[first:], *([stack_obs(more)] if more else [])])
 
+    def cut(self) -> None:
+        """The next observation need not go on where the last one was, which makes no difference here."""
+
 
 class Tap:
     """
@@ -94,6 +104,8 @@ class Tap:
     :param before_step: called with each step's actions, shape (n_envs, …); returns those to execute instead
     :param view: from what a step returned to the observations and infos that are recorded; by default they themselves
     :param observations: where they are recorded; by default as they are
+    :param is_own: whether the step that comes is one to record and change; by default all are
+    :param on_others: called when others have stepped or reset the environment, with the number of observations so far
     """
 
     def __init__(
@@ -103,11 +115,16 @@ class Tap:
         before_step: Callable[[np.ndarray], np.ndarray],
         view: Callable[..., tuple[Any, list[dict[str, Any]]]] | None = None,
         observations: "ObservationLog | FrameLog | None" = None,
+        is_own: Callable[[], bool] = lambda: True,
+        on_others: Callable[[int], None] = lambda n: None,
     ) -> None:
         check_finite(obs, "at the start of this rollout")
         self.env = env
         self.before_step = before_step
         self.view = view
+        self.is_own = is_own
+        self.on_others = on_others
+        self._own = True
         #: observations s_1 … s_{T+1}, the last being where the next step starts
         self.observations = ObservationLog() if observations is None else observations
         self.observations.append(obs)
@@ -117,75 +134,102 @@ class Tap:
         self.continues: list[np.ndarray] = []
         #: (t, environment, s_{t+1}) of the steps at which a time limit cut the episode
         self.truncated: list[tuple[int, int, Any]] = []
+        #: how many episodes ended, and how many of them a time limit cut in a state that nobody tells
+        self.n_ends, self.n_lost = 0, 0
 
     def __enter__(self) -> "Tap":
-        self._step_async, self._step_wait = self.env.step_async, self.env.step_wait
+        self._step_async, self._step_wait, self._reset = self.env.step_async, self.env.step_wait, self.env.reset
         self._stack = ExitStack()
         self._stack.enter_context(replaced(self.env, "step_async", self._tapped_step_async))
         self._stack.enter_context(replaced(self.env, "step_wait", self._tapped_step_wait))
+        self._stack.enter_context(replaced(self.env, "reset", self._tapped_reset))
         return self
 
     def __exit__(self, *error: Any) -> None:
         self._stack.close()
-        # Its closure may hold this Tap: a circle in which a rollout's observations would wait for the garbage collector.
-        del self.before_step
+        # Their closures may hold this Tap: a circle in which a rollout's observations would wait for the garbage collector.
+        del self.before_step, self.is_own, self.on_others
+
+    def _tapped_reset(self) -> VecEnvObs:
+        obs = self._reset()
+        self._others()
+        return obs
+
+    def _others(self) -> None:
+        self.observations.cut()
+        self.on_others(len(self.observations))
 
     def _tapped_step_async(self, actions: np.ndarray) -> None:
-        self._step_async(self.before_step(actions))
+        self._own = self.is_own()
+        self._step_async(self.before_step(actions) if self._own else actions)
 
     def _tapped_step_wait(self) -> VecEnvStepReturn:
-        obs, rewards, dones, infos = self._step_wait()
-        step = len(self.rewards)
+        said = self._step_wait()
+        obs, rewards, dones, infos = said
         seen, seen_infos = (obs, infos) if self.view is None else self.view(obs, rewards, dones, infos)
+        if not self._own:
+            self._others()
+            return said
+        step = len(self.rewards)
         check_finite(seen, f"after step {step + 1} of this rollout")
         self.observations.append(seen)
-        self.rewards.append(np.array(rewards, dtype=np.float32))
-        continues = 1.0 - dones.astype(np.float32)
-        for i in ended(dones):
+        self.rewards.append(as_rewards(rewards, np.float32))
+        ends = as_dones(dones)
+        continues = 1.0 - ends.astype(np.float32)
+        for i in ended(ends):
+            self.n_ends += 1
+            self.n_lost += lost_its_state(seen_infos[i])
             if is_truncated(seen_infos[i]):
                 continues[i] = 1.0
                 last = copy_obs(seen_infos[i]["terminal_observation"])
                 check_finite(stack_obs([last]), f"after step {step + 1} of this rollout", first=i)
                 self.truncated.append((step, i, last))
         self.continues.append(continues)
-        return obs, rewards, dones, infos
+        return said
 
 
-class StudentView(VecEnvWrapper):
+class StudentView(Layer):
     """
     The environment as the algorithm sees it for the length of a rollout: rewards are scaled, and the observations at
     which time limits cut episodes are kept. Episode statistics of ``Monitor`` are beneath it.
 
+    What an environment may write over in its next step is copied: SB3 puts an observation into its buffer after that.
+
     :param venv: the environment
     :param reward_scale: a factor for the environment's reward
+    :param is_next: whether the step that comes is the rollout's; a callback may evaluate in this, too
     """
 
-    def __init__(self, venv: VecEnv, reward_scale: float) -> None:
+    def __init__(self, venv: VecEnv, reward_scale: float, is_next: Callable[[], bool] = lambda: True) -> None:
         super().__init__(venv)
         self.reward_scale = reward_scale
+        self.is_next = is_next
+        #: whether the step that is being made is the rollout's
+        self.stepping = False
         #: s_{t+1} of the steps in ``Tap.truncated``, in the same order, through all wrappers
         self.truncated: list[Any] = []
 
     def reset(self) -> VecEnvObs:
         return self.venv.reset()
 
+    def step_async(self, actions: np.ndarray) -> None:
+        self.stepping = self.is_next()
+        self.venv.step_async(actions)
+
     def step_wait(self) -> VecEnvStepReturn:
         obs, rewards, dones, infos = self.venv.step_wait()
-        for i in ended(dones):
-            if is_truncated(infos[i]):
+        own, self.stepping = self.stepping, False
+        ends = as_dones(dones)
+        for i in ended(ends):
+            if own and is_truncated(infos[i]):
                 self.truncated.append(copy_obs(infos[i]["terminal_observation"]))
         # A new array: SB3 adds bootstrap values to it in place.
-        return obs, rewards * self.reward_scale, dones, infos
+        return copy_obs(obs), as_rewards(rewards) * self.reward_scale, ends, infos
 
 
 def ended(dones: np.ndarray) -> list[int]:
     """The environments whose episode has just ended: mostly none, and then this costs next to nothing."""
     return np.flatnonzero(dones).tolist() if dones.any() else []
-
-
-def is_truncated(info: dict[str, Any]) -> bool:
-    """Whether an episode that just ended was cut by a time limit, so that its last state has a future."""
-    return bool(info.get("TimeLimit.truncated", False)) and info.get("terminal_observation") is not None
 
 
 def copy_obs(obs: Any) -> Any:

@@ -20,7 +20,9 @@ Keep the agent's own ``gamma`` low (0.5) with ``"log_prob"``: with c = H(π) a s
 earns more than 0 a step, and a long horizon would pay it for making episodes longer. With ``"teacher_value"`` it is λ that
 matters: below 1 the teacher's V judges a step by the next few, which is as good as that V is; at 1 it telescopes away.
 
-The environment's own return stays what ``Monitor``, ``EvalCallback`` and ``rollout/ep_rew_mean`` report.
+The environment's own return stays what ``Monitor``, ``EvalCallback`` and ``rollout/ep_rew_mean`` report. For that a ``Monitor``
+belongs beneath: ``make_vec_env(env_id, wrapper_class=TeacherReward, wrapper_kwargs={"teacher": teacher})`` puts it there, while
+``make_vec_env(lambda: TeacherReward(…))`` puts another one outside, whose file has the sum of what the teacher pays.
 ``info["teacher_reward"]`` has r̂_t. Of continuous actions the environment sees the clipped ones, and log π is theirs.
 
 >>> import gymnasium as gym
@@ -34,6 +36,8 @@ The environment's own return stays what ``Monitor``, ``EvalCallback`` and ``roll
 True
 """
 
+import copy
+import warnings
 from typing import Any
 
 import gymnasium as gym
@@ -42,14 +46,23 @@ import torch as th
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, is_vecenv_wrapped
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize, is_vecenv_wrapped
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_distill import losses
 from sb3_distill.distributions import from_parameters
-from sb3_distill.envs.tap import concatenate_obs, is_truncated, stack_obs
+from sb3_distill.envs.tap import concatenate_obs, copy_obs, stack_obs
 from sb3_distill.envs.teacher_view import Wrap, view_of
 from sb3_distill.methods import LOG_PROB, TEACHER_VALUE
+from sb3_distill.questions import (
+    Layer,
+    as_dones,
+    as_rewards,
+    is_monitored,
+    is_truncated,
+    lost_its_state,
+    warn_of_lost_states,
+)
 from sb3_distill.rewards import Transitions
 from sb3_distill.spaces import action_tensor, check_spaces
 from sb3_distill.teachers import Answer, Teacher
@@ -167,7 +180,7 @@ class TeacherReward(gym.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         obs, info = self.env.reset(seed=seed, options=options)
         self._payer.start(stack_obs([obs]))
-        return obs, info
+        return copy.deepcopy(obs), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:  # type: ignore[override]
         obs, reward, terminated, truncated, info = self.env.step(action)
@@ -175,11 +188,17 @@ class TeacherReward(gym.Wrapper):
         rewards, injected = self._payer.pay(
             [action], np.array([float(reward)]), stack_obs([obs]), np.array([terminated]), {}
         )
-        info["teacher_reward"] = float(injected[0])
-        return obs, float(rewards[0]), terminated, truncated, info
+        # A copy: SB3 hands on an episode's last observation after the reset, which may write over it.
+        return (
+            copy.deepcopy(obs),
+            float(rewards[0]),
+            terminated,
+            truncated,
+            Info(info, teacher_reward=float(injected[0])),
+        )
 
 
-class VecTeacherReward(VecEnvWrapper):
+class VecTeacherReward(Layer):
     """
     Pays the teacher's reward in an SB3 ``VecEnv``: one question to the teacher a step, for all environments.
 
@@ -214,11 +233,13 @@ class VecTeacherReward(VecEnvWrapper):
         super().__init__(venv)
         self._view = view_of(teacher, venv, venv, teacher_obs)
         self._payer = _Payer(venv, teacher, reward, shift, gamma, reward_coef, env_reward_coef)
+        self._monitored = is_monitored(venv)
+        self._warned = False
 
     def reset(self) -> VecEnvObs:
         obs = self.venv.reset()
         self._payer.start(obs if self._view is None else self._view.reset(obs))
-        return obs
+        return copy_obs(obs)  # SB3 keeps it for a step, in which the environment may write over it
 
     def step_async(self, actions: np.ndarray) -> None:
         self._actions = np.array(actions)
@@ -226,12 +247,44 @@ class VecTeacherReward(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         obs, env_rewards, dones, infos = self.venv.step_wait()
+        env_rewards, dones = as_rewards(env_rewards), as_dones(dones)
         seen, ends = (obs, infos) if self._view is None else self._view.step(obs, env_rewards, dones, infos)
-        truncated = {int(i): ends[i]["terminal_observation"] for i in np.flatnonzero(dones) if is_truncated(ends[i])}
+        ended = np.flatnonzero(dones).tolist()
+        truncated = {i: ends[i]["terminal_observation"] for i in ended if is_truncated(ends[i])}
+        lost = sum(lost_its_state(infos[i]) for i in ended)
+        if lost and not self._warned and self._payer.reward.uses_next_state:
+            self._warned = True
+            warn_of_lost_states(lost, len(ended), "in one step")
         rewards, injected = self._payer.pay(self._actions, env_rewards, seen, dones, truncated)
+        own: list[dict[str, Any]] = []
         for info, paid in zip(infos, injected, strict=True):
-            info["teacher_reward"] = float(paid)
-        return obs, rewards, dones, infos
+            kind = Info if self._monitored or "episode" in info else dict
+            own.append(kind(info, teacher_reward=float(paid)))
+        return copy_obs(obs), rewards, dones, own
+
+
+class Info(dict[str, Any]):
+    """
+    What a monitored environment says of a step: a second ``Monitor``, around the rewards that the teacher pays, cannot say that their
+    sum is the return of an episode.
+    """
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        if key != "episode":
+            super().__setitem__(key, value)
+            return
+        warnings.warn(
+            "A Monitor is around the teacher's reward: infos keep the environment's own return, as the Monitor within counts it, but "
+            "the outer one's file and get_episode_rewards() have the sum of what the teacher pays. Put TeacherReward outside: "
+            "make_vec_env(env_id, wrapper_class=TeacherReward, wrapper_kwargs={'teacher': teacher}).",
+            stacklevel=2,
+        )
+
+    def copy(self) -> "Info":
+        return Info(self)
+
+    def __reduce__(self) -> Any:
+        return Info, (dict(self),)
 
 
 class LogTeacherReward(BaseCallback):

@@ -14,37 +14,41 @@ and what it says is repeated to a second chain of wrappers, the teacher's:
 ``VecNormalize``, if that is what it was trained on, or else what its own training wrapped around the environment.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import numpy as np
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_distill.envs.tap import copy_obs, replaced
+from sb3_distill.questions import Layer, as_dones, as_rewards
 from sb3_distill.spaces import check_spaces, signature
 from sb3_distill.teachers import Teacher
 
 Wrap = Callable[[VecEnv], VecEnv]
 
 
-class Echo(VecEnvWrapper):
+class Echo(Layer):
     """
     Repeats what an environment has said, for wrappers that are not in the chain which plays.
 
     :param venv: the environment that plays; it is never stepped from here
     """
 
-    def say(self, obs: VecEnvObs, rewards: np.ndarray, dones: np.ndarray, infos: list[dict[str, Any]]) -> None:
+    def say(self, obs: VecEnvObs, rewards: Any, dones: Any, infos: Sequence[dict[str, Any]]) -> None:
         """:param obs: what a step returned, as the three others"""
         # Wrappers write terminal observations of their own into the infos, and these are the student's.
         own = list(infos)
-        for i in np.flatnonzero(dones):
-            own[i] = dict(infos[i])
-            if own[i].get("terminal_observation") is not None:  # a stack of Dict frames is written into the dict itself
-                own[i]["terminal_observation"] = copy_obs(own[i]["terminal_observation"])
-        self.said: VecEnvStepReturn = (obs, rewards, dones, own)
+        for i, info in enumerate(infos):
+            if "terminal_observation" in info:
+                own[i] = dict(info)
+                if info["terminal_observation"] is None:  # SB3 asks for its value, its wrappers for the key
+                    del own[i]["terminal_observation"]
+                else:  # a stack of Dict frames is written into the dict itself
+                    own[i]["terminal_observation"] = copy_obs(info["terminal_observation"])
+        self.said: VecEnvStepReturn = (obs, as_rewards(rewards), as_dones(dones), own)
 
     def begin(self, obs: VecEnvObs) -> None:
         """:param obs: what a reset returned"""
@@ -100,29 +104,27 @@ class TeacherView:
         return self.obs, infos
 
     @contextmanager
-    def hearing_resets(self) -> Iterator[None]:
-        """A context in which a reset of the environment is one of the view, too."""
-        reset = self.env.reset
+    def hearing(self, steps: bool) -> Iterator[None]:
+        """
+        A context in which a reset of the environment is one of the view, too, whoever makes it.
 
-        def heard() -> VecEnvObs:
+        :param steps: whether a step is, too; else :meth:`step` is to be called
+        """
+        reset, step_wait = self.env.reset, self.env.step_wait
+
+        def heard_reset() -> VecEnvObs:
             obs = reset()
             self.reset(obs)
             return obs
 
-        with replaced(self.env, "reset", heard):
-            yield
-
-    @contextmanager
-    def hearing_steps(self) -> Iterator[None]:
-        """A context in which a step of the environment is one of the view, too."""
-        step_wait = self.env.step_wait
-
-        def heard() -> VecEnvStepReturn:
+        def heard_step() -> VecEnvStepReturn:
             step = step_wait()
             self.step(*step)
             return step
 
-        with replaced(self.env, "step_wait", heard):
+        with replaced(self.env, "reset", heard_reset), ExitStack() as stack:
+            if steps:
+                stack.enter_context(replaced(self.env, "step_wait", heard_step))
             yield
 
 
@@ -148,16 +150,6 @@ def view_of(teacher: Teacher, env: VecEnv, base: VecEnv, teacher_obs: Wrap | Non
     if wrap is identity and type(teacher).view is Teacher.view:
         return None
     return TeacherView(where, lambda echo: teacher.view(wrap(echo)))
-
-
-def innermost(env: VecEnv) -> VecEnv:
-    """
-    :param env: any stack of wrappers
-    :return: the environment in it
-    """
-    while isinstance(env, VecEnvWrapper):
-        env = env.venv
-    return env
 
 
 def identity(env: VecEnv) -> VecEnv:

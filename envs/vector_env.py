@@ -1,5 +1,6 @@
 """SB3's ``VecEnv`` made of any vectorised environment of Gymnasium."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,7 +18,8 @@ class GymnasiumVecEnv(VecEnv):
 
     An ended episode is followed by the next one's first observation in the same step, with ``terminal_observation`` and
     ``TimeLimit.truncated`` in its info, as in SB3's own vectorised environments. Seeds, options, attributes and methods of
-    the copies are reached as there. Observations are passed on as they come: without a copy.
+    the copies are reached as there. Observations are copied, for SB3 keeps them for a step, unless the environment says that it
+    makes new ones (``copy=True``, as Gymnasium's own do).
 
     >>> import gymnasium as gym
     >>> from sb3_distill.envs import GymnasiumVecEnv
@@ -55,7 +57,7 @@ class GymnasiumVecEnv(VecEnv):
         self.reset_infos = split(info, self.num_envs)
         self._reset_seeds()
         self._reset_options()
-        return obs
+        return self._own(obs)
 
     def step_async(self, actions: np.ndarray) -> None:
         if self._can_wait:
@@ -80,10 +82,14 @@ class GymnasiumVecEnv(VecEnv):
             for i in np.flatnonzero(dones).tolist():
                 self.reset_infos[i] = first_infos[i]
                 infos[i] = last_infos[i] | {
-                    "terminal_observation": _of(last_obs, i),
+                    "terminal_observation": copy.deepcopy(_of(last_obs, i)),
                     "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
                 }
-        return obs, np.asarray(rewards, dtype=np.float32), dones, infos
+        return self._own(obs), np.asarray(rewards, dtype=np.float32), dones, infos
+
+    def _own(self, obs: Any) -> Any:
+        """Observations that no later step writes over."""
+        return obs if getattr(self.venv.unwrapped, "copy", False) is True else _copied(obs)
 
     def close(self) -> None:
         self.venv.close()

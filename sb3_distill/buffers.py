@@ -30,6 +30,8 @@ class _TeacherAnswers(RolloutBuffer):
     _copies_epoch = True
     #: which states SB3 asked for last, in their order
     _order: np.ndarray
+    #: whether the rollout's second observation need not go on where its first one was
+    cut_at_start: bool = False
 
     def reset(self) -> None:
         super().reset()
@@ -88,6 +90,11 @@ class DistillFrameRolloutBuffer(DistillRolloutBuffer):
         self._store: FrameStore | None = None
         super().__init__(*args, **kwargs)
 
+    def cut(self, time: int) -> None:
+        """:param time: of the first observation that need not go on where the one before was"""
+        if self._store is not None:
+            self._store.cut(time)
+
     def reset(self) -> None:
         # Neither SB3's array of observations, which would stay empty, nor a new store for each rollout: a long run's memory is to
         # stay as it is.
@@ -97,6 +104,9 @@ class DistillFrameRolloutBuffer(DistillRolloutBuffer):
         if self._store is None:
             self._store = FrameStore(self.buffer_size, self.n_envs, self.n_stack, shape, self.observation_space.dtype)
         self._store.clear()
+        if self.cut_at_start:
+            self._store.cut(1)
+        self.cut_at_start = False
         self.observations = RolloutFrames(self._store, self.buffer_size)  # type: ignore[assignment]
 
     @staticmethod

@@ -9,6 +9,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import numpy as np
@@ -28,10 +29,21 @@ from sb3_distill.buffers import DistillDictRolloutBuffer, DistillFrameRolloutBuf
 from sb3_distill.distributions import from_parameters, parameters, plain, unvalidated
 from sb3_distill.env_ids import check_env_id as check_env_id
 from sb3_distill.envs.frame_stack import frame_stack_of, observation_log
-from sb3_distill.envs.tap import StudentView, Tap, concatenate_obs, raw_env, replaced, same_obs, stack_obs
-from sb3_distill.envs.teacher_view import TeacherView, Wrap, innermost, view_of
+from sb3_distill.envs.tap import (
+    StudentView,
+    Tap,
+    concatenate_obs,
+    copy_obs,
+    raw_env,
+    replaced,
+    reward_unit,
+    same_obs,
+    stack_obs,
+)
+from sb3_distill.envs.teacher_view import TeacherView, Wrap, view_of
 from sb3_distill.methods import CONTROLS, Method, get_method
 from sb3_distill.pixels import fast_pixels
+from sb3_distill.questions import innermost, warn_of_lost_states
 from sb3_distill.rewards import Transitions
 from sb3_distill.spaces import action_tensor, any_action, draw_actions
 from sb3_distill.teachers import Answer, Teacher, join_answers
@@ -51,6 +63,9 @@ _NOT_SAVED = (
     "_view",
     "_seen",
     "_mean",
+    "_shown",
+    "_played_by_others",
+    "_warned",
 )
 
 
@@ -103,6 +118,12 @@ class Distillation(OnPolicyAlgorithm):
     averaging: float = 0.0
     #: of the weights so far, where they are averaged, and of how many
     _mean: tuple[int, list[th.Tensor]] | None = None
+    #: the last observation that SB3 has, as it and as the teacher sees it, and by which view
+    _shown: tuple[Any, Any, TeacherView | None] = (None, None, None)
+    #: whether others have stepped or reset the environment after that observation
+    _played_by_others: bool = False
+    #: whether it was said that terminal observations are missing
+    _warned: bool = False
 
     def __init__(
         self,
@@ -219,12 +240,33 @@ class Distillation(OnPolicyAlgorithm):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._check_teacher()
         self._mean = None
-        if self._view is None:
-            return super()._setup_learn(*args, **kwargs)
-        if self._view.obs is None:
-            self._last_obs = None  # what the teacher sees begins with an episode
-        with self._view.hearing_resets():
-            return super()._setup_learn(*args, **kwargs)
+        hearing: AbstractContextManager[None] = nullcontext()
+        if self._view is not None:
+            hearing = self._view.hearing(steps=True)
+            if self._view.obs is None:
+                self._last_obs = None  # what the teacher sees begins with an episode
+        before = self._last_obs
+        with hearing:
+            result = super()._setup_learn(*args, **kwargs)
+        if self._last_obs is not before:
+            # A copy: the environment may write over it before SB3 puts it into its buffer.
+            self._last_obs = copy_obs(self._last_obs)
+            self._shown = (self._last_obs, copy_obs(self._present_obs()), self._view)
+        self._played_by_others = True  # since the last rollout, for all that is known here
+        return result
+
+    def _present_obs(self) -> Any:
+        """What the teacher sees of the state that the environment is in."""
+        if self._view is not None:
+            return self._view.obs
+        vec_normalize = raw_env(self.env)[1] if self.env is not None else None
+        return self._last_obs if vec_normalize is None else vec_normalize.old_obs
+
+    def _start_obs(self) -> Any:
+        """What the teacher sees of the state that SB3 goes on from, in which the environment need not be any more."""
+        last_obs, seen, view = self._shown
+        known = last_obs is self._last_obs and view is self._view
+        return seen if known else self._present_obs()
 
     def _excluded_save_params(self) -> list[str]:
         # Neither the teacher, what it sees, nor our buffer: the saved student is a plain SB3 model, which needs none of them.
@@ -265,7 +307,8 @@ class Distillation(OnPolicyAlgorithm):
         self._pg_coef = reward_coef + env_reward_coef
         env_scale = 1.0 if self._critic_is_of_env else env_reward_coef / self._pg_coef
         raw, vec_normalize = raw_env(env)
-        view = StudentView(env, env_scale)
+        # A callback may play in this environment, too: it does so after a step, before SB3's buffer has that step.
+        view = StudentView(env, env_scale, lambda: len(tap.rewards) == rollout_buffer.pos < n_rollout_steps)
         student: list[np.ndarray] = []
         answers: list[Answer] = []
         n_threads = th.get_num_threads()
@@ -291,21 +334,48 @@ class Distillation(OnPolicyAlgorithm):
             self._finish_rollout(compute, last_values, tap, view, answer, np.stack(student))
 
         assert self._last_obs is not None
-        if self._view is None:
-            obs = self._last_obs if vec_normalize is None else vec_normalize.old_obs
-            tap = Tap(raw, obs, before_step, observations=observation_log(raw, n_rollout_steps + 1))
-        else:
-            tap = Tap(self._view.env, self._view.obs, before_step, self._view.step)
+        tap = self._tap(raw, before_step, lambda: view.stepping, n_rollout_steps)
+        hearing: AbstractContextManager[None] = nullcontext() if self._view is None else self._view.hearing(steps=False)
         self.rollout_buffer.finish_rollout = finish_rollout
         try:
             fast = fast_pixels(self.policy, self.mixed_precision, same_weights=True)
-            with tap, unvalidated(), fast, torch_threads(rollout_threads(env)):
+            with hearing, tap, unvalidated(), fast, torch_threads(rollout_threads(env)):
                 finished = super().collect_rollouts(view, callback, rollout_buffer, n_rollout_steps)
             if not finished and self._view is not None:
                 self._view.obs = None  # SB3 has not kept the last observation either: the next learn() resets
             return finished
         finally:
             self.rollout_buffer.finish_rollout = None
+            if self._view is not None or vec_normalize is not None:
+                last = min(rollout_buffer.pos, len(tap.observations) - 1)
+                self._shown = (self._last_obs, tap.observations[last], self._view)
+
+    def _tap(
+        self,
+        raw: VecEnv,
+        before_step: Callable[[np.ndarray], np.ndarray],
+        is_own: Callable[[], bool],
+        n_rollout_steps: int,
+    ) -> Tap:
+        """What listens to the environment in a rollout that begins now."""
+
+        def on_others(n: int) -> None:
+            if n > n_rollout_steps:
+                self._played_by_others = True
+            elif isinstance(self.rollout_buffer, DistillFrameRolloutBuffer):
+                self.rollout_buffer.cut(n)
+
+        if self._view is None:
+            log = observation_log(raw, n_rollout_steps + 1)
+            tap = Tap(raw, self._start_obs(), before_step, None, log, is_own, on_others)
+        else:
+            env, see = self._view.env, self._view.step
+            tap = Tap(env, self._start_obs(), before_step, see, None, is_own, on_others)
+        if self._played_by_others:
+            tap.observations.cut()
+            self.rollout_buffer.cut_at_start = True
+        self._played_by_others = False
+        return tap
 
     @property
     def _critic_is_of_env(self) -> bool:
@@ -359,6 +429,9 @@ class Distillation(OnPolicyAlgorithm):
         student_t = th.from_numpy(student).reshape(n, -1)
         buffer.teacher_parameters[:] = teacher_t.reshape(buffer.teacher_parameters.shape).numpy()
         self._log_rollout(self._distribution(teacher_t), self._distribution(student_t))
+        if tap.n_lost and not self._warned and (self._pg_coef > 0 or getattr(self, "vf_coef", 1.0) > 0):
+            self._warned = True
+            warn_of_lost_states(tap.n_lost, tap.n_ends, "in this rollout")
         if row.reward is None:
             return compute(last_values)
 
@@ -369,7 +442,8 @@ class Distillation(OnPolicyAlgorithm):
             gamma=self.gamma,
             teacher_t=self._distribution(teacher_t),
             student_t=self._distribution(student_t),
-            student_value_t=th.from_numpy(buffer.values.flatten()),
+            # A critic of normalised rewards has their unit, and r̂ is of the environment's own.
+            student_value_t=th.from_numpy(buffer.values.flatten()) * self._reward_unit(),
         )
         if answer.value is not None:
             value_tp1 = next_states(answer.value, n, self.n_envs, tap.truncated)
@@ -404,7 +478,11 @@ class Distillation(OnPolicyAlgorithm):
         advantages = share * buffer.advantages
         buffer.rewards, buffer.values = rewards, values
         compute(last_values)
-        buffer.advantages = advantages + (1 - share) * buffer.advantages
+        buffer.advantages = advantages + (1 - share) * self._reward_unit() * buffer.advantages
+
+    def _reward_unit(self) -> float:
+        """How much of the environment's own reward is 1 in the critic's values, where these are of its return."""
+        return reward_unit(self.env) if self._critic_is_of_env and self.env is not None else 1.0
 
     def _log_rollout(self, teacher: Distribution, student: Distribution) -> None:
         """Means over the states of the rollout, with the student as it was when it saw them."""

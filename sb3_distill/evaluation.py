@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_distill.questions import as_dones, as_rewards, is_monitored, seed_envs
 from sb3_distill.spaces import any_action
 
 #: of the first episode of a comparison: the same for every run, and far from the seeds that training takes
@@ -48,15 +48,16 @@ def play_episodes(
     """
     venv = make_plain_envs(env, n_episodes) if isinstance(env, str) else env(n_episodes)
     try:
-        venv.seed(seed)
+        seed_envs(venv, seed)
         obs = venv.reset()
         returns = np.zeros(n_episodes)
         running = np.ones(n_episodes, dtype=bool)
-        monitored = all(venv.env_is_wrapped(Monitor))
+        monitored = is_monitored(venv)
         step = 0
         while running.any() and (max_steps is None or step < max_steps):
-            obs, rewards, dones, infos = venv.step(act(obs))
-            returns += rewards * running
+            obs, rewards, ends, infos = venv.step(act(obs))
+            returns += as_rewards(rewards) * running
+            dones = as_dones(ends)
             for i in np.flatnonzero(dones & running):
                 running[i] = monitored and "episode" not in infos[i]
                 if monitored and not running[i]:

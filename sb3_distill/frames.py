@@ -26,11 +26,26 @@ class FrameStore:
         self.frames = np.zeros((self.n_slots, n_envs, *frame), dtype=dtype)
         #: whether the frame k+1 steps before is part of the stack at a slot; else that part is zero
         self.linked = np.zeros((self.n_slots, n_envs, n_stack - 1), dtype=bool)
+        #: the times after a cut, and the stacks of these that do not go on where the ones before were, whole: by slot and environment
+        self.whole: dict[tuple[int, int], np.ndarray] = {}
+        self._cut = range(0)
         self.end = 0
 
     def clear(self) -> None:
         """Forget all stacks."""
+        self.whole.clear()
+        self._cut = range(0)
         self.end = 0
+
+    def cut(self, time: int) -> None:
+        """
+        Somebody else has played in the environments: stacks may have frames that nothing here has seen.
+
+        :param time: of the first such stack, or the one before
+        """
+        # Cuts that follow each other closely are one, for a buffer is filled some steps after it is told of them.
+        again = self._cut.stop > 0 and self._cut.start <= time <= self._cut.stop + self.n_stack
+        self._cut = range(self._cut.start if again else time, time + self.n_stack + 1)
 
     def put(self, time: int, stacks: np.ndarray) -> None:
         """
@@ -40,17 +55,20 @@ class FrameStore:
         """
         parts = stacks.reshape(self.n_envs, self.n_stack, *self.frames.shape[2:])
         slot = time % self.n_slots
+        for key in [key for key in self.whole if key[0] == slot]:
+            del self.whole[key]
         if time == 0:
             for back in range(1, self.n_stack):
                 self.frames[-back] = parts[:, -1 - back]
             self.linked[slot] = True
         else:
+            may_differ = time in self._cut
             for back in range(1, self.n_stack):
-                self._link(slot, back, parts[:, -1 - back])
+                self._link(slot, back, parts[:, -1 - back], stacks if may_differ else None)
         self.frames[slot] = parts[:, -1]
         self.end = time + 1
 
-    def _link(self, slot: int, back: int, older: np.ndarray) -> None:
+    def _link(self, slot: int, back: int, older: np.ndarray, whole: np.ndarray | None) -> None:
         before = self.frames[slot - back]
         if np.array_equal(older, before):
             self.linked[slot, :, back - 1] = True
@@ -58,7 +76,9 @@ class FrameStore:
         for i in range(self.n_envs):
             same = np.array_equal(older[i], before[i])
             self.linked[slot, i, back - 1] = same
-            if not same and older[i].any():
+            if not same and older[i].any() and whole is not None:
+                self.whole[slot, i] = np.array(whole[i])
+            elif not same and older[i].any():
                 raise ValueError(
                     f"The observation of environment {i} is no stack of {self.n_stack} frames: the one {back} steps old is "
                     "neither the one that was the newest then, nor zero. Do not change single frames above VecFrameStack."
@@ -78,7 +98,10 @@ class FrameStore:
         linked = self.linked[slots, envs][:, ::-1]
         if not linked.all():
             parts[:, :-1][~linked] = 0
-        return out.reshape(len(times), *self.shape)
+        stacks = out.reshape(len(times), *self.shape)
+        for (slot, env), whole in self.whole.items():
+            stacks[(slots == slot) & (envs == env)] = whole
+        return stacks
 
 
 class FrameLog:
@@ -97,6 +120,10 @@ class FrameLog:
     def append(self, obs: Any) -> None:
         """:param obs: of one step, shape (n, …)"""
         self.store.put(len(self), obs)
+
+    def cut(self) -> None:
+        """The next observation need not go on where the last one was."""
+        self.store.cut(len(self))
 
     def __len__(self) -> int:
         return self.store.end

@@ -8,7 +8,7 @@
 
 import io
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,8 +28,8 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from sb3_distill.distillation import check_env_id, in_few_calls
 from sb3_distill.distributions import parameters, unvalidated
 from sb3_distill.envs.frame_stack import frame_stack_of
-from sb3_distill.envs.tap import check_finite, env_id_of, raw_env
-from sb3_distill.envs.teacher_view import TeacherView, Wrap, innermost, view_of
+from sb3_distill.envs.tap import check_finite, copy_obs, raw_env, replaced
+from sb3_distill.envs.teacher_view import TeacherView, Wrap, view_of
 from sb3_distill.memory.answers import answers_of, greedy_actions, kind_of
 from sb3_distill.memory.batches import About, Memory
 from sb3_distill.memory.check import check_memory
@@ -38,6 +38,7 @@ from sb3_distill.memory.unplayable import unplayable
 from sb3_distill.methods import nearest
 from sb3_distill.offline_losses import StateLoss, check_loss, state_loss
 from sb3_distill.pixels import fast_pixels
+from sb3_distill.questions import env_id_of, innermost
 from sb3_distill.spaces import any_action, channels_last
 from sb3_distill.zoo.teachers import load_teacher
 
@@ -54,7 +55,7 @@ READ_AHEAD = 16
 
 #: what a saved student is rid of: the teacher's side, and settings of SB3's that have no meaning here but one in DQN or PPO
 _NOT_SAVED = (
-    *("teacher", "teacher_obs", "memory", "_view", "_seen", "_rng", "_reading", "_state_loss"),
+    *("teacher", "teacher_obs", "memory", "_view", "_seen", "_shown", "_asked", "_rng", "_reading", "_state_loss"),
     *("n_steps", "tau", "gamma", "learning_starts", "use_sde_at_warmup"),
     *("replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage"),
 )
@@ -123,6 +124,10 @@ class PolicyDistillation(OffPolicyAlgorithm):
     #: what the teacher sees, and of what teacher, environment and ``teacher_obs`` that was made
     _view: TeacherView | None = None
     _seen: tuple[Any, ...]
+    #: the last observation of this play as the environment gave it, and as the teacher sees it, where they are not SB3's own
+    _shown: tuple[Any, Any] = (None, None)
+    #: whether the actions of the step that comes were chosen here
+    _asked: bool = False
 
     def __init__(
         self,
@@ -308,11 +313,16 @@ class PolicyDistillation(OffPolicyAlgorithm):
         if self.memory is None:
             self._check_teacher()
             if self._view is not None:
-                hearing = self._view.hearing_resets()
+                hearing = self._view.hearing(steps=True)
                 if self._view.obs is None:
                     self._last_obs = None  # what the teacher sees begins with an episode
+        before = self._last_obs
         with hearing:
             total_timesteps, callback = super()._setup_learn(*args, **kwargs)
+        if self._last_obs is not before:
+            self._keep_shown(self._last_obs if self._vec_normalize_env is None else self._last_original_obs)
+        if self.memory is None:
+            self._cut()  # for all that is known here, others have played since
         self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
         self._reading = self._losses()
         return total_timesteps, callback
@@ -361,8 +371,8 @@ class PolicyDistillation(OffPolicyAlgorithm):
         """SB3's, with the teacher acting; with a memory, a round of updates. See :class:`~stable_baselines3.DQN`."""
         if self.memory is not None:
             return self._read(callback, train_freq.frequency, kwargs["log_interval"])
-        hearing: AbstractContextManager[None] = nullcontext() if self._view is None else self._view.hearing_steps()
-        with hearing:
+        hearing: AbstractContextManager[None] = nullcontext() if self._view is None else self._view.hearing(steps=True)
+        with hearing, self._listening(env):
             rollout = super().collect_rollouts(env, callback, train_freq, *args, **kwargs)
         if not rollout.continue_training:
             self._last_obs = None  # SB3 has not kept it: the next learn() resets
@@ -370,14 +380,50 @@ class PolicyDistillation(OffPolicyAlgorithm):
         self.logger.record("distill/beta", self._beta(self._current_progress_remaining))
         return rollout
 
+    @contextmanager
+    def _listening(self, env: VecEnv) -> Iterator[None]:
+        """A context that tells the steps of this play from those of others, such as a callback that evaluates in its environment."""
+        raw = raw_env(env)[0]
+        reset, step_wait = raw.reset, raw.step_wait
+
+        def heard_reset() -> Any:
+            obs = reset()
+            self._cut()
+            return obs
+
+        def heard_step() -> Any:
+            step = step_wait()
+            if self._asked:
+                self._keep_shown(step[0])
+            else:
+                self._cut()
+            self._asked = False
+            return step
+
+        with replaced(raw, "reset", heard_reset), replaced(raw, "step_wait", heard_step):
+            yield
+
+    def _keep_shown(self, obs: Any) -> None:
+        """:param obs: of this play's last step, as the environment gave it"""
+        if self._view is not None:
+            self._shown = copy_obs(obs), copy_obs(self._view.obs)
+        else:
+            self._shown = None if self._vec_normalize_env is None else copy_obs(obs), None
+
+    def _cut(self) -> None:
+        """The states that come need not go on where the last ones in the memory were."""
+        if isinstance(self.replay_buffer, RingMemory):
+            self.replay_buffer.cut()
+
     def _sample_action(
         self, learning_starts: int, action_noise: Any = None, n_envs: int = 1
     ) -> tuple[np.ndarray, np.ndarray]:
         """The actions of the present states, after the states have gone to the memory."""
-        raw = self._last_obs if self._vec_normalize_env is None else self._last_original_obs
+        raw = self._last_obs if self._shown[0] is None else self._shown[0]
         assert raw is not None and self._last_obs is not None
+        self._asked = True
         check_finite(raw, f"after {self.num_timesteps} steps")
-        answers = answers_of(self.teacher, raw if self._view is None else self._view.obs)
+        answers = answers_of(self.teacher, raw if self._view is None else self._shown[1])
         self.replay_buffer.add(raw, answers)
         actions = greedy_actions(self.replay_buffer.about.kind, self.action_space, answers)
         students = self._rng.random(n_envs) >= self._beta(self._current_progress_remaining)

@@ -11,10 +11,11 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_distill.distributions import parameters
+from sb3_distill.questions import Layer, as_dones
 from sb3_distill.teachers import Answer, Observation, Teacher
 
 State = tuple[th.Tensor, th.Tensor]
@@ -66,7 +67,7 @@ class RecurrentTeacher(Teacher):
         return Answer(params, value * self.value_scale)
 
 
-class Recall(VecEnvWrapper):
+class Recall(Layer):
     """
     An environment whose observations are what a recurrent teacher remembers of the episode.
 
@@ -86,6 +87,7 @@ class Recall(VecEnvWrapper):
 
     def step_wait(self) -> VecEnvStepReturn:
         obs, rewards, dones, infos = self.venv.step_wait()
+        dones = as_dones(dones)
         for i in np.flatnonzero(dones):
             if infos[i].get("terminal_observation") is not None:
                 infos[i]["terminal_observation"] = self._end(infos[i]["terminal_observation"], int(i))

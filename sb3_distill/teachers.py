@@ -340,8 +340,16 @@ def actor_size(policy: BasePolicy) -> int:
     elif isinstance(policy, QRDQNPolicy):
         modules = [policy.quantile_net]
     elif isinstance(policy, (ActorCriticPolicy, MaskableActorCriticPolicy)):
-        modules = [policy.pi_features_extractor, policy.mlp_extractor.policy_net, policy.action_net]
+        modules = [policy.pi_features_extractor, _actor_of(policy.mlp_extractor), policy.action_net]
         modules += [policy.lstm_actor] if isinstance(policy, RecurrentActorCriticPolicy) else []
     else:
         modules = [getattr(policy, "actor", policy)]
     return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def _actor_of(extractor: th.nn.Module) -> th.nn.Module:
+    """What of a custom policy's network picks actions: what SB3 calls ``policy_net``, or else all that is not ``value_net``."""
+    actor = getattr(extractor, "policy_net", None)
+    if isinstance(actor, th.nn.Module):
+        return actor
+    return th.nn.ModuleList(part for name, part in extractor.named_children() if name != "value_net")

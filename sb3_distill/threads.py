@@ -7,7 +7,7 @@ import torch as th
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.envs.atari import AtariVecEnv
-from sb3_distill.envs.teacher_view import innermost
+from sb3_distill.questions import innermost
 
 #: With so many threads a rollout's small batches are done as soon by one of them. The other would go on waiting for work after
 #: each batch, for a millisecond and in a loop, on a core that ALE's threads need by then.

@@ -133,13 +133,33 @@ def normalizer(statistics: NormalizeStatistics) -> Callable[[Any], Any] | None:
     :param statistics: frozen
     :return: a function of a batch of observations; None if observations were left alone
     """
-    if statistics.obs_mean is None:
-        return None
-    # A VecNormalize that wraps nothing: its formula needs the statistics only.
-    frozen = VecNormalize.__new__(VecNormalize)
-    frozen.clip_obs, frozen.epsilon = statistics.clip_obs, statistics.epsilon
+    return None if statistics.obs_mean is None else Normalizer(statistics)
 
-    def normalize(values: np.ndarray, mean: np.ndarray, var: np.ndarray) -> np.ndarray:
+
+class Normalizer:
+    """
+    What :func:`normalizer` makes. Unlike a function within one it can be pickled, for workers in other processes.
+
+    :param statistics: frozen, of observations
+    """
+
+    def __init__(self, statistics: NormalizeStatistics) -> None:
+        self.statistics = statistics
+
+    def __call__(self, obs: Any) -> Any:
+        """
+        :param obs: n observations as the environment gives them
+        :return: normalised
+        """
+        mean, var = self.statistics.obs_mean, self.statistics.obs_var
+        if not isinstance(obs, dict):
+            return self._normalize(obs, mean, var)
+        return {key: self._normalize(part, mean[key], var[key]) if key in mean else part for key, part in obs.items()}
+
+    def _normalize(self, values: np.ndarray, mean: np.ndarray, var: np.ndarray) -> np.ndarray:
+        # A VecNormalize that wraps nothing: its formula needs the statistics only.
+        frozen = VecNormalize.__new__(VecNormalize)
+        frozen.clip_obs, frozen.epsilon = self.statistics.clip_obs, self.statistics.epsilon
         width = mean.shape[-1] if mean.ndim else 0
         n_frames = values.shape[-1] // width if width else 1
         rms = RunningMeanStd(shape=())
@@ -151,14 +171,3 @@ def normalizer(statistics: NormalizeStatistics) -> Callable[[Any], Any] | None:
         seen = frames.any(axis=(*range(1, frames.ndim - 2), frames.ndim - 1), keepdims=True)
         begun = np.logical_or.accumulate(seen, axis=-2)
         return np.where(begun, normalized.reshape(frames.shape), np.float32(0)).reshape(values.shape)
-
-    def normalize_obs(obs: Any) -> Any:
-        if not isinstance(obs, dict):
-            return normalize(obs, statistics.obs_mean, statistics.obs_var)
-        known = statistics.obs_mean.keys()
-        return {
-            key: normalize(part, statistics.obs_mean[key], statistics.obs_var[key]) if key in known else part
-            for key, part in obs.items()
-        }
-
-    return normalize_obs

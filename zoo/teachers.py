@@ -23,8 +23,8 @@ from stable_baselines3.td3.policies import TD3Policy
 
 from sb3_distill.bounded_teachers import DeterministicTeacher, SquashedTeacher
 from sb3_distill.envs.atari import is_atari
-from sb3_distill.envs.tap import env_id_of
 from sb3_distill.methods import nearest
+from sb3_distill.questions import env_id_of
 from sb3_distill.recurrent_teacher import RecurrentTeacher
 from sb3_distill.teachers import ActorCriticTeacher, QTeacher, Teacher, check_softness, tune_temperature
 from sb3_distill.zoo.checkpoint import Checkpoint, in_short, read_checkpoint

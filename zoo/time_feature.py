@@ -4,11 +4,13 @@ from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
+from sb3_distill.questions import Layer, as_dones, time_limit_of
 
-class VecTimeFeature(VecEnvWrapper):
+
+class VecTimeFeature(Layer):
     """
     Appends the share of an episode's time that is left, 1 − t / max_steps.
 
@@ -24,9 +26,8 @@ class VecTimeFeature(VecEnvWrapper):
             raise ValueError(f"A time feature is appended to flat observations, and these are {space}.")
         low, high = (np.append(bound, end).astype(space.dtype) for bound, end in ((space.low, 0), (space.high, 1)))
         super().__init__(venv, spaces.Box(low, high, dtype=space.dtype.type))
-        spec = venv.get_attr("spec", 0)[0]
         # The limit of the environment comes first, as in sb3-contrib's.
-        self.max_steps = (spec.max_episode_steps if spec is not None else None) or max_steps or 1_000
+        self.max_steps = time_limit_of(venv) or max_steps or 1_000
         self.test_mode = test_mode
         self.time = np.zeros(venv.num_envs)
 
@@ -37,6 +38,7 @@ class VecTimeFeature(VecEnvWrapper):
     def step_wait(self) -> VecEnvStepReturn:
         obs, rewards, dones, infos = self.venv.step_wait()
         self.time += 1
+        dones = as_dones(dones)
         for i in np.flatnonzero(dones):
             last = infos[i].get("terminal_observation")
             if last is not None:

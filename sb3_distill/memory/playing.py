@@ -1,6 +1,7 @@
 """The steps of a recording: what is on disk is played again, what is not is played by the teacher."""
 
 import copy
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -10,13 +11,14 @@ from stable_baselines3.common import callbacks
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.distributions import unvalidated
-from sb3_distill.envs.tap import check_finite, is_truncated
+from sb3_distill.envs.tap import check_finite, copy_obs
 from sb3_distill.envs.teacher_view import TeacherView
 from sb3_distill.memory.answers import answers_of, greedy_actions
 from sb3_distill.memory.episode import Episode, read_played
 from sb3_distill.memory.folder import Recorded, Writer, opened
 from sb3_distill.memory.replay import Replay
 from sb3_distill.memory.running import Running
+from sb3_distill.questions import as_dones, as_rewards, is_truncated
 from sb3_distill.spaces import any_action
 from sb3_distill.teachers import Teacher
 
@@ -48,6 +50,8 @@ class Recording:
         self._replays = [Replay(self.about, played) for played in _played(recorded)]
         self._n_episodes = [replay.n_episodes for replay in self._replays]
         self._running: dict[int, Running] = {}
+        #: how many episodes ended here, and how many of them in a state that the environment does not tell
+        self.n_ends, self.n_unknown = 0, 0
 
     def play(self, n_steps: int, progress_bar: bool) -> None:
         """
@@ -63,6 +67,12 @@ class Recording:
             for step in range(max(quotas)):
                 self._step(step, quotas)
                 update(sum(step < quota for quota in quotas))
+        if self.n_unknown:
+            warnings.warn(
+                f"{self.n_unknown} of {self.n_ends} episodes ended without a terminal_observation in their info: in the memory these "
+                "ends are terminal, and the last observation stands twice. What a student learns from is not touched by it.",
+                stacklevel=2,
+            )
 
     def _step(self, step: int, quotas: list[int]) -> None:
         """One step of all environments, and what ends with it on disk."""
@@ -74,16 +84,18 @@ class Recording:
             if i not in self._running:
                 self._running[i] = Running(self.about, i, self._n_episodes[i], _of(self._obs, i))
         actions, answers = self._choose(step, replayed)
-        self._obs, rewards, dones, infos = self.env.step(actions)
+        before = self._obs
+        obs, raw_rewards, raw_dones, infos = self.env.step(actions)
+        self._obs = copy_obs(obs)  # the environment may write the next ones over them
         check_finite(self._obs, f"after step {step + 1} of the recording")
-        rewards = np.asarray(rewards, dtype=np.float32)
+        rewards, dones = as_rewards(raw_rewards, np.float32), as_dones(raw_dones)
         terminated = [bool(done) and not is_truncated(info) for done, info in zip(dones, infos, strict=True)]
         for i in replayed:
             as_before = self._replays[i].goes_as_before(step, rewards[i], terminated[i], bool(dones[i]))
             self._as_before(as_before, i, step)
         ended: list[Episode] = []
         for i in new:
-            following = infos[i]["terminal_observation"] if dones[i] else _of(self._obs, i)
+            following = self._last(infos[i], _of(before, i)) if dones[i] else _of(self._obs, i)
             self._running[i].step(actions[i], rewards[i], answers[i], following)
             if dones[i] or step + 1 == quotas[i]:
                 ended.append(self._running.pop(i).finished(step + 1, terminated[i]))
@@ -110,6 +122,16 @@ class Recording:
         for i in replayed:
             actions[i] = self._replays[i].actions[step]
         return actions, answers
+
+    def _last(self, info: dict[str, Any], before: Any) -> Any:
+        """
+        The observation with which an episode ended. Where the environment does not tell it, the one before stands there: no answer
+        belongs to it, and the end counts as a terminal one.
+        """
+        last = info.get("terminal_observation")
+        self.n_ends += 1
+        self.n_unknown += last is None
+        return before if last is None else last
 
     def _as_before(self, as_before: bool, env: int, step: int) -> None:
         if not as_before:

@@ -15,7 +15,7 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_distill.envs.tap import env_id_of, raw_env
+from sb3_distill.envs.tap import copy_obs, raw_env
 from sb3_distill.memory.answers import kind_of
 from sb3_distill.memory.batches import About
 from sb3_distill.memory.disk import DiskMemory
@@ -24,6 +24,7 @@ from sb3_distill.memory.folder import LOCK, METADATA, Recorded, Settings, Writer
 from sb3_distill.memory.playing import Recording
 from sb3_distill.memory.room import check_room
 from sb3_distill.memory.space_text import space_to_data
+from sb3_distill.questions import env_id_of, seed_envs
 from sb3_distill.spaces import check_spaces, signature
 from sb3_distill.teachers import Teacher
 from sb3_distill.temperature import check_softness
@@ -89,8 +90,8 @@ def prepare(
     there = recorded_there(path, settings)
     if there is not None:
         settings = there.settings
-    env.seed(settings.seed)
-    obs = env.reset()
+    seed_envs(env, settings.seed)
+    obs = copy_obs(env.reset())
     check_room(path, obs, settings.about, env.num_envs, n_steps - (there.n_steps if there else 0))
 
     def play(progress_bar: bool) -> DiskMemory:
@@ -181,7 +182,9 @@ def recorded_there(path: Path, settings: Settings) -> Recorded | None:
     for (name, theirs, shown), (_, mine, mine_shown) in zip(
         described(recorded.settings), described(settings), strict=True
     ):
-        if theirs != mine:
+        if theirs != mine and not (
+            name == "environment" and None in (theirs, mine)
+        ):  # what has no name is not compared
             raise ValueError(
                 f"{path} holds a recording with another {name}: there it is {shown}, and now {mine_shown}. Choose another path, or the "
                 "same arguments to go on with it."

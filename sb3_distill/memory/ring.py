@@ -55,6 +55,11 @@ class RingMemory(Memory):
             values[rows] = columns[key]
         self._n_added += self._n_envs
 
+    def cut(self) -> None:
+        """The next states need not go on where the last ones were: frames that nothing here has seen may be in them."""
+        if self._frames is not None:
+            self._frames.cut(self._n_added // self._n_envs)
+
     def _make_room(self, columns: dict[str, np.ndarray], answers: np.ndarray) -> None:
         """:param columns: the first states, as the answers"""
         self._n_envs = len(answers)

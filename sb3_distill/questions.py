@@ -1,0 +1,160 @@
+"""
+What is asked of other people's environments, and read from what they say. It must not cost a run.
+
+SB3's algorithms get by with ``reset`` and ``step`` of a ``VecEnv``; all else may be missing, may raise, or may end a worker in
+another process that cannot pickle its answer. So whatever is asked for convenience is asked here.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from stable_baselines3.common.monitor import Monitor
+from stable_baselines3.common.vec_env import (
+    DummyVecEnv,
+    SubprocVecEnv,
+    VecEnv,
+    VecEnvWrapper,
+    VecMonitor,
+    is_vecenv_wrapped,
+)
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
+
+
+def innermost(env: VecEnv) -> VecEnv:
+    """
+    :param env: any stack of wrappers
+    :return: the environment in it
+    """
+    while isinstance(env, VecEnvWrapper):
+        env = env.venv
+    return env
+
+
+def spec_of(env: VecEnv | None) -> Any:
+    """
+    An environment's Gymnasium spec, as far as that can be known in this process. Workers in others are not asked: a spec holds
+    the arguments of its environment, and an answer that cannot be pickled ends a worker.
+
+    :param env: any
+    :return: its ``EnvSpec``; None if it has none, or does not tell
+    """
+    if env is None:
+        return None
+    inner = innermost(env)
+    try:
+        if isinstance(inner, DummyVecEnv):
+            return inner.envs[0].spec
+        return getattr(
+            getattr(inner, "venv", inner), "spec", None
+        )  # Gymnasium's vectorised environments have their own
+    except Exception:
+        return None
+
+
+def env_id_of(env: VecEnv | None) -> str | None:
+    """
+    :param env: any
+    :return: its Gymnasium id, if it has one and tells, see :func:`spec_of`
+    """
+    found = getattr(spec_of(env), "id", None)
+    return found if isinstance(found, str) else None
+
+
+def time_limit_of(env: VecEnv) -> int | None:
+    """
+    :param env: any
+    :return: after how many steps it cuts an episode, if that is known
+    """
+    found = getattr(spec_of(env), "max_episode_steps", None)
+    inner = innermost(env)
+    if found is None and isinstance(inner, SubprocVecEnv) and inner.has_attr(_LIMIT):
+        found = inner.get_attr(_LIMIT, 0)[0]  # a number, which a worker can send
+    return int(found) if isinstance(found, (int, np.integer)) else None
+
+
+#: where Gymnasium's ``TimeLimit`` has it
+_LIMIT = "_max_episode_steps"
+
+
+def is_monitored(env: VecEnv) -> bool:
+    """
+    :param env: any
+    :return: whether a ``Monitor`` or ``VecMonitor`` counts its episodes; False if it does not tell
+    """
+    if is_vecenv_wrapped(env, VecMonitor):
+        return True
+    try:
+        answer = np.asarray(env.env_is_wrapped(Monitor), dtype=bool)
+    except Exception:
+        return False
+    return answer.size > 0 and bool(answer.all())
+
+
+def seed_envs(env: VecEnv, seed: int) -> bool:
+    """
+    Seed environments, or warn that they cannot be.
+
+    :param env: any
+    :param seed: of the first one
+    :return: whether they took it
+    """
+    try:
+        env.seed(seed)
+    except Exception as error:
+        warnings.warn(
+            f"{type(innermost(env)).__name__} takes no seed ({type(error).__name__}: {error}): its episodes are not the same from "
+            "one run to the next.",
+            stacklevel=2,
+        )
+        return False
+    return True
+
+
+def as_rewards(rewards: Any, dtype: Any = None) -> np.ndarray:
+    """
+    :param rewards: of n environments, in an array, a list or a tensor, of shape (n,) or (n, 1)
+    :param dtype: of the result; by default their own
+    :return: a new array of shape (n,)
+    """
+    return np.array(rewards, dtype=dtype).reshape(-1)
+
+
+def as_dones(dones: Any) -> np.ndarray:
+    """
+    :param dones: of n environments, whether an episode ended: booleans or numbers, as for :func:`as_rewards`
+    :return: a new array of booleans, shape (n,)
+    """
+    return np.array(dones, dtype=bool).reshape(-1)
+
+
+def is_truncated(info: dict[str, Any]) -> bool:
+    """Whether an episode that just ended was cut by a time limit, so that its last state has a future."""
+    return bool(info.get("TimeLimit.truncated", False)) and info.get("terminal_observation") is not None
+
+
+def lost_its_state(info: dict[str, Any]) -> bool:
+    """Whether an episode was cut by a time limit, and nothing says in which state. SB3 takes it for a terminal one, and so do we."""
+    return bool(info.get("TimeLimit.truncated", False)) and info.get("terminal_observation") is None
+
+
+def warn_of_lost_states(n_lost: int, n_ends: int, when: str) -> None:
+    """
+    :param n_lost: of how many ends :func:`lost_its_state` is true
+    :param n_ends: of how many
+    :param when: for the message
+    """
+    warnings.warn(
+        f"{n_lost} of {n_ends} episodes that ended {when} were cut by a time limit (TimeLimit.truncated) and have no "
+        "terminal_observation in their info: these ends are taken for terminal ones, whose value is 0, as SB3 takes them.",
+        stacklevel=2,
+    )
+
+
+class Layer(VecEnvWrapper):
+    """A ``VecEnvWrapper`` that can be put around any environment: SB3's asks for ``render_mode``, which not all of them know."""
+
+    def get_attr(self, attr_name: str, indices: VecEnvIndices = None) -> list[Any]:
+        if attr_name == "render_mode":
+            return [getattr(self.venv, "render_mode", None) for _ in self._get_indices(indices)]
+        return super().get_attr(attr_name, indices)
