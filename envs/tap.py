@@ -10,6 +10,7 @@ go on with the observation that they had, in the episode that the evaluation lef
 own steps, which :class:`StudentView` knows, and with them what stands in SB3's buffer.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -19,7 +20,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_distill.frames import FrameLog
-from sb3_distill.questions import Layer, as_dones, as_rewards, is_truncated, lost_its_state
+from sb3_distill.questions import Layer, as_dones, as_rewards, is_truncated, lost_its_state, warn_of_lost_states
 
 
 @contextmanager
@@ -136,6 +137,8 @@ class Tap:
         self.truncated: list[tuple[int, int, Any]] = []
         #: how many episodes ended, and how many of them a time limit cut in a state that nobody tells
         self.n_ends, self.n_lost = 0, 0
+        #: of the last states in ``truncated`` those that are the next episode's first
+        self.overwritten: list[Any] = []
 
     def __enter__(self) -> "Tap":
         self._step_async, self._step_wait, self._reset = self.env.step_async, self.env.step_wait, self.env.reset
@@ -149,6 +152,27 @@ class Tap:
         self._stack.close()
         # Their closures may hold this Tap: a circle in which a rollout's observations would wait for the garbage collector.
         del self.before_step, self.is_own, self.on_others
+
+    def warn_of_ends(self) -> bool:
+        """
+        Say what is wrong with the observations at time limits, if anything is.
+
+        :return: whether something is
+        """
+        if self.n_lost:
+            warn_of_lost_states(self.n_lost, self.n_ends, "in this rollout")
+        n = len(self.truncated)
+        overwritten = 3 <= n == len(self.overwritten) and any(
+            not same_obs(last, self.overwritten[0]) for last in self.overwritten
+        )
+        if overwritten:
+            warnings.warn(
+                f"In all {n} episodes that a time limit cut in this rollout, the last observation is the first one of the next "
+                "episode: the environment seems to write observations into one array, and SB3 hands the last one on after the reset. "
+                "Values at time limits are those of other states. Let the environment return copies: obs.copy().",
+                stacklevel=2,
+            )
+        return self.n_lost > 0 or overwritten
 
     def _tapped_reset(self) -> VecEnvObs:
         obs = self._reset()
@@ -184,6 +208,8 @@ class Tap:
                 last = copy_obs(seen_infos[i]["terminal_observation"])
                 check_finite(stack_obs([last]), f"after step {step + 1} of this rollout", first=i)
                 self.truncated.append((step, i, last))
+                if same_obs(last, observation_of(seen, i)):
+                    self.overwritten.append(last)
         self.continues.append(continues)
         return said
 
@@ -237,6 +263,15 @@ def copy_obs(obs: Any) -> Any:
     if isinstance(obs, dict):
         return {key: np.array(value) for key, value in obs.items()}
     return np.array(obs)
+
+
+def observation_of(obs: Any, i: int) -> Any:
+    """
+    :param obs: of n environments, an array or a dict of arrays
+    :param i: which environment
+    :return: its own
+    """
+    return {key: value[i] for key, value in obs.items()} if isinstance(obs, dict) else obs[i]
 
 
 def stack_obs(observations: Sequence[Any]) -> Any:

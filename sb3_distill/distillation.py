@@ -43,7 +43,7 @@ from sb3_distill.envs.tap import (
 from sb3_distill.envs.teacher_view import TeacherView, Wrap, view_of
 from sb3_distill.methods import CONTROLS, Method, get_method
 from sb3_distill.pixels import fast_pixels
-from sb3_distill.questions import innermost, warn_of_lost_states
+from sb3_distill.questions import innermost
 from sb3_distill.rewards import Transitions
 from sb3_distill.spaces import action_tensor, any_action, draw_actions
 from sb3_distill.teachers import Answer, Teacher, join_answers
@@ -122,7 +122,7 @@ class Distillation(OnPolicyAlgorithm):
     _shown: tuple[Any, Any, TeacherView | None] = (None, None, None)
     #: whether others have stepped or reset the environment after that observation
     _played_by_others: bool = False
-    #: whether it was said that terminal observations are missing
+    #: whether it was said that something is wrong with terminal observations
     _warned: bool = False
 
     def __init__(
@@ -429,9 +429,8 @@ class Distillation(OnPolicyAlgorithm):
         student_t = th.from_numpy(student).reshape(n, -1)
         buffer.teacher_parameters[:] = teacher_t.reshape(buffer.teacher_parameters.shape).numpy()
         self._log_rollout(self._distribution(teacher_t), self._distribution(student_t))
-        if tap.n_lost and not self._warned and (self._pg_coef > 0 or getattr(self, "vf_coef", 1.0) > 0):
-            self._warned = True
-            warn_of_lost_states(tap.n_lost, tap.n_ends, "in this rollout")
+        if not self._warned and (self._pg_coef > 0 or self.vf_coef > 0):
+            self._warned = tap.warn_of_ends()
         if row.reward is None:
             return compute(last_values)
 

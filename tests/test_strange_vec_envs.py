@@ -29,6 +29,7 @@ from sb3_distill.envs import GymnasiumVecEnv, VecTeacherReward
 from sb3_distill.evaluation import episode_returns
 from sb3_distill.frames import FrameStore
 from sb3_distill.memory import record
+from sb3_distill.multi_task import MultiTaskDistillation
 from sb3_distill.questions import env_id_of, is_monitored, time_limit_of
 
 N = 3
@@ -598,3 +599,75 @@ def test_a_dict_is_read_through_its_key(teacher):
         device="cpu",
     )
     model.learn(64 * N)
+
+
+class OneArray(gym.Env):
+    """Writes each observation over the one before, and so the next episode's first one over the last one."""
+
+    observation_space = SPACE
+    action_space = spaces.Discrete(2)
+    starts_anywhere, copies = True, False
+
+    def __init__(self):
+        self.array = np.zeros(3, np.float32)
+
+    def _obs(self):
+        self.array[:] = self.t, self.np_random.random() if self.starts_anywhere else 0.0, 1.0
+        return self.array.copy() if self.copies else self.array
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.t = 0
+        return self._obs(), {}
+
+    def step(self, action):
+        self.t += 1
+        return self._obs(), 1.0, False, self.t >= 4, {}
+
+
+class Copies(OneArray):
+    copies = True
+
+
+class OneStart(Copies):
+    """A start that is always the same is no sign of anything, even if the episode ends there."""
+
+    starts_anywhere = False
+
+    def step(self, action):
+        self.t += 1
+        over, self.t = self.t >= 4, self.t
+        obs = self._obs()
+        obs[0] = 0.0
+        return obs, 1.0, False, over, {}
+
+
+def test_last_observations_that_are_the_next_first_ones_are_said(teacher):
+    """SB3's DummyVecEnv hands on the array that the reset has written to: nothing else shows it."""
+    with pytest.warns(UserWarning, match=r"^In all \d+ episodes that a time limit cut .* obs\.copy\(\)"):
+        taught(DistillPPO, DummyVecEnv([OneArray] * N), teacher, method="n_distill").learn(16 * N)
+    for other in (Copies, OneStart):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", message="In all")
+            taught(DistillPPO, DummyVecEnv([other] * N), teacher, method="n_distill").learn(16 * N)
+
+
+def test_several_tasks(teacher):
+    """An evaluation in one task's environment, in the course of another's episode and of its own."""
+    envs = {"a": Bare(1, answers=[False]), "b": Bare(1, answers=[False], reuse=True)}
+    model = MultiTaskDistillation(
+        "MlpPolicy", envs, teacher=dict.fromkeys(envs, teacher), student="ppo", train_freq=16, device="cpu"
+    )
+
+    class Play(BaseCallback):
+        def _on_step(self):
+            task_id = "ab"[self.n_calls % 2]
+            if self.n_calls % 3 == 0:
+                evaluate_policy(self.model.task(task_id), envs[task_id], 1, warn=False)
+            return True
+
+    model.learn(100, callback=Play())
+    for task in model.tasks.values():
+        for batch in task.replay_buffer.batches(200, 0):
+            expected = teacher.answer(batch.observations).parameters.numpy()
+            np.testing.assert_allclose(batch.answers, expected, atol=1e-6)

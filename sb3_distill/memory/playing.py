@@ -11,7 +11,7 @@ from stable_baselines3.common import callbacks
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.distributions import unvalidated
-from sb3_distill.envs.tap import check_finite, copy_obs
+from sb3_distill.envs.tap import check_finite, copy_obs, observation_of
 from sb3_distill.envs.teacher_view import TeacherView
 from sb3_distill.memory.answers import answers_of, greedy_actions
 from sb3_distill.memory.episode import Episode, read_played
@@ -79,10 +79,10 @@ class Recording:
         replayed = [i for i, replay in enumerate(self._replays) if step < replay.n_steps]
         new = [i for i, quota in enumerate(quotas) if self._replays[i].n_steps <= step < quota]
         for i in replayed:
-            self._as_before(self._replays[i].begins_as_before(step, _of(self._obs, i)), i, step)
+            self._as_before(self._replays[i].begins_as_before(step, observation_of(self._obs, i)), i, step)
         for i in new:
             if i not in self._running:
-                self._running[i] = Running(self.about, i, self._n_episodes[i], _of(self._obs, i))
+                self._running[i] = Running(self.about, i, self._n_episodes[i], observation_of(self._obs, i))
         actions, answers = self._choose(step, replayed)
         before = self._obs
         obs, raw_rewards, raw_dones, infos = self.env.step(actions)
@@ -95,7 +95,7 @@ class Recording:
             self._as_before(as_before, i, step)
         ended: list[Episode] = []
         for i in new:
-            following = self._last(infos[i], _of(before, i)) if dones[i] else _of(self._obs, i)
+            following = self._last(infos[i], observation_of(before, i)) if dones[i] else observation_of(self._obs, i)
             self._running[i].step(actions[i], rewards[i], answers[i], following)
             if dones[i] or step + 1 == quotas[i]:
                 ended.append(self._running.pop(i).finished(step + 1, terminated[i]))
@@ -151,11 +151,6 @@ def _played(recorded: Recorded) -> list[list[Any]]:
                 if entry.file == number:
                     episodes[entry.env].append(read_played(file, entry, recorded.settings.about))
     return episodes
-
-
-def _of(obs: Any, env: int) -> Any:
-    """The observation of one environment."""
-    return {key: value[env] for key, value in obs.items()} if isinstance(obs, dict) else obs[env]
 
 
 @contextmanager
