@@ -7,6 +7,7 @@ imported before an environment is looked up: the help does without it.
 import argparse
 import ast
 import importlib
+import json
 import math
 import os
 import re
@@ -123,14 +124,17 @@ def pair(text: str) -> tuple[str, Any]:
 
 def literal(text: str) -> Any:
     """
-    :param text: a number, True, False, None, a list, tuple, set or dictionary of such, or text, with or without quotes
+    :param text: a number, True, False, None, a list, tuple or dictionary of such, or text, with or without quotes: what a run's
+        settings can be written down as
     :return: the value. Nothing is evaluated
     """
     text = text.strip()
     if text.lower() in WORDS:
         return WORDS[text.lower()]
     try:
-        return ast.literal_eval(text)
+        value = ast.literal_eval(text)
+        json.dumps(value)
+        return value
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         if text[:1] in ("[", "(", "{", "'", '"'):
             raise argparse.ArgumentTypeError(

@@ -38,6 +38,7 @@ from sb3_distill.spaces import check_spaces
 from sb3_distill.teachers import QTeacher, Teacher, actor_size
 from sb3_distill.temperature import check_softness
 from sb3_distill.zoo import checkpoint as saved_models
+from sb3_distill.zoo.run_settings import environment_config
 from sb3_distill.zoo.settings import usual_training
 from sb3_distill.zoo.teachers import find_agent, load_teacher, read_training_of
 
@@ -133,6 +134,7 @@ class Plan(NamedTuple):
 
     :param settings: of the experiment
     :param described: the settings, with the method's own values for those that were left out, for JSON
+    :param environment: what the environments are made with, for JSON
     :param build: makes the student from its teacher
     :param make_env: makes n environments to play in
     :param device: of student and teacher
@@ -140,6 +142,7 @@ class Plan(NamedTuple):
 
     settings: Settings
     described: dict[str, Any]
+    environment: dict[str, Any]
     build: "Callable[..., Distillation | PolicyDistillation]"
     make_env: Callable[[int], VecEnv]
     device: str
@@ -207,7 +210,7 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     )
     # A student without a teacher takes no time and checks the rest, before the teacher's temperature takes some.
     described = describe_settings(settings, build(teacher=None, verbose=0))
-    return Plan(settings, described, build, trained.make_vec_env, device)
+    return Plan(settings, described, environment_config(trained), build, trained.make_vec_env, device)
 
 
 def student_class(settings: Settings) -> "Callable[..., Distillation | PolicyDistillation]":
@@ -398,6 +401,7 @@ class Experiment:
         ]
         data = {
             "settings": self.plan.described,
+            "environment": self.plan.environment,
             "teacher": about_teacher(teacher, settings),
             "players": report.result_data(players),
             "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},

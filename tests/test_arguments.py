@@ -93,7 +93,9 @@ def test_pairs_are_literals(text, value):
     assert name == "a" and parsed_value == value and type(parsed_value) is type(value)
 
 
-@pytest.mark.parametrize("text", ["a", "1=2", "=1", "a b=1", "a=[1,", "a={'b': open('x')}", "a=" + "(" * 9_000])
+@pytest.mark.parametrize(
+    "text", ["a", "1=2", "=1", "a b=1", "a=[1,", "a={'b': open('x')}", "a={1, 2}", "a=[b'x']", "a=" + "(" * 9_000]
+)
 def test_what_is_no_pair_is_refused(text):
     with pytest.raises(argparse.ArgumentTypeError):
         pair(text)

@@ -53,7 +53,8 @@ def test_a_run_can_be_inspected(run, capsys):
 def written(folder, **settings):
     folder.mkdir(exist_ok=True)
     shutil.copy(find_agent("zoo:dqn/CartPole-v1").checkpoint, folder / "student.zip")
-    text = json.dumps({"settings": {"method": "n_distill", **settings}})
+    environment = settings.pop("environment", None)
+    text = json.dumps({"settings": {"method": "n_distill", **settings}, "environment": environment})
     (folder / "results.json").write_text(text, encoding="utf-8")
     return folder
 
@@ -113,3 +114,21 @@ def test_settings_of_other_kinds_end_in_an_error_or_in_nothing(settings, tmp_pat
         assert "results.json" in str(error)
     else:
         assert trained.env_id is None
+
+
+def test_a_student_of_wrapped_environments_has_them_again(tmp_path):
+    """Its teacher's time feature and its stack of frames."""
+    teacher = written(
+        tmp_path / "teacher",
+        env="CartPole-v1",
+        env_kwargs={"sutton_barto_reward": True},
+        environment={"env_wrapper": ["TimeFeatureWrapper"], "frame_stack": 2},
+    )
+    env = read_training_of(find_agent(teacher)).make_vec_env(1)
+    PPO("MlpPolicy", env, n_steps=8, batch_size=8, device="cpu").save(teacher / "student.zip")
+    assert main(["distill", *SMALL, "--teacher", str(teacher), "--out", str(tmp_path / "out")]) == 0
+    assert load_teacher(tmp_path / "out").observation_space.shape == (10,)
+    assert main(["play", str(tmp_path / "out"), "--episodes", "1"]) == 0
+    trained = read_training_of(find_agent(tmp_path / "out"))
+    assert trained.frame_stack == 2 and trained.wrappers == (("TimeFeatureWrapper", {}),)
+    assert trained.env_kwargs == {"sutton_barto_reward": True}

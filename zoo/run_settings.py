@@ -60,9 +60,10 @@ def read_run(path: Path) -> Training:
 def environment_config(trained: Training) -> dict[str, Any]:
     """
     :param trained: where a student is trained
-    :return: what :func:`read_run` reads as ``environment``, for JSON: beyond the arguments, in the words of the RL Zoo's config.yml
+    :return: what :func:`read_run` reads as ``environment``, for JSON: in the words of the RL Zoo's config.yml
     """
     return {
+        "env_kwargs": dict(trained.env_kwargs),
         "env_wrapper": [{name: arguments} for name, arguments in trained.wrappers],
         "frame_stack": trained.frame_stack,
     }
@@ -78,6 +79,6 @@ def _settings(path: Path) -> dict[str, Any] | None:
         return None
     except (ValueError, RecursionError):
         return None
-    if isinstance(data, dict) and path.name == FILES[0]:
-        data = data.get("settings")
+    if isinstance(data, dict) and path.name == FILES[0] and isinstance(data.get("settings"), dict):
+        data = {**data["settings"], "environment": data.get("environment")}
     return data if isinstance(data, dict) and isinstance(data.get("method"), str) else None
