@@ -105,7 +105,7 @@ def add_options(distill: argparse.ArgumentParser) -> None:
         default="auto",
         type=number_or_auto,
         metavar="τ",
-        help="auto takes the largest that plays as greedily acting does; of policy-distillation 0.01 (default: %(default)s)",
+        help="auto takes the largest that plays as greedily acting does; of policy-distillation for its loss (default: %(default)s)",
     )
     add(
         "--epsilon",

@@ -11,6 +11,7 @@ a policy that shares layers with the others (:mod:`~sb3_distill.shared_trunk`).
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -220,6 +221,17 @@ class MultiTaskDistillation(PolicyDistillation):
         self._update_current_progress_remaining(self.num_timesteps, self._total_timesteps)
         callback.on_rollout_end()
         return RolloutReturn(n_steps, n_episodes, True)
+
+    def _judge(self) -> None:
+        for task in self.tasks.values():
+            task._n_updates = self._n_updates
+            task._judge()
+
+    def _learning(self) -> AbstractContextManager[None]:
+        stack = ExitStack()
+        for task in self.tasks.values():
+            stack.enter_context(task._learning())
+        return stack
 
     def _losses(self) -> Iterator[th.Tensor]:
         for losses in cycle([task._losses() for task in self.tasks.values()]):

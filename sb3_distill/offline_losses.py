@@ -12,8 +12,8 @@ name      loss of a state                                     its minimum
 ========  ==================================================  ===========================================================
 
 τ divides the teacher's Q-values alone: Q-values of different actions are close to each other, and a small τ (0.01 in the
-paper) makes the policy sharp that is copied. An actor-critic teacher has a policy of its own and no Q-values: there ``kl`` and
-``nll`` take that policy, and τ has no part.
+paper, whose rewards are clipped) makes the policy sharp that is copied. Q-values have the unit of the reward, and so has τ. An
+actor-critic teacher has a policy of its own and no Q-values: there ``kl`` and ``nll`` take that policy, and τ has no part.
 
 Source: Rusu et al. 2015, arXiv 1511.06295, section 3.
 """
@@ -29,6 +29,7 @@ from torch.nn import functional
 from sb3_distill import losses
 from sb3_distill.distributions import from_parameters
 from sb3_distill.methods import nearest
+from sb3_distill.temperature import soften
 
 LOSSES = ("kl", "nll", "mse")
 #: from n teacher's answers and n student's, shape (n, columns) each, to n losses
@@ -44,7 +45,7 @@ def kl(teacher_q: th.Tensor, student_q: th.Tensor, temperature: float) -> th.Ten
     :param temperature: τ > 0, in units of Q
     :return: shape (n,), in nats
     """
-    log_p = functional.log_softmax(teacher_q / temperature, dim=-1)
+    log_p = soften(teacher_q, temperature)
     return (log_p.exp() * (log_p - functional.log_softmax(student_q, dim=-1))).sum(-1)
 
 

@@ -7,6 +7,7 @@
 """
 
 import io
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import islice
@@ -36,10 +37,12 @@ from sb3_distill.memory.check import check_memory
 from sb3_distill.memory.ring import RingMemory
 from sb3_distill.memory.unplayable import unplayable
 from sb3_distill.methods import nearest
-from sb3_distill.offline_losses import StateLoss, check_loss, state_loss
+from sb3_distill.offline_losses import StateLoss, check_loss, mse, state_loss
 from sb3_distill.pixels import fast_pixels
+from sb3_distill.q_units import QUnits, output_layer
 from sb3_distill.questions import env_id_of, innermost
 from sb3_distill.spaces import any_action, channels_last
+from sb3_distill.temperature import ENOUGH_STATES, check_q_values, softest_by_confidence
 from sb3_distill.zoo.teachers import load_teacher
 
 SelfPolicyDistillation = TypeVar("SelfPolicyDistillation", bound="PolicyDistillation")
@@ -53,9 +56,13 @@ STUDENTS: dict[str, tuple[type[DQN | PPO], type[BasePolicy]]] = {
 #: minibatches that are read, and moved to the device, at once
 READ_AHEAD = 16
 
+#: states of the memory, at most, by which τ or the units of ``"mse"`` are found
+N_JUDGED = 1_024
+
 #: what a saved student is rid of: the teacher's side, and settings of SB3's that have no meaning here but one in DQN or PPO
 _NOT_SAVED = (
     *("teacher", "teacher_obs", "memory", "_view", "_seen", "_shown", "_asked", "_rng", "_reading", "_state_loss"),
+    *("_units", "_n_judged"),
     *("n_steps", "tau", "gamma", "learning_starts", "use_sde_at_warmup"),
     *("replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage"),
 )
@@ -91,7 +98,9 @@ class PolicyDistillation(OffPolicyAlgorithm):
         trained
     :param loss: ``"kl"``, ``"nll"`` or ``"mse"``, see :mod:`~sb3_distill.offline_losses`; ``"mse"`` needs a teacher and a student
         with Q-values
-    :param temperature: τ > 0 of ``"kl"``, in units of the teacher's Q; an actor-critic teacher is taken as it is
+    :param temperature: τ > 0 of ``"kl"``, in units of the teacher's Q; an actor-critic teacher is taken as it is. ``"auto"`` takes
+        the largest τ that gives the greedy action a mean probability of 0.9 over states of the memory, anew for every teacher:
+        whatever the rewards are multiplied by, the student is the same. ``temperature_report`` says which
     :param epsilon: probability of a random action at a step, in [0, 1]; the paper has 0.05
     :param dagger: β, the probability in [0, 1] with which the teacher acts at a step, and else the student; the teacher is asked in
         any case. A float, or a schedule of ``progress_remaining`` as SB3 has it: ``LinearSchedule(1.0, 0.0, 0.5)`` leaves the
@@ -121,6 +130,13 @@ class PolicyDistillation(OffPolicyAlgorithm):
     memory: Any
     #: what is learned from: ``memory``, or a :class:`~sb3_distill.memory.ring.RingMemory` that the teacher's play fills
     replay_buffer: Any
+    #: τ that is used, and why; None before it is chosen, and where no τ has a part
+    chosen_temperature: float | None = None
+    temperature_report: str = "not chosen yet"
+    #: in which Q-values are learnt, for ``loss="mse"``
+    _units: QUnits | None = None
+    #: by how many states the teacher's Q-values have been judged
+    _n_judged: int = 0
     #: what the teacher sees, and of what teacher, environment and ``teacher_obs`` that was made
     _view: TeacherView | None = None
     _seen: tuple[Any, ...]
@@ -139,7 +155,7 @@ class PolicyDistillation(OffPolicyAlgorithm):
         teacher_obs: Wrap | None = None,
         student: str = "dqn",
         loss: str = "kl",
-        temperature: float = 0.01,
+        temperature: float | str = "auto",
         epsilon: float = 0.05,
         dagger: float | Schedule = 1.0,
         learning_rate: float | Schedule = LinearSchedule(2e-3, 1e-4, 1.0),  # noqa: B008 - it has no state
@@ -202,7 +218,7 @@ class PolicyDistillation(OffPolicyAlgorithm):
         """What can be wrong without a look at anything else."""
         if self.student not in STUDENTS:
             raise ValueError(f"Unknown student {self.student!r}: {nearest(str(self.student), STUDENTS)}")
-        check_loss(self.loss, self.temperature)
+        check_loss(self.loss, 1.0 if self.temperature == "auto" else self.temperature)
         if self.loss == "mse" and self.student == "ppo":
             raise ValueError("loss='mse' needs a student with Q-values: set student='dqn', or loss='kl' or 'nll'.")
         if not 0 <= self.epsilon <= 1:
@@ -246,6 +262,8 @@ class PolicyDistillation(OffPolicyAlgorithm):
             if self.teacher is not None and self.env is not None:
                 self._check_teacher()
         super()._setup_model()
+        if self.loss == "mse":
+            output_layer(self.policy)
         in_few_calls(self.policy.optimizer)
 
     def _check_memory(self) -> None:
@@ -267,7 +285,7 @@ class PolicyDistillation(OffPolicyAlgorithm):
             )
         self.replay_buffer = self.memory
         self.gradient_steps = -1  # as many as a round has played, which is none: they are made as the memory is read
-        self._state_loss = self._loss_for(about)
+        self._judge_anew(about)
 
     def set_teacher(self, teacher: Any) -> None:
         """
@@ -298,15 +316,49 @@ class PolicyDistillation(OffPolicyAlgorithm):
         self._view = view_of(self.teacher, raw, innermost(self.env), self.teacher_obs)
         kind = kind_of(self.teacher)
         about = About(self.teacher.env_id, self.teacher.name, raw.observation_space, raw.action_space, kind)
-        self._state_loss = self._loss_for(about)
         if self.teacher is not self._seen[0]:
+            self._judge_anew(about)
             # A memory is of one teacher. Beneath VecNormalize images may have their channels last, where no frames are found.
             n_stack = frame_stack_of(self.env) if self._vec_normalize_env is None else None
             self.replay_buffer = RingMemory(self.buffer_size, about, n_stack)
         self._seen = seen
 
-    def _loss_for(self, about: About) -> StateLoss:
-        return state_loss(self.loss, about.kind, about.action_space, self.temperature)
+    def _judge_anew(self, about: About) -> None:
+        """
+        Have a loss, for now, for another teacher, whose Q-values have not been seen.
+
+        :raises ValueError: if this teacher cannot serve the loss
+        """
+        given = self.temperature != "auto"
+        self._state_loss: StateLoss = state_loss(
+            self.loss, about.kind, about.action_space, float(self.temperature) if given else 1.0
+        )
+        self._units, self._n_judged = None, 0
+        uses_it = self.loss == "kl" and about.kind == "q_values"
+        self.chosen_temperature = float(self.temperature) if given and uses_it else None
+        self.temperature_report = "given" if given else "not chosen yet" if uses_it else "of no use here"
+
+    def _judge(self) -> None:
+        """Find τ, or the units of ``"mse"``, by the Q-values in the memory; anew with twice as many, until there are enough."""
+        about, n = self.replay_buffer.about, len(self.replay_buffer)
+        by_q = self.loss == "mse" or (self.loss == "kl" and self.temperature == "auto")
+        if about.kind != "q_values" or not by_q or self._n_judged >= ENOUGH_STATES or n < max(1, 2 * self._n_judged):
+            return
+        self._n_judged = n
+        q_values = th.from_numpy(next(iter(self.replay_buffer.batches(N_JUDGED, 0))).answers)
+        check_q_values(q_values, about.teacher)
+        if self.loss == "mse":
+            units = self._units = QUnits(self.policy, q_values, fresh=self._n_updates == 0)
+            self._state_loss = lambda answers, student: mse(units.normalized(answers), student)
+            return
+        self.chosen_temperature, self.temperature_report, doubt = softest_by_confidence(q_values)
+        self._state_loss = state_loss("kl", about.kind, about.action_space, self.chosen_temperature)
+        if doubt is not None and n >= ENOUGH_STATES:
+            warnings.warn(f"The temperature of {about.teacher} is doubtful: {doubt}.", stacklevel=2)
+
+    def _learning(self) -> AbstractContextManager[None]:
+        """A context in which the student answers as the loss wants it."""
+        return nullcontext() if self._units is None else self._units.learning()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
         hearing: AbstractContextManager[None] = nullcontext()
@@ -457,18 +509,21 @@ class PolicyDistillation(OffPolicyAlgorithm):
         :param batch_size: of each
         """
         self._update_learning_rate(self.policy.optimizer)
-        with fast_pixels(self.policy, self.mixed_precision):
+        self._judge()
+        with fast_pixels(self.policy, self.mixed_precision), self._learning():
             self._log_round([self._update(loss) for loss in islice(self._losses(), gradient_steps)])
 
     def _read(self, callback: BaseCallback, n_minibatches: int, log_interval: int | None) -> RolloutReturn:
         """A round without an environment: an update is a step, so that callbacks see the student after each."""
         callback.on_rollout_start()
         self._update_learning_rate(self.policy.optimizer)
+        self._judge()
         means: list[float] = []
         goes_on = True
         with fast_pixels(self.policy, self.mixed_precision):
-            for loss in islice(self._reading, min(n_minibatches, self._total_timesteps - self.num_timesteps)):
-                means.append(self._update(loss))
+            for _ in range(min(n_minibatches, self._total_timesteps - self.num_timesteps)):
+                with self._learning():  # and not while callbacks look at the student
+                    means.append(self._update(next(self._reading)))
                 self.num_timesteps += 1
                 goes_on = callback.on_step()
                 if not goes_on:
@@ -526,6 +581,8 @@ class PolicyDistillation(OffPolicyAlgorithm):
         self.logger.record("train/n_updates", self._n_updates, exclude="tensorboard")
         if means:
             self.logger.record("distill/loss", float(np.mean(means)))
+        if self.chosen_temperature is not None:
+            self.logger.record("distill/temperature", self.chosen_temperature)
 
     # --- saving -------------------------------------------------------------------------------------------------------
 

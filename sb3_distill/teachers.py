@@ -4,6 +4,7 @@ One class per family of SB3 algorithms. A teacher wraps an SB3 *policy* (the net
 no difference whether that came from a loaded model or from a checkpoint that SB3 itself cannot load.
 """
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,10 +21,21 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
+from sb3_distill.bounded_play import BoundedEnv, Clock, TooSlow, in_time
 from sb3_distill.distributions import from_parameters, parameters
 from sb3_distill.evaluation import episode_returns, make_plain_envs
 from sb3_distill.spaces import action_tensor, channels_last, check_spaces, env_actions
-from sb3_distill.temperature import check_softness, soften, softest_by_confidence, softest_by_return
+from sb3_distill.temperature import (
+    ENOUGH_STATES,
+    Choice,
+    check_q_values,
+    check_softness,
+    soften,
+    softest_by_confidence,
+    softest_by_loss,
+    softest_by_return,
+    spread,
+)
 
 Observation = np.ndarray | dict[str, np.ndarray]
 
@@ -242,7 +254,8 @@ class QTeacher(Teacher):
 
     :param policy: the Q-network
     :param temperature: τ > 0, in units of Q. None leaves it to be found from the first observations, see
-        :func:`~sb3_distill.temperature.softest_by_confidence`
+        :func:`~sb3_distill.temperature.softest_by_confidence`. Where few come at a time, as with teacher control, it is found
+        anew whenever their number has doubled, until there are 256
     :param epsilon: ε in [0, 1]; ε > 0 bounds log π from below by log(ε/|A|)
     :param kwargs: see :class:`Teacher`
     """
@@ -259,6 +272,9 @@ class QTeacher(Teacher):
         self.epsilon = epsilon
         #: what the temperature was chosen by and what it costs, for tables and logs
         self.temperature_report = "given" if temperature is not None else "not chosen yet"
+        #: Q-values of the first observations, while they are too few to leave it at the temperature that they give
+        self._first: list[th.Tensor] = []
+        self._n_chosen_by = 0
 
     def q_values(self, obs: Observation) -> th.Tensor:
         """
@@ -279,39 +295,148 @@ class QTeacher(Teacher):
 
     def _answer(self, obs: Any, with_value: bool) -> Answer:
         q_values = self._q_values(obs)
-        if self.temperature is None:
-            self.temperature, self.temperature_report = softest_by_confidence(q_values)
+        if self.temperature is None or self._first:
+            self._choose(q_values)
+        assert self.temperature is not None
         log_probs = soften(q_values, self.temperature, self.epsilon)
-        return Answer(log_probs, (log_probs.exp() * q_values).sum(-1) if with_value else None)
+        if not with_value:
+            return Answer(log_probs, None)
+        # Σ π (Q − max Q) + max Q: the sum's rounding is one of differences, however large what all actions share.
+        best = q_values.amax(-1)
+        return Answer(log_probs, best + (log_probs.exp() * (q_values - best.unsqueeze(-1))).sum(-1))
+
+    def choose_temperature(self, q_values: th.Tensor) -> None:
+        """
+        Set the temperature to the softest one that is sure of the greedy action, and say what it costs.
+
+        :param q_values: Q(s, ·) of a batch of states, shape (n, |A|)
+        :raises ValueError: if they are not finite
+        """
+        check_q_values(q_values, self.name)
+        self.settle(softest_by_confidence(q_values))
+
+    def settle(self, choice: Choice) -> None:
+        """
+        :param choice: of the temperature, from now on; a doubt about it is a warning
+        """
+        self.temperature, self.temperature_report = choice.temperature, choice.report
+        self._first = []
+        if choice.doubt is not None:
+            warnings.warn(f"The temperature of {self.name} is doubtful: {choice.doubt}.", stacklevel=2)
+
+    def _choose(self, q_values: th.Tensor) -> None:
+        """From the first observations: the temperature is settled when there are enough."""
+        self._first.append(q_values)
+        n = sum(map(len, self._first))
+        if n >= ENOUGH_STATES:
+            self.choose_temperature(th.cat(self._first))
+        elif n >= 2 * self._n_chosen_by:
+            seen = th.cat(self._first)
+            check_q_values(seen, self.name)
+            self.temperature, self.temperature_report, _ = softest_by_confidence(seen)
+            self._n_chosen_by = n
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, temperature={self.temperature}, epsilon={self.epsilon})"
 
 
-def tune_temperature(teacher: QTeacher, n_episodes: int, max_steps: int = 1_000, seed: int = 0) -> None:
+def tune_temperature(
+    teacher: QTeacher, n_episodes: int, max_steps: int = 500, seed: int = 0, seconds: float = 10.0
+) -> None:
     """
     Set a Q-teacher's temperature to the softest one that plays as the greedy policy does, and say what it costs.
 
+    What fails, and what is too slow, is a warning. Then the states that greedy play has met decide, or if they are too few, the
+    first observations that the teacher is asked about.
+
     :param teacher: changed in place; its own ε does not take part. Its environments are made, played and closed here
-    :param n_episodes: for each temperature, with the same seeds
+    :param n_episodes: for each temperature, side by side, with the same seeds
     :param max_steps: an episode that has not ended by then is cut
     :param seed: of everything random here; the global random state is left alone
+    :param seconds: for all that is played; the environments may take 20 more to be made, which may import much
     """
+    met: list[th.Tensor] = []
+    what = f"the temperature of {teacher.name} by playing {teacher.env_id}"
+    try:
+        choice = in_time(
+            lambda clock: _by_play(teacher, n_episodes, max_steps, seed, seconds, clock, met),
+            _TO_MAKE,
+            f"Choosing {what}, for at most {seconds:.3g} seconds …",
+        )
+    except Exception as error:  # somebody else's environment may raise anything at all
+        seen = th.cat(met) if met else th.zeros(0, 1)
+        by_states = len(seen) >= ENOUGH_STATES and bool(th.isfinite(seen).all())
+        instead = (
+            f"{len(seen)} states that it met there" if by_states else "the first observations that it is asked about"
+        )
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warnings.warn(f"Not choosing {what} ({type(error).__name__}: {first_line}): {instead} decide.", stacklevel=2)
+        if by_states:
+            teacher.choose_temperature(seen)
+        return
+    report = f"{choice.report} ({n_episodes} episodes of {teacher.env_id})"
+    teacher.settle(choice._replace(report=report))
 
-    def play(temperature: float | None) -> np.ndarray:
-        generator = th.Generator(teacher.device).manual_seed(seed)
 
-        def act(obs: Observation) -> np.ndarray:
+#: seconds to make the environments
+_TO_MAKE = 20.0
+#: of environment steps to choose a temperature, of all episodes together: greedy play and four more where episodes have 500
+_MAX_STEPS = 15_000
+#: the share of the time that greedy play may take; two more plays are the least that says something
+_GREEDY_SHARE = 0.4
+#: seconds after which a play that would not come to so many steps of each environment in time is given up
+_LOOK, _LEAST = 0.25, 50
+
+
+def _by_play(
+    teacher: QTeacher, n_episodes: int, max_steps: int, seed: int, seconds: float, clock: Clock, met: list[th.Tensor]
+) -> Choice:
+    """
+    :func:`tune_temperature` without its bounds.
+
+    :param clock: to look at
+    :param met: where the Q-values of greedy play go
+    :return: the temperature
+    """
+    venv = teacher.training_env(n_episodes)
+    try:
+        clock.set(seconds)
+        env = BoundedEnv(venv, clock)
+        share = _GREEDY_SHARE * seconds
+
+        def greedily(obs: Observation) -> np.ndarray:
+            passed = clock.passed()
+            if passed > share or (passed > _LOOK and len(met) < _LEAST * passed / share):
+                raise TooSlow(f"{env.n_steps} steps took {passed:.2g} seconds")
             q_values = teacher.q_values(obs)
-            if temperature is None:
-                return q_values.argmax(-1).cpu().numpy()
-            return th.multinomial(soften(q_values, temperature).exp(), 1, generator=generator).squeeze(-1).cpu().numpy()
+            check_q_values(q_values, teacher.name)
+            met.append(q_values)
+            return q_values.argmax(-1).cpu().numpy()
 
-        return episode_returns(act, teacher.training_env, n_episodes, seed, max_steps)
+        greedy = episode_returns(greedily, lambda n: env, n_episodes, seed, max_steps)
+        once, took = env.n_steps, clock.passed()
 
-    choice = softest_by_return(play)
-    teacher.temperature = choice.temperature
-    teacher.temperature_report = f"{choice.report} ({n_episodes} episodes of {teacher.env_id})"
+        def play(temperature: float) -> np.ndarray | None:
+            if env.n_steps + once > max(_MAX_STEPS, 2 * once) or clock.left() < took:
+                return None
+            generator = th.Generator(teacher.device).manual_seed(seed)
+
+            def softly(obs: Observation) -> np.ndarray:
+                probabilities = soften(teacher.q_values(obs), temperature).exp()
+                return th.multinomial(probabilities, 1, generator=generator).squeeze(-1).cpu().numpy()
+
+            try:
+                return episode_returns(softly, lambda n: env, n_episodes, seed, max_steps)
+            except TooSlow:
+                return None
+
+        q_values = th.cat(met)
+        unit = spread(q_values)
+        if unit == 0:  # no state tells actions apart, and there is nothing to be found by play
+            return softest_by_confidence(q_values)
+        return softest_by_return(greedy, play, unit, softest_by_loss(q_values))
+    finally:
+        venv.close()
 
 
 #: how many numbers a batch of observations should hold at most: 256 stacks of four 84 × 84 frames

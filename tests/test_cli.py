@@ -144,7 +144,7 @@ def test_policy_distillation_makes_a_dqn_and_tells_what_it_did(tmp_path, monkeyp
     results = json.loads((out / "results.json").read_text(encoding="utf-8"))
     settings, player = results["settings"], results["players"]["student"]
     own = {"method": "policy_distillation", "engine": "dqn", "loss": "kl", "memory": None, "steps": 512}
-    assert settings | own | {"temperature": 0.01, "epsilon": 0.05, "teacher": TEACHER} == settings
+    assert settings | own | {"temperature": "auto", "epsilon": 0.05, "teacher": TEACHER} == settings
     assert not {"form", "baseline", "control", "loss_coef", "reward_coef", "env_reward_coef"} & settings.keys()
     assert results["teacher"] == {"name": "dqn/CartPole-v1", "parameters": 67_586}
     assert (player["training_steps"], player["parameters"]) == (512, 4 * 16 + 16 + 16 * 2 + 2)

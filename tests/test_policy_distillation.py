@@ -24,6 +24,7 @@ from sb3_distill.memory.ring import RingMemory
 from sb3_distill.policy_distillation import READ_AHEAD, PolicyDistillation
 from sb3_distill.report import greedy
 from sb3_distill.teachers import QTeacher
+from sb3_distill.temperature import softest_by_confidence
 
 SMALL = dict(policy_kwargs=dict(net_arch=[16]), device="cpu", batch_size=16, train_freq=16)
 
@@ -150,6 +151,71 @@ def test_mse_is_in_units_of_the_environments_reward():
     with th.no_grad():
         in_own_units = teacher.policy.q_net(th.as_tensor(batch.observations)).numpy()
     assert np.allclose(batch.answers, 5 * in_own_units, atol=1e-5)
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1e-6, 0.0), (1e-3, 1e3), (1e6, 1e3)])
+@pytest.mark.parametrize("loss", ["kl", "nll", "mse"])
+def test_the_unit_of_the_reward_does_not_matter(loss, scale, offset):
+    """Q → cQ + b: the same student but for rounding, which training makes larger. With "mse" its Q-values are in the teacher's units."""
+    plain = recorded(400)
+    other = recorded(400)
+    unit = plain._answers.std()
+    other._answers = ((plain._answers.astype(np.float64) + offset * unit) * scale).astype(np.float32)
+    students = [make(memory=memory, loss=loss, learning_rate=3e-3).learn(300) for memory in (plain, other)]
+    (batch,) = plain.batches(400, 0)
+    obs = th.as_tensor(batch.observations)
+    with th.no_grad():
+        first, second = (student.policy.q_net(obs).double().numpy() for student in students)
+    if loss == "mse":
+        second = second / scale - offset * unit
+        tolerance = 0.02 * unit
+    else:
+        tolerance = 0.02 * first.std()
+    assert np.abs(second - first).mean() < tolerance
+    assert (first.argmax(1) == second.argmax(1)).mean() > 0.98
+    assert (first.argmax(1) == batch.answers.argmax(1)).mean() > 0.8
+
+
+def test_auto_is_the_temperature_at_which_the_teacher_is_sure():
+    """Of the states in the memory; anew for another teacher, and saved as "auto"."""
+    memory = recorded(400)
+    model = make(memory=memory).learn(20)
+    (batch,) = memory.batches(400, 0)
+    assert model.chosen_temperature == pytest.approx(softest_by_confidence(th.as_tensor(batch.answers)).temperature)
+    assert model.logger.name_to_value["distill/temperature"] == model.chosen_temperature
+    assert (model.temperature, make(memory=memory, temperature=0.3).chosen_temperature) == ("auto", 0.3)
+    playing = make(countdown(8), q_teacher(), train_freq=64).learn(600)
+    softer = playing.chosen_temperature
+    teacher = q_teacher()
+    teacher.value_scale = 1e3
+    playing.set_teacher(teacher)
+    assert (playing.chosen_temperature, playing.temperature_report) == (None, "not chosen yet")
+    assert playing.learn(600).chosen_temperature == pytest.approx(1e3 * softer, rel=0.5)
+
+
+def test_mse_is_shown_in_the_teachers_units_at_every_time(tmp_path):
+    """To callbacks, in a file, to another run, and for another teacher: what is learnt in other units is nobody's business."""
+    memory = recorded(400)
+    memory._answers = memory._answers * 1e4 + 1e6
+    (batch,) = memory.batches(400, 0)
+    obs = th.as_tensor(batch.observations)
+    distances = []
+
+    def distance(q_net):
+        with th.no_grad():
+            return float((q_net(obs).numpy() - batch.answers).std() / batch.answers.std())
+
+    class Watch(BaseCallback):
+        def _on_step(self):
+            distances.append(distance(self.model.policy.q_net))
+            return True
+
+    model = make(memory=memory, loss="mse", learning_rate=3e-3).learn(600, callback=Watch())
+    assert np.mean(distances[-50:]) < 0.3 < distances[0] and max(distances[:50]) < 3
+    model.save(tmp_path / "student")
+    assert distance(DQN.load(tmp_path / "student", device="cpu").q_net) == pytest.approx(distance(model.policy.q_net))
+    again = PolicyDistillation.load(tmp_path / "student", memory=memory, device="cpu", learning_rate=0.0).learn(20)
+    assert distance(again.policy.q_net) == pytest.approx(distance(model.policy.q_net), rel=1e-2)
 
 
 @pytest.mark.parametrize("actions", list(ACTION_SPACES))

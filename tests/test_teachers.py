@@ -19,7 +19,15 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from envs_for_tests import ACTION_SPACES, DICT_SPACE, CountdownEnv
 from sb3_distill.distributions import parameters
 from sb3_distill.teachers import ActorCriticTeacher, Answer, QTeacher, Teacher, tune_temperature
-from sb3_distill.temperature import GRID, check_softness, soften, softest_by_confidence, softest_by_return
+from sb3_distill.temperature import (
+    GRID,
+    check_softness,
+    soften,
+    softest_by_confidence,
+    softest_by_loss,
+    softest_by_return,
+    spread,
+)
 from sb3_distill.zoo.errors import CheckpointError
 from sb3_distill.zoo.teachers import BUNDLED, find_checkpoint, load_teacher, resolve_env_id, zoo_folders
 
@@ -403,14 +411,16 @@ def test_a_qrdqn_model():
 
 
 class Player:
-    """Plays with known returns, and remembers at which temperatures it was asked to."""
+    """Plays with known returns, and remembers at which temperatures it was asked to; after so many plays there is no time."""
 
-    def __init__(self, greedy, soft):
-        self.greedy, self.soft, self.asked = greedy, soft, []
+    def __init__(self, soft, limit=100):
+        self.soft, self.limit, self.asked = soft, limit, []
 
     def __call__(self, temperature):
+        if len(self.asked) == self.limit:
+            return None
         self.asked.append(temperature)
-        return np.array(self.greedy if temperature is None else self.soft(temperature), dtype=np.float64)
+        return np.array(self.soft(temperature), dtype=np.float64)
 
 
 def below(limit, good, bad):
@@ -418,18 +428,29 @@ def below(limit, good, bad):
     return lambda temperature: good if temperature <= limit else bad
 
 
+def search(player, greedy, start=1.0, unit=1.0):
+    return softest_by_return(np.array(greedy, dtype=np.float64), player, unit, start)
+
+
 def test_the_grid():
-    """As documented: powers of √10 from 1e-3 to 1e2, in ascending order."""
-    np.testing.assert_allclose(GRID, 10 ** np.arange(-3, 2.25, 0.5), rtol=1e-12)
+    """As documented: powers of √10 from 1e-6 to 1e2, in ascending order."""
+    np.testing.assert_allclose(GRID, 10 ** np.arange(-6, 2.25, 0.5), rtol=1e-12)
 
 
-@pytest.mark.parametrize("expected", GRID)
-def test_the_softest_that_plays_as_greedy(expected):
-    """From the softest downwards, each temperature once, until one will do."""
-    player = Player([100.0] * 4, below(expected * 1.01, [100.0] * 4, [50.0] * 4))
-    choice = softest_by_return(player)
-    assert choice.temperature == expected
-    assert player.asked == [None, *(t for t in reversed(GRID) if t >= expected)]
+@pytest.mark.parametrize("unit", [1e-6, 1.0, 3e5])
+@pytest.mark.parametrize("expected", range(len(GRID)))
+def test_the_softest_that_plays_as_greedy(expected, unit):
+    """From where the search begins, up while it will do or down until it does; nothing is played twice."""
+    start = 8
+    player = Player(below(GRID[expected] * unit * 1.01, [100.0] * 4, [50.0] * 4))
+    choice = search(player, [100.0] * 4, GRID[start] * unit, unit)
+    if expected >= start:
+        assert choice.temperature == pytest.approx(GRID[expected] * unit)
+    else:  # the colder, the longer the strides: 1, 2, 4 …
+        assert choice.temperature in [pytest.approx(GRID[k] * unit) for k in (7, 5, 1, 0)]
+        assert choice.temperature <= GRID[expected] * unit * 1.01
+    assert choice.doubt is None
+    assert len(set(player.asked)) == len(player.asked) <= 10
 
 
 @pytest.mark.parametrize(
@@ -447,7 +468,7 @@ def test_the_softest_that_plays_as_greedy(expected):
 )
 def test_two_percent_of_the_magnitude(greedy, soft, will_do):
     """What may be lost is a share of the greedy return's magnitude, whatever its sign."""
-    choice = softest_by_return(Player([greedy] * 5, below(0.5, [greedy] * 5, [soft] * 5)))
+    choice = search(Player(below(0.5, [greedy] * 5, [soft] * 5)), [greedy] * 5)
     assert choice.temperature == pytest.approx(GRID[-1] if will_do else 10**-0.5)
 
 
@@ -464,57 +485,168 @@ def test_two_percent_of_the_magnitude(greedy, soft, will_do):
 def test_a_shortfall_counts_at_two_standard_errors(shortfall, will_do):
     """The spread is that of the paired differences: episodes that scatter alike under both players say nothing."""
     greedy = 100.0 + 80.0 * np.linspace(-1, 1, len(shortfall))
-    choice = softest_by_return(Player(greedy, below(0.5, greedy, greedy - shortfall)))
-    assert choice.temperature == pytest.approx(GRID[-1] if will_do else 10**-0.5)
+    player = Player(below(0.5, greedy, greedy - shortfall), limit=2)
+    assert search(player, greedy).temperature == pytest.approx(1.0 if will_do else 10**-0.5)
 
 
-def test_the_coldest_if_none_will_do():
-    """The report tells what it costs."""
-    player = Player([100.0] * 3, lambda temperature: [10.0] * 3)
-    choice = softest_by_return(player)
-    assert choice.temperature == GRID[0]
-    assert choice.report == "auto: actions drawn at temperature 0.001 return 10.0, greedy ones 100.0"
-    assert len(player.asked) == 1 + len(GRID)
+@pytest.mark.parametrize(
+    ("shortfall", "will_do"),
+    [
+        ([-8.1, 12.1], True),  # mean 2
+        ([-8.0, 12.2], False),  # 2.1, though two standard errors are 20
+    ],
+)
+def test_a_softer_one_has_to_show_more(shortfall, will_do):
+    """Against what is softer than where the search began every shortfall counts that is larger than 2%."""
+    greedy = np.array([20.0, 180.0])
+    choice = search(Player(below(1.5, greedy, greedy - shortfall)), greedy)
+    assert choice.temperature == pytest.approx(GRID[-1] if will_do else 1.0)
+
+
+@pytest.mark.parametrize(
+    ("shortfall", "is_doubtful"), [([5.1, 14.9], True), ([4.9, 15.1], False), ([10.0] * 3, True), ([1.9] * 3, False)]
+)
+def test_worse_than_greedy_is_a_doubt_with_both_returns(shortfall, is_doubtful):
+    """By two standard errors of what was played (of 4.9 and 5.1 about a mean of 10), or 2% where nothing scatters."""
+    choice = search(Player(lambda _: 100.0 - np.array(shortfall)), [100.0] * len(shortfall))
+    assert (choice.doubt is not None) == is_doubtful
+    if is_doubtful:
+        assert "return 90.0, greedy ones 100.0" in choice.doubt
+
+
+@pytest.mark.parametrize("limit", [1, 2, 100])
+def test_the_coldest_that_was_played_if_none_will_do(limit):
+    """The report tells what it costs, and so does the doubt."""
+    player = Player(lambda temperature: [10.0] * 3, limit)
+    choice = search(player, [100.0] * 3)
+    assert choice.temperature == pytest.approx({1: 1.0, 2: 10**-0.5, 100: GRID[0]}[limit])
+    assert choice.report == (
+        f"auto: actions drawn at temperature {choice.temperature:.3g} return 10.0, greedy ones 100.0"
+    )
+    assert choice.doubt.startswith(choice.report[6:])
+
+
+def test_without_time_for_a_play_there_is_no_choice():
+    with pytest.raises(TimeoutError):
+        search(Player(lambda temperature: [10.0] * 3, limit=0), [100.0] * 3)
+
+
+def test_small_returns_are_told_with_their_digits():
+    """0.0 and 0.0 would tell nobody anything."""
+    assert "return 0.00123, greedy ones 0.00123" in search(Player(lambda _: [0.001234] * 3), [0.001234] * 3).report
 
 
 @pytest.mark.parametrize(
     ("gaps", "expected"),
     [
-        # Two actions, a gap g: the greedy one's probability is 0.9 at g/τ = log 9 = 2.197.
-        ([2.2], 1.0),
-        ([2.19], 10**-0.5),
-        ([0.022], 0.01),
-        ([-220.0], 100.0),
-        ([1e-4], GRID[0]),
-        ([1e3, 0.0], GRID[0]),  # 0.75 on average, however cold
-        ([1e3, 1e3, 0.0], GRID[0]),  # 0.83
-        ([1e3, 1e3, 1e3, 1e3, 1e3, 0.0], 100.0),  # 0.9166
+        # Two actions, a gap g: their spread is g/2, and the greedy one's probability is 0.9 at τ = g/2.197 = 0.910 · g/2.
+        ([2.2], 10**-0.5 * 1.1),
+        ([-220.0], 10**-0.5 * 110),
+        ([1e-4], 10**-0.5 * 5e-5),
+        ([1.0, 100.0], None),
+        ([1e3, 0.0], GRID[0] * math.sqrt(0.5) * 500),  # 0.75 on average, however cold
+        ([1e3, 1e3, 1e3, 1e3, 1e3, 0.0], None),  # 0.9166
     ],
 )
 def test_the_softest_that_is_sure(gaps, expected):
-    """By the greedy action's mean probability over the batch."""
+    """By the greedy action's mean probability over the batch, on a grid in units of the spread."""
     q_values = th.tensor([[gap + 7.0, 7.0] for gap in gaps], dtype=th.float64)
+    unit = math.sqrt(np.mean(np.square(gaps)) / 4)
+
+    def mean(temperature):
+        return np.mean([1 / (1 + math.exp(-min(abs(gap) / temperature, 700))) for gap in gaps])
+
+    brute = max((g * unit for g in GRID if mean(g * unit) >= 0.9), default=GRID[0] * unit)
     choice = softest_by_confidence(q_values)
-    assert choice.temperature == pytest.approx(expected)
+    assert choice.temperature == pytest.approx(brute) == pytest.approx(expected or brute)
     assert choice.report.endswith(f" over {len(gaps)} observations")
+    assert (choice.doubt is not None) == (mean(brute) < 0.9)
+
+
+@pytest.mark.parametrize("share", [0.5, 1 / 80, 1e-4])
+def test_where_the_search_begins(share):
+    """The largest τ at which what drawn actions give away, max Q − E Q, is a share of what uniform ones do."""
+    q = np.random.default_rng(0).normal(size=(50, 4)) ** 3
+    unit = np.sqrt(((q - q.mean(1, keepdims=True)) ** 2).mean())
+
+    def lost(temperature):
+        p = np.exp(softened(q, temperature, 0.0))
+        return (q.max(1) - (p * q).sum(1)).mean() / (q.max(1) - q.mean(1)).mean()
+
+    expected = max(g * unit for g in GRID if lost(g * unit) <= share)
+    assert softest_by_loss(th.as_tensor(q), share) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("offset", [0.0, -300.0, 1e4])
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 1e3, 1e6])
+def test_the_unit_of_the_reward_does_not_matter(scale, offset):
+    """Q → cQ + b gives the same policy, by each choice. Offsets are in the spread's units: with 1e4 of them, float32 keeps three digits."""
+    q = th.as_tensor(np.random.default_rng(1).normal(size=(400, 3)).astype(np.float32))
+    other = scale * (q + offset)
+    rounding = 1e-7 * (1 + abs(offset))
+    for choose in (lambda x: softest_by_confidence(x).temperature, softest_by_loss, spread):
+        assert choose(other) == pytest.approx(scale * choose(q), rel=100 * rounding)
+    ours, theirs = (soften(x, softest_by_confidence(x).temperature, 0.01) for x in (q, other))
+    np.testing.assert_allclose(theirs.exp().numpy(), ours.exp().numpy(), atol=100 * rounding)
+
+
+def test_a_large_offset_costs_no_more_than_its_rounding():
+    """Q + 2^20 is exact for these Q; divided by τ first, it would not be."""
+    q = th.as_tensor(np.random.default_rng(2).integers(-8, 8, (200, 4)) / 8, dtype=th.float32)
+    assert th.equal(soften(q + 2.0**20, 0.003, 0.01), soften(q, 0.003, 0.01))
+    teacher = QTeacher(dqn().policy, temperature=0.003)
+    teacher._q_values = lambda obs: obs
+    value = teacher._answer(q + 2.0**20, with_value=True).value
+    expected = (np.exp(softened(q, 0.003, 0.0)) * q.double().numpy()).sum(1) + 2.0**20
+    np.testing.assert_allclose(value.double().numpy(), expected, atol=0.07)  # the spacing of float32 there is 0.125
+
+
+def test_one_action_and_equal_ones():
+    """The first is all there is to do, the second says that something is wrong."""
+    assert softest_by_confidence(th.ones(5, 1)) == (1.0, "auto: there is one action, whatever the temperature", None)
+    choice = softest_by_confidence(th.ones(5, 3))
+    assert choice.temperature == 1.0 and "is it trained?" in choice.doubt
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_teacher_without_numbers_is_an_error(wrong):
+    """And no temperature."""
+    teacher = load_teacher(dqn())
+    teacher.policy.q_net.q_net[-1].bias.data[0] = wrong
+    with pytest.raises(ValueError, match="NaN or infinity: are its weights damaged"):
+        teacher.answer(observations(teacher.observation_space, n=300))
 
 
 def test_without_an_environment_the_first_observations_decide():
     """Once and for all: a teacher that changed its mind would be another one in the second rollout."""
     teacher = load_teacher(dqn())
     assert (teacher.temperature, teacher.temperature_report) == (None, "not chosen yet")
-    obs = observations(teacher.observation_space, n=30)
-    expected = softest_by_confidence(teacher.q_values(obs))
+    obs = observations(teacher.observation_space, n=300)
+    expected = softest_by_confidence(teacher.q_values(obs))[:2]
     assert teacher.temperature is None, "asking for Q-values decides nothing"
     first = teacher.answer(obs).parameters
     assert (teacher.temperature, teacher.temperature_report) == expected
-    np.testing.assert_allclose(
-        first.numpy(), softened(teacher.q_values(obs), expected.temperature, 0.01), rtol=1e-4, atol=1e-5
-    )
+    np.testing.assert_allclose(first.numpy(), softened(teacher.q_values(obs), expected[0], 0.01), rtol=1e-4, atol=1e-5)
     teacher.policy.q_net.q_net[-1].weight.data *= 1_000
-    assert softest_by_confidence(teacher.q_values(obs)).temperature != expected.temperature
+    assert softest_by_confidence(teacher.q_values(obs)).temperature != expected[0]
     teacher.answer(obs)
     assert (teacher.temperature, teacher.temperature_report) == expected
+
+
+def test_few_observations_at_a_time_decide_together():
+    """With teacher control there are as many as environments: their number has to come to 256."""
+    teacher = load_teacher(dqn())
+    obs = observations(teacher.observation_space, n=300)
+    chosen = []
+    for start in range(0, 300, 3):
+        teacher.answer(obs[start : start + 3])
+        chosen.append(teacher.temperature_report)
+    assert [int(re.search(r"over (\d+) observations", report).group(1)) for report in dict.fromkeys(chosen)] == [
+        *(3, 6, 12, 24, 48, 96, 192),
+        258,
+    ]
+    together = softest_by_confidence(teacher.q_values(obs[:258]))
+    assert teacher.temperature == pytest.approx(together.temperature)
 
 
 @pytest.fixture(scope="module")
@@ -530,10 +662,7 @@ def tuned():
 def test_auto_says_what_it_costs(tuned):
     """CartPole's agent is greedy at 500; the report has both returns."""
     teacher, _, _ = tuned
-    assert teacher.temperature in GRID
-    pattern = (
-        r"auto: actions drawn at temperature (\S+) return (\S+), greedy ones 500\.0 \(40 episodes of CartPole-v1\)"
-    )
+    pattern = r"auto: actions drawn at temperature (\S+) return (\S+), greedy ones 500\.0 \(6 episodes of CartPole-v1\)"
     temperature, soft = re.fullmatch(pattern, teacher.temperature_report).groups()
     assert float(temperature) == pytest.approx(teacher.temperature, rel=1e-2)
     assert float(soft) >= 490.0
@@ -567,27 +696,27 @@ def test_tuning_is_repeatable_and_without_epsilon():
         ({"temperature": 1.0}, None),
         ({}, "CartPole-v1"),
         ({"env_id": "CartPole-v0"}, "CartPole-v0"),
-        ({"env_id": "Nowhere-v1"}, None),
     ],
 )
 def test_where_a_temperature_is_tuned(monkeypatch, settings, tuned_in):
-    """In the teacher's environment, or the one it is told, if that is registered and no temperature is given."""
+    """In the teacher's environment, or the one it is told, if no temperature is given."""
     calls = []
     monkeypatch.setattr("sb3_distill.zoo.teachers.tune_temperature", lambda *args: calls.append(args))
     teacher = load_teacher(CARTPOLE, **settings)
-    assert calls == ([(teacher, 40)] if tuned_in else [])
+    assert calls == ([(teacher, 6)] if tuned_in else [])
     assert not tuned_in or teacher.env_id == tuned_in
     calls.clear()
     assert load_teacher(CARTPOLE, tune=False, **settings).temperature == settings.get("temperature")
     assert not calls
 
 
-def test_a_temperature_is_tuned_in_an_atari_game_too(monkeypatch):
-    """By its own games, as the zoo plays them, and by fewer of them."""
+def test_a_temperature_is_tuned_in_an_atari_game_too(monkeypatch, tmp_path):
+    """By its own games, as the zoo plays them."""
     pytest.importorskip("ale_py")
     from sb3_distill.envs.atari import make_atari_vec_env
 
     model = DQN("CnnPolicy", make_atari_vec_env("Pong", 1), buffer_size=1, device="cpu", seed=0)
+    model.save(tmp_path / "agent")
     played = []
 
     def tune(teacher, n_episodes):
@@ -596,8 +725,8 @@ def test_a_temperature_is_tuned_in_an_atari_game_too(monkeypatch):
         env.close()
 
     monkeypatch.setattr("sb3_distill.zoo.teachers.tune_temperature", tune)
-    load_teacher(model, env_id="PongNoFrameskip-v4")
-    assert played == [((2, 4, 84, 84), 16)]
+    load_teacher(tmp_path / "agent.zip", env_id="PongNoFrameskip-v4")
+    assert played == [((2, 4, 84, 84), 6)]
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

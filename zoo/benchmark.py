@@ -6,6 +6,10 @@
     run is kept in ``--out`` and not repeated.
 ``python -m sb3_distill.zoo.benchmark speed``
     The time of DistillPPO over that of SB3's PPO on the same environment, network, rollout and epochs.
+``python -m sb3_distill.zoo.benchmark scale``
+    Returns of students of CartPole's agent with rewards times 1e-6 to 1e6: the unit of the reward does not matter.
+``python -m sb3_distill.zoo.benchmark load``
+    Seconds that ``load_teacher`` takes, with the choice of a temperature.
 """
 
 import argparse
@@ -33,6 +37,7 @@ from sb3_distill.files import write_json
 from sb3_distill.methods import METHODS
 from sb3_distill.ppo import DistillPPO
 from sb3_distill.teachers import Teacher, actor_size
+from sb3_distill.zoo.scale_benchmark import load_table, scale_table
 from sb3_distill.zoo.teachers import load_teacher
 
 #: environment: (the zoo's agent, steps for the rows with ∇ℓ towards the teacher)
@@ -291,7 +296,7 @@ def speed_table(envs: list[str], methods: list[str], repeats: int, steps: int) -
 def main(argv: list[str] | None = None) -> None:
     """:param argv: arguments, by default the command line's"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["returns", "speed"])
+    parser.add_argument("what", choices=["returns", "speed", "scale", "load"])
     parser.add_argument(
         "--envs", nargs="+", choices=list(TASKS), help="by default all, CartPole and LunarLander for speed"
     )
@@ -306,14 +311,19 @@ def main(argv: list[str] | None = None) -> None:
     )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=65_536, help="of a timed run")
+    parser.add_argument("--steps", type=int, help="of a timed run (default: 65,536), or of a student of scale (8,192)")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmark"))
     args = parser.parse_args(argv)
     if args.what == "returns":
         envs = args.envs or list(TASKS)
         table = returns_table(envs, args.methods, args.forms, args.seeds, args.temperature, args.out, args.jobs)
+    elif args.what == "scale":
+        table = scale_table(args.seeds, args.steps or 8_192, args.out, args.jobs)
+    elif args.what == "load":
+        table = load_table()
     else:
-        table = speed_table(args.envs or ["CartPole-v1", "LunarLander-v3"], args.methods, args.repeats, args.steps)
+        steps = args.steps or 65_536
+        table = speed_table(args.envs or ["CartPole-v1", "LunarLander-v3"], args.methods, args.repeats, steps)
     Console(width=200).print(table)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gymnasium as gym
+import torch as th
 from gymnasium import spaces
 from sb3_contrib.ars.policies import ARSPolicy
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
@@ -15,8 +16,8 @@ from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from sb3_contrib.tqc.policies import TQCPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
@@ -25,6 +26,7 @@ from sb3_distill.bounded_teachers import DeterministicTeacher, SquashedTeacher
 from sb3_distill.envs.atari import is_atari
 from sb3_distill.methods import nearest
 from sb3_distill.questions import env_id_of
+from sb3_distill.recent_states import recent_states
 from sb3_distill.recurrent_teacher import RecurrentTeacher
 from sb3_distill.teachers import ActorCriticTeacher, QTeacher, Teacher, check_softness, tune_temperature
 from sb3_distill.zoo.checkpoint import Checkpoint, in_short, read_checkpoint
@@ -60,8 +62,8 @@ FAMILIES: tuple[tuple[type[BasePolicy], type[Teacher]], ...] = (
 
 #: ε of Q-network teachers: it bounds log π from below at log(ε/|A|), −5.3 for two actions
 DEFAULT_EPSILON = 0.01
-#: episodes that choose a temperature, at each of the values: frames take their time
-VECTOR_EPISODES, IMAGE_EPISODES = 40, 16
+#: episodes that choose a temperature, at each of the values
+EPISODES = 6
 
 
 def load_teacher(
@@ -77,16 +79,19 @@ def load_teacher(
     """
     Make a teacher.
 
-    A Q-network's policy is (1−ε) softmax(Q/τ) + ε/|A|. ``temperature="auto"`` chooses the largest τ that plays as the
-    greedy policy does, by 40 episodes (of images: 16) in the teacher's environment if that can be made, else from the first
-    observations that the teacher is asked about; ``teacher.temperature_report`` says which and what it costs. In an Atari game
-    this takes a minute.
+    A Q-network's policy is (1−ε) softmax(Q/τ) + ε/|A|. ``temperature="auto"`` chooses the largest τ that does what the greedy
+    policy does; ``teacher.temperature_report`` says by what and what it costs. Of a checkpoint that tells its environment, by 6
+    episodes there, for at most 10 seconds (mostly one). Of a loaded model, whose environment may be one that exists once, no
+    second one is made: by the states in its replay buffer, or if there are none, the first observations that the teacher is asked
+    about, until there are 256. So it is where the episodes fail, too, after a warning. τ is in units of Q, and found in units of
+    the Q-values' own spread: whatever the rewards are multiplied by, the policy is the same.
 
     :param source: a :class:`Teacher`, which is returned as it is; a loaded model of any algorithm of SB3 or sb3-contrib
         (its network is shared, not copied); a path to an SB3 zip; a path to a folder ``ALGO/ENV_1`` of the RL Zoo;
         ``"zoo:dqn/CartPole-v1"``, looked for among the bundled agents and then in the folders that the environment
         variable ``RL_TRAINED_AGENTS`` lists; or ``"hub:sb3/dqn-CartPole-v1"``, from the Hugging Face hub
-    :param env_id: the teacher's environment, where it is another than the source tells; only used to choose a temperature
+    :param env_id: the teacher's environment, where it is another than the source tells; only used to choose a temperature, and
+        made for that
     :param temperature: τ > 0 in units of Q, or ``"auto"``; of Q-networks only
     :param epsilon: ε in [0, 1], by default 0.01; of Q-networks and ARS only
     :param action_std: of the Gaussian around the one action of TD3, DDPG and ARS, in units of half the action's range,
@@ -111,8 +116,10 @@ def load_teacher(
     else:
         policy, kwargs = policy_and_settings(find_agent(source))
         policy.to(get_device(device))
+    is_its_own = isinstance(source, BaseAlgorithm)
     if env_id is not None and resolve_env_id(env_id) != kwargs["env_id"]:
         kwargs |= {"env_id": resolve_env_id(env_id), "make_env": None}
+        is_its_own = False
     if kwargs["env_id"] is not None and kwargs.get("make_env") is None and is_atari(kwargs["env_id"]):
         kwargs["make_env"] = usual_training(kwargs["env_id"]).make_vec_env
     teacher_class = family_of(type(policy))
@@ -124,12 +131,23 @@ def load_teacher(
     kwargs |= _options_for(teacher_class, policy, options, kwargs["name"])
     teacher = teacher_class(policy, **kwargs)
     if tune and isinstance(teacher, QTeacher) and teacher.temperature is None:
-        try:
-            teacher.training_env(1).close()
-        except ValueError:  # it is not installed: the first observations will do
-            return teacher
-        tune_temperature(teacher, IMAGE_EPISODES if is_image_space(teacher.observation_space) else VECTOR_EPISODES)
+        if not is_its_own and teacher.env_id is not None:
+            tune_temperature(teacher, EPISODES)
+        elif isinstance(source, BaseAlgorithm):
+            _tune_by_memory(teacher, source)
     return teacher
+
+
+def _tune_by_memory(teacher: QTeacher, model: BaseAlgorithm) -> None:
+    """Choose the temperature by the states in the model's replay buffer, if there are enough and the network can read them."""
+    try:
+        obs = recent_states(model)
+        q_values = None if obs is None else th.cat([teacher.q_values(part) for part in obs])
+        if q_values is None or not th.isfinite(q_values).all():
+            return
+    except Exception:  # a buffer of the user's own class may hold anything; the first observations will do
+        return
+    teacher.choose_temperature(q_values)
 
 
 def family_of(policy_class: type[BasePolicy]) -> type[Teacher] | None:
@@ -311,7 +329,19 @@ def resolve_env_id(env_id: str) -> str:
 
 
 def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
-    kwargs: dict[str, Any] = {"env_id": env_id_of(model.env), "name": f"{type(model).__name__} model"}
+    name = f"{type(model).__name__} model"
+    kwargs: dict[str, Any] = {"env_id": env_id_of(model.env), "name": name}
+    if kwargs["env_id"] is not None:
+
+        def make_env(n_envs: int) -> VecEnv:
+            # An id says neither the arguments that the environment was made with nor what is around it; a simulator, a window or a
+            # robot exists once, and another constructor may stop the first one.
+            raise ValueError(
+                f"The environment of {name} is its own, and no second one is made of its id {kwargs['env_id']!r}: give "
+                "load_teacher the id of another as env_id, or play in the model's."
+            )
+
+        kwargs["make_env"] = make_env
     vec_normalize = model.get_vec_normalize_env()
     if vec_normalize is not None:
         kwargs |= _normalization(normalize_statistics(vec_normalize))
