@@ -58,9 +58,12 @@ def run(argv: Sequence[str] | None) -> int:
     :return: exit code
     :raises ValueError: for what the user has to mend; also OSError, ImportError and KeyboardInterrupt
     """
+    from sb3_distill.completion import complete
     from sb3_distill.parser import parse
 
-    args = parse(make_parser(), argv)
+    parser = make_parser()
+    complete(parser)
+    args = parse(parser, argv)
     with warnings.catch_warnings(record=True) as caught:
         work: Callable[[], None] = args.prepare(args)
     for warning in caught:
@@ -110,6 +113,7 @@ def make_parser() -> argparse.ArgumentParser:
     from importlib.metadata import version
 
     from sb3_distill import cli_distill
+    from sb3_distill.completion import SHELLS, PrintCompletion
     from sb3_distill.memory.commands import add_commands as add_memory_commands
     from sb3_distill.parser import Parser
     from sb3_distill.tabular.commands import add_commands as add_paper_commands
@@ -123,6 +127,13 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="'sb3-distill distill' alone turns the bundled CartPole-v1 agent into a student.",
     )
     parser.add_argument("--version", action="version", version=f"sb3-distill {version('sb3-distill')}")
+    parser.add_argument(
+        "--print-completion",
+        choices=SHELLS,
+        action=PrintCompletion,
+        metavar="SHELL",
+        help=f'print completion for {", ".join(SHELLS)}, as in: eval "$(sb3-distill --print-completion bash)"',
+    )
     commands = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     methods = commands.add_parser(
         "methods", help="show the table of methods", description="Show the table of methods, in both forms."
