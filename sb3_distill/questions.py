@@ -8,6 +8,7 @@ another process that cannot pickle its answer. So whatever is asked for convenie
 import warnings
 from typing import Any
 
+import cloudpickle
 import numpy as np
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import (
@@ -33,8 +34,8 @@ def innermost(env: VecEnv) -> VecEnv:
 
 def spec_of(env: VecEnv | None) -> Any:
     """
-    An environment's Gymnasium spec, as far as that can be known in this process. Workers in others are not asked: a spec holds
-    the arguments of its environment, and an answer that cannot be pickled ends a worker.
+    An environment's Gymnasium spec, as far as that can be known without harm. A spec holds the arguments of its environment, and an
+    answer that cannot be pickled ends a worker in another process: so SB3's are asked first whether theirs can be.
 
     :param env: any
     :return: its ``EnvSpec``; None if it has none, or does not tell
@@ -45,11 +46,42 @@ def spec_of(env: VecEnv | None) -> Any:
     try:
         if isinstance(inner, DummyVecEnv):
             return inner.envs[0].spec
+        if isinstance(inner, SubprocVecEnv):
+            sendable = inner.env_is_wrapped(_ByValue(_sendable_spec()), 0)[0]  # type: ignore[arg-type]
+            return inner.get_attr("spec", 0)[0] if sendable else None
         return getattr(
             getattr(inner, "venv", inner), "spec", None
         )  # Gymnasium's vectorised environments have their own
     except Exception:
         return None
+
+
+def _sendable_spec() -> type:
+    """
+    A class of which an environment is an instance if its spec can be pickled. SB3's workers answer ``isinstance`` by yes or no,
+    whatever happens in it.
+    """
+
+    class Answer(type):
+        def __instancecheck__(cls, env: Any) -> bool:
+            import pickle
+
+            try:
+                return len(pickle.dumps(env.spec)) > 0
+            except Exception:
+                return False
+
+    return Answer("SendableSpec", (), {})
+
+
+class _ByValue:
+    """Makes a pickle that has a class in it, and not its name, for a worker that has never imported this package."""
+
+    def __init__(self, kind: type) -> None:
+        self.kind = kind
+
+    def __reduce__(self) -> Any:
+        return cloudpickle.loads, (cloudpickle.dumps(self.kind),)
 
 
 def env_id_of(env: VecEnv | None) -> str | None:

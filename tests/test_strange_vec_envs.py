@@ -1,6 +1,7 @@
 """VecEnvs of others: few attributes, infos and types of their own, arrays that are written over, callbacks that play in them."""
 
 import warnings
+from functools import partial
 from itertools import pairwise
 
 import gymnasium as gym
@@ -258,6 +259,12 @@ def lambda_env():
     return env
 
 
+def secret_env():
+    env = cartpole()
+    env.unwrapped.spec.kwargs["reward"] = lambda x: x
+    return env
+
+
 @pytest.mark.parametrize("strange", STRANGE)
 def test_questions_have_an_answer(strange):
     """Whatever the environment makes of them."""
@@ -285,7 +292,7 @@ def test_workers_that_cannot_pickle_their_spec_live_on(tmp_path):
     try:
         model = PPO("MlpPolicy", env, n_steps=16, batch_size=16, device="cpu")
         teacher = load_teacher(model)
-        assert time_limit_of(env) == 30
+        assert time_limit_of(env) == 30 and env_id_of(env) is None
         taught(DistillPPO, env, teacher).learn(32)
         record(teacher, env, 20, tmp_path / "m")
         env.reset()
@@ -294,11 +301,17 @@ def test_workers_that_cannot_pickle_their_spec_live_on(tmp_path):
 
 
 def test_a_recording_whose_environment_has_no_name_goes_on(tmp_path):
-    """In workers an id is not asked for, which is no other environment."""
+    """An id that a worker cannot tell is that of no other environment."""
     teacher = load_teacher(PPO("MlpPolicy", DummyVecEnv([cartpole]), device="cpu"))
     record(teacher, DummyVecEnv([cartpole]), 20, tmp_path / "m")
-    env = SubprocVecEnv([cartpole], start_method="fork")
+    env = SubprocVecEnv([partial(cartpole, max_episode_steps=500)], start_method="fork")
     try:
+        assert env_id_of(env) == "CartPole-v1"
+    finally:
+        env.close()
+    env = SubprocVecEnv([secret_env], start_method="fork")
+    try:
+        assert env_id_of(env) is None
         assert len(record(teacher, env, 40, tmp_path / "m")) == 40
     finally:
         env.close()
