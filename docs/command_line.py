@@ -28,15 +28,17 @@ class CommandLine(SphinxDirective):
         section += nodes.title("", "", nodes.literal(text=parser.prog))
         for text in (parser.description, parser.epilog):
             if text:
-                section += nodes.paragraph(text=plain(parser, text))
+                section += verbatim(plain(parser, text))
         section += usage(parser)
         for group in parser._action_groups:
             shown = [action for action in group._group_actions if shows(action)]
             if shown:
                 title = group.title or ""
-                section += nodes.paragraph("", "", nodes.strong(text=title[:1].upper() + title[1:]))
+                section += nodes.paragraph(
+                    "", "", nodes.strong(text=title[:1].upper() + title[1:], support_smartquotes=False)
+                )
                 if group.description:
-                    section += nodes.paragraph(text=plain(parser, group.description))
+                    section += verbatim(plain(parser, group.description))
                 section += options(parser, shown)
         return section
 
@@ -82,8 +84,16 @@ def options(parser: argparse.ArgumentParser, actions: Iterable[argparse.Action])
     for action in actions:
         term = nodes.term("", "", nodes.literal(text=signature(action)))
         text = argparse.HelpFormatter(parser.prog)._expand_help(action) if action.help else ""
-        entries += nodes.definition_list_item("", term, nodes.definition("", nodes.paragraph(text=text)))
+        entries += nodes.definition_list_item("", term, nodes.definition("", verbatim(text)))
     return entries
+
+
+def verbatim(text: str) -> nodes.paragraph:
+    """
+    :param text: of a help
+    :return: a paragraph in which two hyphens stay two hyphens
+    """
+    return nodes.paragraph(text=text, support_smartquotes=False)
 
 
 def signature(action: argparse.Action) -> str:
