@@ -40,6 +40,14 @@ class DistillA2C(Distillation, A2C):
     #: chosen, not yet searched for
     pixel_defaults: ClassVar[dict[str, Any]] = {"learning_rate": LinearSchedule(5e-4, 2.5e-5, 1.0)}
 
+    def _setup_model(self) -> None:
+        if self.normalize_advantage and self.n_steps * self.n_envs == 1:
+            raise ValueError(
+                "A rollout of n_steps=1 in one environment has a single advantage, which cannot be normalised: give more steps or "
+                "environments, or normalize_advantage=False."
+            )
+        super()._setup_model()
+
     def learn(
         self: SelfDistillA2C,
         total_timesteps: int,

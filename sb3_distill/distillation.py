@@ -7,26 +7,32 @@
   graph and weighs the policy gradient.
 """
 
+import io
 import math
+import pathlib
+import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill import losses
+from sb3_distill.averaging import WeightMean
 from sb3_distill.buffers import DistillDictRolloutBuffer, DistillFrameRolloutBuffer, DistillRolloutBuffer
-from sb3_distill.distributions import from_parameters, parameters, plain, unvalidated
+from sb3_distill.distributions import check_readable, from_parameters, parameters, plain, unvalidated
 from sb3_distill.env_ids import check_env_id as check_env_id
 from sb3_distill.envs.frame_stack import frame_stack_of, observation_log
 from sb3_distill.envs.tap import (
@@ -42,13 +48,21 @@ from sb3_distill.envs.tap import (
 )
 from sb3_distill.envs.teacher_view import TeacherView, Wrap, view_of
 from sb3_distill.methods import CONTROLS, Method, get_method
+from sb3_distill.optimizers import same_kind
 from sb3_distill.pixels import fast_pixels
 from sb3_distill.questions import innermost
 from sb3_distill.rewards import Transitions
+from sb3_distill.rollout_size import batch_that_fits, steps_that_fill, warn_of_cut_minibatch
+from sb3_distill.schedules import TRIED, LoggableLearningRate, has_effect, schedule_of, value_at
 from sb3_distill.spaces import action_tensor, any_action, draw_actions
+from sb3_distill.student_policy import check_policy
 from sb3_distill.teachers import Answer, Teacher, join_answers
 from sb3_distill.threads import rollout_threads, torch_threads
 from sb3_distill.zoo.teachers import load_teacher
+
+SelfDistillation = TypeVar("SelfDistillation", bound="Distillation")
+
+COEFFICIENTS = ("loss_coef", "reward_coef", "env_reward_coef")
 
 #: settings of ``form="paper"``: a normalised advantage is not its R̂, and the last weights are its student
 PAPER: dict[str, Any] = {"normalize_advantage": False, "reward_coef": 1.0, "gamma": 0.99, "averaging": 0.0}
@@ -69,7 +83,7 @@ _NOT_SAVED = (
 )
 
 
-class Distillation(OnPolicyAlgorithm):
+class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
     """
     The part that DistillPPO and DistillA2C share. Put it before the SB3 algorithm in a class's bases.
 
@@ -90,8 +104,9 @@ class Distillation(OnPolicyAlgorithm):
     :param form: ``"unbiased"`` or ``"paper"``, see :mod:`~sb3_distill.methods`
     :param baseline: of teacher V reward, ``"teacher"`` (V_π(s_i)) or ``"student"`` (V_πθ(s_i))
     :param control: who picks the executed actions: ``"student"``, ``"teacher"`` or ``"uniform"``; by default the row's own
-    :param loss_coef: weight of ℓ, at least 0; a float or a schedule of ``progress_remaining``, as the next two
-    :param reward_coef: weight of r̂; by default the row's own
+    :param loss_coef: weight of ℓ, at least 0; a number or a schedule of ``progress_remaining``, as the next two. By default 1, or
+        0 where the row has no ℓ
+    :param reward_coef: weight of r̂; by default the row's own, or 0 where the row has no r̂
     :param env_reward_coef: weight of the environment's reward
     :param averaging: the share of a run at its end over which the student's weights are averaged, one sample after each
         rollout (Polyak and Juditsky, 1992); the mean takes their place when the run is over, before ``on_training_end``. With 0
@@ -99,10 +114,11 @@ class Distillation(OnPolicyAlgorithm):
         environment's reward has a weight, which goes on to improve the student, for images, and in the paper's form
     :param mixed_precision: whether the student's features extractors multiply in bfloat16 while it learns, see
         :func:`~sb3_distill.pixels.fast_pixels`; None where it sees images, on a device that does that faster
-    :param kwargs: of the SB3 algorithm, with its names and meanings
+    :param kwargs: of the SB3 algorithm, with its names and meanings. Of ``n_steps`` and ``batch_size``, what is left out is chosen
+        so that no minibatch is cut short, if that can be done near its default
     :raises ValueError: before any work, for unknown names, a teacher that does not fit the environment or lacks the value
-        function that the row needs, negative coefficients, a share outside [0, 1], or w > 0 with a control policy
-        other than the student
+        function that the row needs, coefficients that are negative or weigh a term that the row does not have, a share outside
+        [0, 1], w > 0 with a control policy other than the student, or a student whose action distribution cannot be read
     """
 
     #: what distillation changes of SB3's defaults: for every row, then for single rows
@@ -116,8 +132,8 @@ class Distillation(OnPolicyAlgorithm):
 
     rollout_buffer: DistillRolloutBuffer
     averaging: float = 0.0
-    #: of the weights so far, where they are averaged, and of how many
-    _mean: tuple[int, list[th.Tensor]] | None = None
+    #: of the weights so far, where they are averaged
+    _mean: WeightMean | None = None
     #: the last observation that SB3 has, as it and as the teacher sees it, and by which view
     _shown: tuple[Any, Any, TeacherView | None] = (None, None, None)
     #: whether others have stepped or reset the environment after that observation
@@ -136,7 +152,7 @@ class Distillation(OnPolicyAlgorithm):
         form: str = "unbiased",
         baseline: str = "teacher",
         control: str | None = None,
-        loss_coef: float | Schedule = 1.0,
+        loss_coef: float | Schedule | None = None,
         reward_coef: float | Schedule | None = None,
         env_reward_coef: float | Schedule = 0.0,
         averaging: float | None = None,
@@ -152,26 +168,20 @@ class Distillation(OnPolicyAlgorithm):
             raise ValueError(f"Unknown control policy {control!r}: choose one of {', '.join(map(repr, CONTROLS))}.")
         if isinstance(env, str) and ":" not in env:  # else Gymnasium imports a module first
             check_env_id(env)
-        settings = self.defaults | self.row_defaults.get(row.name, {})
-        paper = PAPER if form == "paper" else {}
-        if "batch_size" in settings:  # a rollout fills a minibatch, with few environments, too
-            n_envs = env.num_envs if isinstance(env, VecEnv) else 1
-            batch_size = kwargs.get("batch_size", settings["batch_size"])
-            settings["n_steps"] = max(settings["n_steps"], math.ceil(batch_size / n_envs))
-        super().__init__(policy, env, **(_of_sb3(settings | paper) | kwargs), _init_setup_model=False)
-        if env is not None and is_image_space(self.observation_space):
-            pixels = self.pixel_defaults | self.pixel_row_defaults.get(row.name, {}) | paper
-            settings = settings | pixels
-            for name, value in _of_sb3(pixels).items():
-                if name not in kwargs:
-                    setattr(self, name, value)
-        settings = settings | paper
+        if averaging is not None and not 0 <= averaging <= 1:
+            raise ValueError(f"averaging is a share of the run between 0 and 1, not {averaging!r}.")
+        check_rollout_buffer_class(kwargs.get("rollout_buffer_class"))
+        if isinstance(env, str):
+            env = maybe_make_env(env, kwargs.get("verbose", 0))
+        n_envs = env.num_envs if isinstance(env, VecEnv) else 1
+        settings = self._settings(row, form, kwargs, n_envs, is_image_space(getattr(env, "observation_space", None)))
+        super().__init__(policy, env, **(_of_sb3(settings) | kwargs), _init_setup_model=False)
+        if loss_coef is None:
+            loss_coef = 0.0 if row.loss is None else 1.0
         if reward_coef is None:
-            reward_coef = settings.get("reward_coef", 1.0)
+            reward_coef = 0.0 if row.reward is None else settings.get("reward_coef", 1.0)
         if averaging is None:
             averaging = settings.get("averaging", 0.0) if env_reward_coef == 0 else 0.0
-        if not 0 <= averaging <= 1:
-            raise ValueError(f"averaging is a share of the run between 0 and 1, not {averaging!r}.")
         self.teacher = teacher
         self.teacher_obs = teacher_obs
         self.method = method
@@ -188,12 +198,30 @@ class Distillation(OnPolicyAlgorithm):
 
     # --- setting up ---------------------------------------------------------------------------------------------------
 
+    def _settings(self, row: Method, form: str, given: dict[str, Any], n_envs: int, images: bool) -> dict[str, Any]:
+        """The defaults of a row; of the rollout's and the minibatch's size, those that fit what is given and each other."""
+        settings = self.defaults | self.row_defaults.get(row.name, {})
+        if images:
+            settings |= self.pixel_defaults | self.pixel_row_defaults.get(row.name, {})
+        if form == "paper":
+            settings |= PAPER
+        batch_size, n_steps = given.get("batch_size"), given.get("n_steps")
+        if n_steps is not None and n_steps * n_envs == 1:
+            settings["normalize_advantage"] = False  # one advantage has no standard deviation
+        if "batch_size" in settings and n_steps is None:
+            settings["n_steps"] = steps_that_fill(settings["n_steps"], batch_size or settings["batch_size"], n_envs)
+        elif "batch_size" in settings and batch_size is None:
+            settings["batch_size"] = batch_that_fits(settings["batch_size"], n_steps * n_envs)
+        return settings
+
     def _setup_model(self) -> None:
         self._row = get_method(self.method, self.form, self.baseline)
         if self.control is None:
             self.control = self._row.control
-        for name in ("loss_coef", "reward_coef", "env_reward_coef"):
-            setattr(self, name, FloatSchedule(getattr(self, name)))
+        check_policy(self.policy_class, self.policy_kwargs)
+        self._set_coefficients()
+        if self.rollout_buffer_class in (RolloutBuffer, DictRolloutBuffer):
+            self.rollout_buffer_class = None  # loaded from what SB3's own algorithm has saved
         dict_obs = isinstance(self.observation_space, spaces.Dict)
         buffer_class = DistillDictRolloutBuffer if dict_obs else DistillRolloutBuffer
         n_stack = None if self.env is None else frame_stack_of(self.env)
@@ -206,13 +234,13 @@ class Distillation(OnPolicyAlgorithm):
                 f"rollout_buffer_class must be a subclass of {buffer_class.__name__}, which carries the teacher's answers, "
                 f"not {self.rollout_buffer_class.__name__}."
             )
-        self._weights()
         #: what the teacher sees, and of what teacher, environment and ``teacher_obs`` that was made
         self._view: TeacherView | None = None
         self._seen: tuple[Any, ...] | None = None
         if self.teacher is not None:
             self._check_teacher()
         super()._setup_model()
+        check_readable(self.policy.action_dist)
         in_few_calls(self.policy.optimizer)
         #: the last state of the rollout before, and the teacher's answer there
         self._carried: tuple[Teacher, Any, Answer] | None = None
@@ -239,6 +267,7 @@ class Distillation(OnPolicyAlgorithm):
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._check_teacher()
+        self._check_schedules()
         self._mean = None
         hearing: AbstractContextManager[None] = nullcontext()
         if self._view is not None:
@@ -247,13 +276,15 @@ class Distillation(OnPolicyAlgorithm):
                 self._last_obs = None  # what the teacher sees begins with an episode
         before = self._last_obs
         with hearing:
-            result = super()._setup_learn(*args, **kwargs)
+            total_timesteps, callback = super()._setup_learn(*args, **kwargs)
+        if total_timesteps > 0:  # SB3 does so after a rollout, but the first one is weighed, too
+            self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
         if self._last_obs is not before:
             # A copy: the environment may write over it before SB3 puts it into its buffer.
             self._last_obs = copy_obs(self._last_obs)
             self._shown = (self._last_obs, copy_obs(self._present_obs()), self._view)
         self._played_by_others = True  # since the last rollout, for all that is known here
-        return result
+        return total_timesteps, callback
 
     def _present_obs(self) -> Any:
         """What the teacher sees of the state that the environment is in."""
@@ -272,20 +303,41 @@ class Distillation(OnPolicyAlgorithm):
         # Neither the teacher, what it sees, nor our buffer: the saved student is a plain SB3 model, which needs none of them.
         return [*super()._excluded_save_params(), *_NOT_SAVED]
 
+    def _set_coefficients(self) -> None:
+        """Make schedules of the coefficients, and see that they can be honoured."""
+        terms = {"loss_coef": (self._row.loss, "loss ℓ"), "reward_coef": (self._row.reward, "reward r̂")}
+        for name, (term, what) in terms.items():
+            value = getattr(self, name)
+            if term is not None or (isinstance(value, (int, float)) and value == 0):
+                continue
+            if isinstance(value, FloatSchedule):
+                setattr(self, name, 0.0)  # saved before this was an error
+            elif has_effect(name, value):
+                raise ValueError(
+                    f"The method {self._row.name!r} has no {what}, so {name}={value!r} would do nothing: leave {name} out, or take "
+                    "a method that has one."
+                )
+        for name in COEFFICIENTS:
+            setattr(self, name, schedule_of(name, getattr(self, name)))
+        self._check_schedules()
+
+    def _check_schedules(self) -> None:
+        """See before any work that no schedule ends the run."""
+        weights = [self._weights_at(progress) for progress in TRIED]
+        if any(loss > 0 or reward > 0 for loss, reward, _ in weights):
+            for progress in TRIED:
+                value_at("learning_rate", vars(self)["learning_rate"], progress)
+
     def _weights(self) -> tuple[float, float, float]:
-        """Present values of loss_coef, reward_coef and env_reward_coef; those that cannot have an effect are 0."""
-        loss, reward, env_reward = (
-            FloatSchedule(value)(self._current_progress_remaining)
-            for value in (self.loss_coef, self.reward_coef, self.env_reward_coef)
-        )
-        if not all(coef >= 0 for coef in (loss, reward, env_reward)):  # nor is NaN
+        """Present values of loss_coef, reward_coef and env_reward_coef."""
+        return self._weights_at(self._current_progress_remaining)
+
+    def _weights_at(self, progress: float) -> tuple[float, float, float]:
+        loss, reward, env_reward = (value_at(name, getattr(self, name), progress) for name in COEFFICIENTS)
+        if not all(0 <= coef < math.inf for coef in (loss, reward, env_reward)):  # nor is NaN
             raise ValueError(
                 f"Coefficients must be at least 0: loss_coef={loss}, reward_coef={reward}, env_reward_coef={env_reward}."
             )
-        if self._row.loss is None:
-            loss = 0.0
-        if self._row.reward is None:
-            reward = 0.0
         if reward + env_reward > 0 and self.control != "student":
             if env_reward > 0:
                 term, change = "a weight on the environment's reward", "env_reward_coef=0"
@@ -296,6 +348,70 @@ class Distillation(OnPolicyAlgorithm):
                 f"set control='student' or {change}."
             )
         return loss, reward, env_reward
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+        if self._current_progress_remaining < 0 and any(self._weights()[:2]):
+            # A last rollout may end after the run does. With SB3's kind of schedule, p ↦ c·p, its learning rate would be negative,
+            # and the student would unlearn.
+            self._current_progress_remaining = 0.0
+
+    # --- saving and loading -------------------------------------------------------------------------------------------
+
+    @classmethod
+    def load(
+        cls: type[SelfDistillation],
+        path: str | pathlib.Path | io.BufferedIOBase,
+        env: GymEnv | None = None,
+        device: th.device | str = "auto",
+        custom_objects: dict[str, Any] | None = None,
+        print_system_info: bool = False,
+        force_reset: bool = True,
+        **kwargs: Any,
+    ) -> SelfDistillation:
+        """
+        SB3's ``load``: a student that was saved, or what SB3's own PPO (A2C) has saved, with the settings that it was saved with.
+
+        :param path: of the zip, or a file
+        :param env: the environment to learn on in
+        :param device: ``"auto"``, ``"cpu"``, ``"cuda"`` …
+        :param custom_objects: to take in place of what the file has under these names
+        :param print_system_info: whether to print about this system, and about the one that saved
+        :param force_reset: whether ``learn`` begins with a reset of the environment
+        :param kwargs: settings to take in place of the saved ones, and ``teacher``, which is never saved
+        :return: the student
+        :raises ValueError: for a file of another kind of algorithm, and as the constructor does
+        """
+        model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        batch_size = getattr(model, "batch_size", None)
+        if model.env is not None and batch_size:
+            warn_of_cut_minibatch(batch_size, model.n_steps, model.n_envs)
+        return model
+
+    def set_parameters(
+        self, load_path_or_dict: Any, exact_match: bool = True, device: th.device | str = "auto"
+    ) -> None:
+        """
+        SB3's. Where the optimiser that was saved is of another kind, as A2C's beside PPO's, the present one begins anew, with a
+        warning.
+
+        :param load_path_or_dict: a zip, or what ``get_parameters`` gave
+        :param exact_match: whether everything has to be there
+        :param device: to load to
+        """
+        params = load_path_or_dict
+        if not isinstance(params, dict):
+            _, params, _ = load_from_zip_file(params, device=device, load_data=False)
+        optimizer = self.policy.optimizer
+        saved = params.get("policy.optimizer")
+        if saved is not None and not same_kind(saved, optimizer):
+            warnings.warn(
+                f"What is loaded was trained with another optimiser than this student's {type(optimizer).__name__}: its weights "
+                "are taken, and the optimiser begins anew."
+            )
+            params = params | {"policy.optimizer": optimizer.state_dict()}
+        super().set_parameters(params, exact_match, device)
+        in_few_calls(optimizer)
 
     # --- rollouts -----------------------------------------------------------------------------------------------------
 
@@ -525,19 +641,11 @@ class Distillation(OnPolicyAlgorithm):
             super().train()
         if batch_losses:
             self.logger.record("distill/loss", float(np.mean(batch_losses)))
-        if self._current_progress_remaining < self.averaging:
-            self._average_weights()
-
-    def _average_weights(self) -> None:
-        """Count the present weights in, and put the mean in their place when the run is over."""
-        weights = [weight.detach() for weight in self.policy.parameters()]
-        n, mean = self._mean or (0, [th.zeros_like(weight) for weight in weights])
-        for kept, weight in zip(mean, weights, strict=True):
-            kept.lerp_(weight, 1 / (n + 1))
-        self._mean = (n + 1, mean)
-        if self.num_timesteps >= self._total_timesteps:
-            for kept, weight in zip(mean, weights, strict=True):
-                weight.copy_(kept)
+        if self.averaging and self._current_progress_remaining < self.averaging:
+            self._mean = self._mean or WeightMean()
+            self._mean.add(self.policy)
+            if self.num_timesteps >= self._total_timesteps:
+                self._mean.put_into(self.policy)
 
 
 class WeighAndAttach(th.autograd.Function):
@@ -593,6 +701,19 @@ def check_loss(loss: float, update: int, num_timesteps: int) -> float:
 def _of_sb3(settings: dict[str, Any]) -> dict[str, Any]:
     """Those of the defaults that are arguments of SB3's algorithm."""
     return {name: value for name, value in settings.items() if name not in ("reward_coef", "averaging")}
+
+
+def check_rollout_buffer_class(buffer_class: type[RolloutBuffer] | None) -> None:
+    """
+    :param buffer_class: given by a user, or None
+    :raises ValueError: if it has no room for the teacher's answers
+    """
+    ours = (DistillRolloutBuffer, DistillDictRolloutBuffer)
+    if buffer_class is not None and not issubclass(buffer_class, ours):
+        raise ValueError(
+            f"rollout_buffer_class must be a subclass of {' or '.join(c.__name__ for c in ours)}, which carry the teacher's "
+            f"answers, not {buffer_class.__name__}."
+        )
 
 
 def in_few_calls(optimizer: th.optim.Optimizer) -> None:

@@ -15,6 +15,7 @@ action space        parameters of one state                      columns
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch as th
@@ -31,6 +32,7 @@ from stable_baselines3.common.distributions import (
     DiagGaussianDistribution,
     Distribution,
     MultiCategoricalDistribution,
+    SquashedDiagGaussianDistribution,
     StateDependentNoiseDistribution,
     make_proba_distribution,
 )
@@ -57,8 +59,34 @@ def parameters(distribution: Distribution | MaskableDistribution) -> th.Tensor:
     ):
         normal = distribution.distribution
         return th.cat([normal.mean, normal.stddev.log()], dim=-1)
-    raise TypeError(
-        f"Cannot distil the distribution {type(distribution).__name__} of squashed actions: use a policy with squash_output=False."
+    raise unreadable(distribution)
+
+
+def check_readable(distribution: Any) -> None:
+    """
+    :param distribution: of a student's policy, before it was used: what :func:`parameters` will be asked about
+    :raises TypeError: if that would fail
+    """
+    known = (MultiCategoricalDistribution, CategoricalDistribution, BernoulliDistribution, MaskableDistribution)
+    gaussian = type(distribution) is DiagGaussianDistribution
+    sde = isinstance(distribution, StateDependentNoiseDistribution) and distribution.bijector is None
+    if not (isinstance(distribution, known) or gaussian or sde):
+        raise unreadable(distribution)
+
+
+def unreadable(distribution: Any) -> TypeError:
+    """
+    :param distribution: of another kind than those above
+    :return: what is wrong with it
+    """
+    name = type(distribution).__name__
+    if isinstance(distribution, (SquashedDiagGaussianDistribution, StateDependentNoiseDistribution)):
+        return TypeError(
+            f"Cannot distil the distribution {name} of squashed actions: use a policy with squash_output=False."
+        )
+    return TypeError(
+        f"Cannot distil the distribution {name}: use a policy whose action_dist is one of SB3's for Discrete, MultiDiscrete, "
+        "MultiBinary or Box actions."
     )
 
 

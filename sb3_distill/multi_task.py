@@ -21,6 +21,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.logger import HumanOutputFormat
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, RolloutReturn, TrainFreq, TrainFrequencyUnit
 from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean, should_collect_more_steps
@@ -242,6 +243,10 @@ class MultiTaskDistillation(PolicyDistillation):
         for task_id, task in self.tasks.items():
             if task.ep_info_buffer:
                 self.logger.record(f"return/{task_id}", safe_mean([episode["r"] for episode in task.ep_info_buffer]))
+        for output in self.logger.output_formats:
+            if isinstance(output, HumanOutputFormat):
+                # Names of tasks that begin alike would be cut to one name, which SB3 refuses.
+                output.max_length = max(output.max_length, *(len(f"   {task_id}") for task_id in self.tasks))
         super().dump_logs()
 
     # --- the student --------------------------------------------------------------------------------------------------

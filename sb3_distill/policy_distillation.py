@@ -41,6 +41,7 @@ from sb3_distill.offline_losses import StateLoss, check_loss, mse, state_loss
 from sb3_distill.pixels import fast_pixels
 from sb3_distill.q_units import QUnits, output_layer
 from sb3_distill.questions import env_id_of, innermost
+from sb3_distill.schedules import LoggableLearningRate
 from sb3_distill.spaces import any_action, channels_last
 from sb3_distill.temperature import ENOUGH_STATES, check_q_values, softest_by_confidence
 from sb3_distill.zoo.teachers import load_teacher
@@ -68,7 +69,7 @@ _NOT_SAVED = (
 )
 
 
-class PolicyDistillation(OffPolicyAlgorithm):
+class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
     """
     One network learns what a teacher says about the states in its memory.
 

@@ -5,8 +5,10 @@ import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_distill import DistillA2C, DistillPPO, load_teacher
+from sb3_distill.averaging import WeightMean
 from sb3_distill.methods import METHODS
 
 SMALL = dict(n_steps=16, batch_size=16, n_epochs=1, seed=0, device="cpu")
@@ -106,3 +108,51 @@ def test_it_is_saved(tmp_path, teacher):
 def test_a_share_is_between_0_and_1(averaging, teacher):
     with pytest.raises(ValueError, match=r"^averaging is a share of the run between 0 and 1, not"):
         student(teacher, averaging=averaging)
+
+
+class Normalised(BaseFeaturesExtractor):
+    """BatchNorm, a spectral norm, Dropout, a mask of infinities and a counter of its own."""
+
+    def __init__(self, space):
+        super().__init__(space, 8)
+        spectral = th.nn.utils.parametrizations.spectral_norm(th.nn.Linear(8, 8))
+        self.net = th.nn.Sequential(
+            th.nn.Linear(4, 8), th.nn.BatchNorm1d(8), th.nn.ReLU(), th.nn.Dropout(0.1), spectral
+        )
+        self.register_buffer("mask", th.tensor([-th.inf, 0.0]))
+        self.register_buffer("calls", th.tensor(0))
+
+    def forward(self, obs):
+        self.calls += 1
+        return self.net(obs)
+
+
+@pytest.mark.parametrize("engine", [DistillPPO, DistillA2C])
+def test_what_a_network_computes_with_beside_its_weights(engine, monkeypatch, teacher):
+    """Running statistics are the mean of those that went with the weights; what is no mean stays whole; σ of the spectral norm is 1."""
+    kept = []
+    original = WeightMean.add
+
+    def add_and_keep(self, network):
+        original(self, network)
+        kept.append({name: value.clone() for name, value in network.state_dict().items()})
+
+    monkeypatch.setattr(WeightMean, "add", add_and_keep)
+    settings = dict(n_steps=16, averaging=0.5, seed=0, device="cpu")
+    settings |= dict(batch_size=16, n_epochs=2) if engine is DistillPPO else {}
+    settings |= dict(policy_kwargs=dict(features_extractor_class=Normalised, net_arch=[]), learning_rate=0.02)
+    env = make_vec_env("CartPole-v1", 4, seed=0)
+    model = engine("MlpPolicy", env, teacher=teacher, method="on_policy_distill", **settings).learn(8 * ROLLOUT)
+    assert len(kept) == 4
+    end = model.policy.state_dict()
+    for name, value in end.items():
+        samples = th.stack([sample[name] for sample in kept])
+        if name.endswith(("running_mean", "running_var", "weight", "bias", "original")):
+            th.testing.assert_close(value, samples.mean(0), rtol=1e-4, atol=1e-6)
+        elif name.endswith(("num_batches_tracked", "calls", "mask")):
+            assert th.equal(value, samples[-1])
+    weight = model.policy.features_extractor.net[4].eval().weight
+    assert float(th.linalg.matrix_norm(weight.detach(), 2)) == pytest.approx(1.0, abs=1e-3)
+    assert not th.equal(
+        kept[0]["features_extractor.net.1.running_var"], kept[-1]["features_extractor.net.1.running_var"]
+    )

@@ -6,6 +6,7 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv, VecTransposeImage
@@ -193,6 +194,17 @@ def test_the_learning_rate_falls_with_the_steps_of_all_tasks(make):
     # Playing, a round's updates come after its steps, of which there are 15; reading, they are its steps, of which there are 10.
     expected = [5e-4] * 15 + [0.0] * 15 if make is playing else [1e-3] * 10 + [2e-3 / 3] * 10 + [1e-3 / 3] * 10
     assert rates == pytest.approx(expected)
+
+
+def test_tasks_whose_long_names_begin_alike_are_logged(capsys):
+    """SB3's table cuts names to 36 characters, and an error ended the run where two became one."""
+    tasks = [f"somebody/AnEnvironmentWithALongName-{level}-v0" for level in ("easy", "hard")]
+    envs = {task: DummyVecEnv([lambda: Monitor(CountdownEnv(box(3), spaces.Discrete(2)))]) for task in tasks}
+    model = MultiTaskDistillation(
+        "MlpPolicy", envs, teacher={task: q_teacher(box(3), 2) for task in tasks}, verbose=1, **SMALL
+    )
+    model.learn(60, log_interval=1)
+    assert all(task in capsys.readouterr().out for task in tasks[:1])
 
 
 def test_a_callback_may_stop_in_any_task_and_it_goes_on():

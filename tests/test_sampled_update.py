@@ -35,7 +35,7 @@ def sampled_and_exact(engine, method, seed=0, exact_method=None, **kwargs):
         max_grad_norm=1e9,
         policy_kwargs=dict(net_arch=[], optimizer_class=th.optim.SGD),
         seed=seed,
-        reward_coef=1.0,
+        reward_coef=0.0 if exact_method.reward is None else 1.0,
     )
     if engine is DistillPPO:
         settings |= dict(n_epochs=1, batch_size=N_STEPS * N_ENVS)

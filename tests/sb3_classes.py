@@ -1,0 +1,61 @@
+"""Every class that is to be as good an SB3 model as PPO and A2C are, and the smallest student of each."""
+
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv
+
+import sb3_distill
+from envs_for_tests import CountdownEnv, actor_critic_teacher
+from sb3_distill import DistillA2C, DistillPPO
+
+ROWS = (
+    "TeacherDistill",
+    "OnPolicyDistill",
+    "EntropyRegularised",
+    "NDistill",
+    "ExpectedEntropyDistill",
+    "TeacherVReward",
+)
+PPO_CLASSES = [DistillPPO, *(getattr(sb3_distill, name) for name in ROWS)]
+A2C_CLASSES = [DistillA2C, *(getattr(sb3_distill, name + "A2C") for name in ROWS)]
+CLASSES = PPO_CLASSES + A2C_CLASSES
+#: one class of each engine, for what does not depend on the row
+ENGINES = [DistillPPO, DistillA2C]
+
+N_ENVS, N_STEPS = 2, 8
+#: steps in a rollout
+ROLLOUT = N_ENVS * N_STEPS
+
+
+def small(cls, **kwargs):
+    """Settings of a student that costs next to nothing."""
+    settings = dict(n_steps=N_STEPS, seed=0, device="cpu")
+    if cls in PPO_CLASSES:
+        settings |= dict(batch_size=N_STEPS, n_epochs=2)
+    if cls in CLASSES:
+        settings["policy_kwargs"] = dict(net_arch=[8])
+    return settings | kwargs
+
+
+def countdown_envs(observation_space=None, action_space=None, n_envs=N_ENVS, seed=0):
+    """Episodes of five steps of noise, some of them cut by a time limit."""
+    envs = DummyVecEnv([lambda: CountdownEnv(observation_space, action_space)] * n_envs)
+    envs.seed(seed)
+    return envs
+
+
+def teacher_for(env):
+    """With random weights; it sees what the student sees."""
+    single = CountdownEnv(env.observation_space, env.action_space)
+    return actor_critic_teacher(single, net_arch=[8])
+
+
+def student(cls, env=None, policy=None, **kwargs):
+    """
+    :param cls: one of ``CLASSES``
+    :param env: by default two small ones
+    """
+    env = countdown_envs() if env is None else env
+    if policy is None:
+        policy = "MultiInputPolicy" if isinstance(env.observation_space, spaces.Dict) else "MlpPolicy"
+    kwargs = {"teacher": teacher_for(env)} | kwargs
+    return cls(policy, env, **small(cls, **kwargs))
