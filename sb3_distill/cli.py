@@ -70,7 +70,7 @@ def run(argv: Sequence[str] | None) -> int:
         tell(f"warning: {warning.message}")
     raise_if_interrupted()
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning
+        warnings.showwarning = _show_warning  # type: ignore[assignment]
         work()
     return 0
 
