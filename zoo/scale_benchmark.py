@@ -82,6 +82,7 @@ def scale_table(seeds: int, steps: int, out: Path, n_jobs: int, rows: Sequence[s
     :param rows: of the table
     :return: a table: mean over seeds, with the half of its 95% interval, t-distributed
     """
+    out.mkdir(parents=True, exist_ok=True)
     temperatures = {scale: float(scaled_teacher(scale).temperature or 0.0) for scale in SCALES}
     kinds = [(row, scale, seed) for seed in range(seeds) for row in rows for scale in SCALES]
     with ProcessPoolExecutor(n_jobs, mp_context=get_context("spawn")) as pool:
