@@ -72,7 +72,6 @@ def main() -> None:
     captions = [caption(player, args.env) for player in players]
     frames = [frame for k in args.episodes for frame in episode(players, captions, args.env, EVALUATION_SEED + k)]
     write(args.out, frames)
-    frames[len(frames) // 4].save(args.out.with_suffix(".png"), optimize=True)
     print(f"{args.out}: {len(frames)} pictures, {args.out.stat().st_size / 1e6:.2f} MB; " + "; ".join(captions))
 
 

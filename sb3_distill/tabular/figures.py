@@ -122,7 +122,8 @@ def below(figure: Figure, axes: Axes, columns: int, note: str) -> None:
     """
     handles, labels = axes.get_legend_handles_labels()
     legend = figure.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
-    legend.set_title(note, {"size": 8})
+    legend.set_title(note)
+    legend.get_title().set_fontsize(8)
 
 
 def intervals_over(result: Result) -> str:
