@@ -487,6 +487,7 @@ class Keeper(LearningCurve):
 
     def _on_rollout_start(self) -> None:
         # Here all that was played is learnt from, and nothing new is played yet.
+        self._began = self.model.num_timesteps
         if self.postponed.asked:
             self.save()
             self.postponed.act_if_asked()
@@ -495,7 +496,12 @@ class Keeper(LearningCurve):
         super()._on_rollout_start()
 
     def _on_step(self) -> bool:
-        self.postponed.act_if_late()
+        if self.postponed.late:
+            # Nothing was learnt since the rollout began: it is played once more.
+            played, self.model.num_timesteps = self.model.num_timesteps, self._began
+            self.save()
+            self.model.num_timesteps = played
+            self.postponed.act_if_asked()
         return super()._on_step()
 
     def _on_training_end(self) -> None:

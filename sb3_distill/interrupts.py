@@ -119,7 +119,7 @@ class Postponed:
     A context in which the first signal waits for a good moment, :meth:`act_if_asked`; a second one does not. Outside the main
     thread, and of signals that end the process without Python, it changes nothing.
 
-    :param patience: seconds that it waits at most, where :meth:`act_if_late` is called meanwhile
+    :param patience: seconds after which it is :attr:`late`
     """
 
     def __init__(self, patience: float = PATIENCE) -> None:
@@ -164,12 +164,10 @@ class Postponed:
         if self._asked is not None:
             self._before[self._asked](self._asked, None)
 
-    def act_if_late(self) -> None:
-        """
-        :raises KeyboardInterrupt: as :meth:`act_if_asked`, if that moment does not come soon
-        """
-        if self._asked is not None and time.monotonic() - self._since > self.patience:
-            self.act_if_asked()
+    @property
+    def late(self) -> bool:
+        """Whether a signal has waited for long enough."""
+        return self._asked is not None and time.monotonic() - self._since > self.patience
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
