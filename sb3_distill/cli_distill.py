@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sb3_distill import cli_offline
 from sb3_distill.arguments import Joined, add_environment, import_environment, number, number_or_auto, whole, wholes
 from sb3_distill.flags import in_flags
+from sb3_distill.teacher_names import typed_teacher
 
 if TYPE_CHECKING:
     from sb3_distill.experiment import Experiment, Outcome, Plan, Settings
@@ -168,6 +169,7 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
 
 def _prepared(args: argparse.Namespace) -> Callable[[], None]:
     settle_method(args)
+    args.teacher = args.teacher and typed_teacher(args.teacher)
     from sb3_distill.experiment import Experiment, prepare
     from sb3_distill.run_folder import RunFolder
 
@@ -331,10 +333,15 @@ def tell(args: argparse.Namespace, experiment: "Experiment", outcome: "Outcome")
     :param outcome: of it
     """
     from sb3_distill import report
+    from sb3_distill.experiment import episode_limit
 
     settings, out = experiment.plan.settings, experiment.folder.path
     title = f"{settings.title}: the same {args.eval_episodes} episodes for all"
     report.show(report.result_table(outcome.players, title, experiment.teacher.n_parameters))
+    sys.stdout.write("".join(f"{line}\n" for line in outcome.lines))
+    n_cut = sum(player.n_cut for player in outcome.players)
+    if n_cut:
+        sys.stdout.write(f"Cut are episodes that had not ended after {episode_limit(settings.env_id):,} steps.\n")
     sys.stdout.write(f"Written to {out}:\n" + "".join(f"  {out / name}\n" for name in report.RUN_FILES))
     sys.stdout.write("Load the student:\n" + "".join(f"  {line}\n" for line in loading_lines(args.engine, out)))
 

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import gymnasium as gym
 import numpy as np
 import torch as th
 from gymnasium import spaces
@@ -22,10 +23,12 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill import cli_offline, report
+from sb3_distill.advice import advice
 from sb3_distill.checkpoints import read_checkpoint, restore_mean, restore_student, student_state, write_checkpoint
+from sb3_distill.comparison import Likeness, Share, likeness, share_of_teacher
 from sb3_distill.distillation import Distillation
 from sb3_distill.env_ids import check_env_id
-from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play
+from sb3_distill.evaluation import EVALUATION_SEED, play_episodes, random_play
 from sb3_distill.features import min_atar_student
 from sb3_distill.files import replacing, write_csv, write_figure, write_json
 from sb3_distill.interrupts import Postponed
@@ -48,8 +51,13 @@ if TYPE_CHECKING:
 #: learning-curve points after the first
 CURVE_POINTS = 16
 CURVE_EPISODES = 20
-#: an environment without a time limit must not stop a run for good
-MAX_EPISODE_STEPS = 100_000
+#: All evaluations of a curve together, over all their environments: one without a time limit must not stop a run for good. A
+#: twentieth of it would do for Atari's games, which take some thousand steps each.
+CURVE_STEPS = 2_000_000
+#: an episode of the comparison is cut then, if the environment has no longer time limit of its own
+MAX_EPISODE_STEPS = 10_000
+#: on which student and teacher are compared
+COMPARED_STATES = 2_000
 #: from one checkpoint to the next, not counting the rollout that it waits for: what a killed run loses
 CHECKPOINT_SECONDS = 20.0
 #: whose versions results depend on
@@ -153,10 +161,12 @@ class Outcome(NamedTuple):
 
     :param data: as ``results.json`` has it
     :param players: teacher, student and random play
+    :param lines: how far the student has come, in words
     """
 
     data: dict[str, Any]
     players: list[Player]
+    lines: list[str]
 
 
 # --- before anything is loaded ----------------------------------------------------------------------------------------
@@ -354,7 +364,8 @@ class Experiment:
             self.plan.make_env,
             max(1, settings.steps // CURVE_POINTS),
             CURVE_EPISODES,
-            max_steps=MAX_EPISODE_STEPS,
+            max_steps=episode_limit(settings.env_id),
+            total_steps=CURVE_STEPS,
         )
         if self.state is not None:
             keeper.take_up(self.state)
@@ -383,30 +394,47 @@ class Experiment:
     def _compare(self, keeper: "Keeper") -> Outcome:
         settings, teacher, student = self.plan.settings, self.teacher, self.student
 
-        def returns(
-            name: str, act: Callable[[Any], np.ndarray], view: Callable[[VecEnv], VecEnv] = lambda env: env
-        ) -> np.ndarray:
-            n = settings.eval_episodes
+        def play(
+            name: str,
+            act: Callable[[Any], np.ndarray],
+            *about: Any,
+            view: Callable[[VecEnv], VecEnv] = lambda env: env,
+        ) -> Player:
+            n, limit = settings.eval_episodes, episode_limit(settings.env_id)
             with phase(f"{n} episodes of {name}", self.quiet):
-                return episode_returns(
-                    act, lambda n: view(self.plan.make_env(n)), n, EVALUATION_SEED, MAX_EPISODE_STEPS
-                )
+                episodes = play_episodes(act, lambda n: view(self.plan.make_env(n)), n, EVALUATION_SEED, limit)
+            return Player(name, episodes.returns, *about)._replace(n_cut=episodes.n_cut)
 
         steps = None if settings.memory else student.num_timesteps  # those of a memory were taken before
-        students_play = returns("the student", report.greedy(student.predict))
+        about = (actor_size(student.policy), steps, keeper.training_seconds)
         players = [
-            Player("teacher", returns("the teacher", teacher.act, teacher.view), teacher.n_parameters),
-            Player("student", students_play, actor_size(student.policy), steps, keeper.training_seconds),
-            Player("random play", returns("random play", random_play(student.action_space, settings.eval_episodes))),
+            play("teacher", teacher.act, teacher.n_parameters, view=teacher.view),
+            play("student", report.greedy(student.predict), *about),
+            play("random play", random_play(student.action_space, settings.eval_episodes)),
         ]
+        share = share_of_teacher(*(player.returns for player in players))
+        with phase("teacher and student on the student's states", self.quiet):
+            alike = self._likeness()
+        temperature = teacher.temperature if isinstance(teacher, QTeacher) and not settings.offline else None
+        means = [score.mean for _, score in keeper.points]
+        next_try = advice(share, alike, self.plan.described, temperature, means)
         data = {
             "settings": self.plan.described,
             "environment": self.plan.environment,
             "teacher": about_teacher(teacher, settings),
             "players": report.result_data(players),
+            "comparison": comparison_data(share, alike, next_try),
             "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         }
-        return Outcome(data, players)
+        return Outcome(data, players, comparison_lines(share, alike, next_try))
+
+    def _likeness(self) -> Likeness:
+        env = self.plan.make_env(min(8, self.plan.settings.eval_episodes))
+        try:
+            env.seed(EVALUATION_SEED)
+            return likeness(self.student, self.teacher, env, COMPARED_STATES)
+        finally:
+            env.close()
 
     def _write(self, keeper: "Keeper", outcome: Outcome) -> None:
         write_curve(self.folder.path, self.plan.settings, keeper, outcome.players)
@@ -441,6 +469,7 @@ class Keeper(LearningCurve):
         """
         self.points = [(steps, Score(*score)) for steps, score in state["points"]]
         self.seconds = self._evaluating_before = state["evaluation_seconds"]
+        self.steps_made = state["evaluation_steps"]
         self._seconds_before = state["training_seconds"]
         self._mean_of = state["student"]
         self.kept = (state["student"]["counters"]["num_timesteps"], len(self.points))
@@ -466,6 +495,7 @@ class Keeper(LearningCurve):
                 {
                     "points": self.points,
                     "evaluation_seconds": self.seconds,
+                    "evaluation_steps": self.steps_made,
                     "training_seconds": self.training_seconds,
                 }
             )
@@ -536,6 +566,54 @@ def about_teacher(teacher: Teacher, settings: Settings) -> dict[str, Any]:
     return about
 
 
+def episode_limit(env_id: str) -> int:
+    """
+    :param env_id: a Gymnasium id
+    :return: after how many steps an episode is cut
+    """
+    spec = gym.registry.get(env_id)
+    return max(MAX_EPISODE_STEPS, getattr(spec, "max_episode_steps", None) or 0)
+
+
+def comparison_data(share: Share | None, alike: Likeness, next_try: str | None) -> dict[str, Any]:
+    """
+    :param share: of the teacher's return; None if it is not better than random play
+    :param alike: how alike the two act
+    :param next_try: what :func:`~sb3_distill.advice.advice` says
+    :return: for ``results.json``
+    """
+    return {
+        "share_of_teacher": None if share is None else share.mean,
+        "standard_error": None if share is None else share.standard_error,
+        **alike._asdict(),
+        "advice": next_try,
+    }
+
+
+def comparison_lines(share: Share | None, alike: Likeness, next_try: str | None) -> list[str]:
+    """
+    :param share: as for :func:`comparison_data`, as the others
+    :return: the same in words
+    """
+    if share is None:
+        lines = ["The teacher is not better than random play here, so that there is no share of its return to tell."]
+    else:
+        lines = [
+            f"The student has {share.mean:.1%} ± {share.standard_error:.1%} of the teacher's return over random play."
+        ]
+    parts = []
+    if alike.agreement is not None:
+        parts.append(f"the same greedy action in {alike.agreement:.1%}")
+    if alike.mean_distance is not None:
+        parts.append(f"greedy actions {alike.mean_distance:.3g} apart")
+    if alike.kl is not None:
+        parts.append(f"KL(π‖π_θ) {alike.kl:.3g}")
+    lines.append(f"On {alike.n_states:,} states of the student's play: {', '.join(parts)}.")
+    if next_try is not None:
+        lines.append(f"Below 95%: {next_try}.")
+    return lines
+
+
 def write_curve(out: Path, settings: Settings, curve: LearningCurve, players: list[Player]) -> None:
     """
     Write ``learning_curve.csv`` and draw it as ``learning_curve.png``.
@@ -548,7 +626,7 @@ def write_curve(out: Path, settings: Settings, curve: LearningCurve, players: li
     unit = "minibatches" if settings.memory else "environment steps"
     write_csv(
         out / "learning_curve.csv",
-        [unit.replace(" ", "_"), "mean_return", "standard_error", "n_episodes"],
+        [unit.replace(" ", "_"), "mean_return", "standard_error", "n_episodes", "episodes_cut"],
         [(steps, *point) for steps, point in curve.points],
     )
     names = {p.name: f"{p.name}, {p.parameters:,} parameters" if p.parameters else p.name for p in players}

@@ -225,7 +225,7 @@ def is_whole(path: Path) -> bool:
             return archive.testzip() is None
     elif path.suffix == ".csv":
         rows = list(csv.reader(path.read_text(encoding="utf-8").splitlines()))
-        return len(rows) > 1 and {len(row) for row in rows} == {4}
+        return len(rows) > 1 and {len(row) for row in rows} == {5}
     elif path.suffix == ".png":
         return path.read_bytes().endswith(_PNG_END)
     return True

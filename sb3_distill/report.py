@@ -68,6 +68,7 @@ class Player(NamedTuple):
     :param parameters: how many numbers pick the actions
     :param steps: environment steps of the training
     :param seconds: of the training
+    :param n_cut: how many of the episodes did not come to their end
     """
 
     name: str
@@ -75,6 +76,7 @@ class Player(NamedTuple):
     parameters: int | None = None
     steps: int | None = None
     seconds: float | None = None
+    n_cut: int = 0
 
 
 def result_table(players: Iterable[Player], title: str | None = None, teacher_parameters: int | None = None) -> Table:
@@ -93,7 +95,7 @@ def result_table(players: Iterable[Player], title: str | None = None, teacher_pa
     for player in players:
         table.add_row(
             player.name,
-            str(score(player.returns)),
+            f"{score(player.returns)}{f', {player.n_cut} cut' if player.n_cut else ''}",
             "—" if player.parameters is None else f"{player.parameters:,}",
             size_ratio(player.parameters, teacher_parameters),
             "—" if player.steps is None else f"{player.steps:,}",
@@ -123,6 +125,7 @@ def result_data(players: Iterable[Player]) -> dict[str, dict[str, Any]]:
             "training_steps": player.steps,
             "training_seconds": player.seconds,
             "returns": player.returns.tolist(),
+            "episodes_cut": player.n_cut,
         }
     return data
 
