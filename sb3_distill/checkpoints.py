@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch as th
 
+from sb3_distill.averaging import WeightMean
 from sb3_distill.files import replacing
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ def student_state(student: "Distillation | PolicyDistillation") -> dict[str, Any
     return {
         "weights": student.policy.state_dict(),
         "optimizer": student.policy.optimizer.state_dict(),
-        "mean": vars(mean) if hasattr(mean, "__dict__") else mean,
+        "mean": None if mean is None else vars(mean),
         "counters": {name: getattr(student, name) for name in COUNTERS},
         "random": _random_state(student),
     }
@@ -136,25 +137,15 @@ def restore_mean(student: "Distillation | PolicyDistillation", state: Mapping[st
     :param state: of :func:`student_state`
     """
     if state["mean"] is not None:
-        student._mean = _mean(_on(student.device, state["mean"]))  # type: ignore[union-attr]
+        mean = WeightMean()
+        vars(mean).update(_on(student.device, state["mean"]))
+        student._mean = mean  # type: ignore[union-attr]
 
 
 def _on(device: th.device, value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _on(device, item) for name, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return type(value)(_on(device, item) for item in value)
     return value.to(device) if isinstance(value, th.Tensor) else value
-
-
-def _mean(value: Any) -> Any:
-    if not isinstance(value, dict):
-        return value
-    from sb3_distill.averaging import WeightMean
-
-    mean = WeightMean()
-    vars(mean).update(value)
-    return mean
 
 
 def _random_state(student: "Distillation | PolicyDistillation") -> dict[str, Any]:

@@ -13,7 +13,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_distill import losses
 from sb3_distill.distributions import from_parameters, parameters, unvalidated
 from sb3_distill.envs.tap import Tap, raw_env
-from sb3_distill.envs.teacher_view import Wrap, innermost, view_of
+from sb3_distill.envs.teacher_view import Wrap, view_of
+from sb3_distill.questions import innermost
 from sb3_distill.spaces import env_actions
 from sb3_distill.student_env import seen_by
 from sb3_distill.teachers import Teacher
