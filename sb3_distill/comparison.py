@@ -96,7 +96,7 @@ def likeness(
     student_parameters: list[th.Tensor] = []
     student.policy.set_training_mode(False)
     with unvalidated(), th.no_grad():
-        with nullcontext() if view is None else view.hearing_resets():
+        with nullcontext() if view is None else view.hearing(steps=False):
             obs = env.reset()
         if view is None:
             tap = Tap(raw, obs if vec_normalize is None else vec_normalize.old_obs, _unchanged)
