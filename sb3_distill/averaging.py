@@ -1,7 +1,5 @@
 """The mean of a network's weights over the end of a run (Polyak and Juditsky, 1992), and of what else it computes with."""
 
-from typing import cast
-
 import torch as th
 from torch.nn.utils import parametrize
 
@@ -54,10 +52,10 @@ def renew_parametrizations(module: th.nn.Module) -> None:
 
     :param module: with parametrised tensors, of torch's ``torch.nn.utils.parametrize``
     """
-    parametrizations = cast(th.nn.ModuleDict, module.parametrizations)
+    parametrizations = module.parametrizations
     training = parametrizations.training
     parametrizations.train()
-    for name in parametrizations:
+    for name in parametrizations:  # type: ignore[union-attr]
         for _ in range(POWER_ITERATIONS):
             getattr(module, name)
     parametrizations.train(training)

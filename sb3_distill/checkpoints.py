@@ -60,11 +60,9 @@ def _packed(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     """JSON that tells lists from tuples and arrays from tensors; arrays go to ``arrays``."""
     if isinstance(value, (th.Tensor, np.ndarray)):
         name = f"array_{len(arrays)}"
-        if not isinstance(value, th.Tensor):
-            arrays[name] = value
-            return ["array", name]
-        arrays[name] = value.detach().cpu().numpy()
-        return ["tensor", name]
+        is_tensor = isinstance(value, th.Tensor)
+        arrays[name] = value.detach().cpu().numpy() if is_tensor else value
+        return ["tensor" if is_tensor else "array", name]
     if isinstance(value, Mapping):
         return ["dict", [[key, _packed(item, arrays)] for key, item in value.items()]]
     if isinstance(value, (list, tuple)):

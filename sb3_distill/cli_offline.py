@@ -5,7 +5,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sb3_distill.experiment import Settings
     from sb3_distill.policy_distillation import PolicyDistillation
 
 #: of the method
@@ -40,16 +39,16 @@ def check_options(args: argparse.Namespace) -> None:
         )
 
 
-def student_class(args: "Settings") -> "partial[PolicyDistillation]":
+def student_class(args: argparse.Namespace) -> "partial[PolicyDistillation]":
     """
-    :param args: of the experiment
+    :param args: of ``distill``
     :return: makes the student from policy, environment, ``teacher`` …
     :raises ValueError: if the memory cannot be read; also OSError and ImportError
     """
     from sb3_distill.policy_distillation import PolicyDistillation, open_memory
 
     temperature = None if args.temperature == "auto" else args.temperature
-    options: dict[str, Any] = {"loss": args.loss, "temperature": temperature, "epsilon": args.epsilon}
+    options = {"loss": args.loss, "temperature": temperature, "epsilon": args.epsilon}
     return partial(
         PolicyDistillation,
         student=args.engine,

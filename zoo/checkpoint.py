@@ -39,6 +39,7 @@ class Checkpoint(NamedTuple):
     :param action_space: what the policy does
     :param weights: the policy's state dict, on the CPU
     :param version: of SB3 that made it, as far as the file tells
+    :param was_normalized: whether it was trained under a ``VecNormalize``; only the files of on-policy algorithms tell
     """
 
     path: Path
@@ -48,6 +49,7 @@ class Checkpoint(NamedTuple):
     action_space: spaces.Space
     weights: dict[str, th.Tensor]
     version: str
+    was_normalized: bool = False
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -74,6 +76,8 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             action_space=read_space(data["action_space"]),
             weights=_weights(path, members.pop("policy.pth")),
             version=members.get("_stable_baselines3_version", b"unknown").decode("ascii", "replace").strip(),
+            # SB3's on-policy algorithms keep an observation from beneath a VecNormalize; the others keep one in any case.
+            was_normalized="gae_lambda" in data and data.get("_last_original_obs") is not None,
         )
     except CheckpointError:
         raise

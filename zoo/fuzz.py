@@ -68,7 +68,11 @@ def read_agents(roots: list[Path]) -> dict[str, Files]:
     agents: dict[str, Files] = {}
     for path in sorted(path for root in roots for path in root.rglob("*.zip")):
         agent = find_agent(path)
-        paths = {"config.yml": agent.config, "args.yml": agent.args, "vecnormalize.pkl": agent.vec_normalize}
+        paths = {
+            "config.yml": agent.config,
+            "args.yml": agent.args,
+            "vecnormalize.pkl": next(iter(agent.vec_normalize), None),
+        }
         there = {name: file.read_bytes() for name, file in paths.items() if file and file.is_file()}
         agents["/".join(path.parts[-4:])] = {"agent.zip": path.read_bytes(), **there}
     if not agents:

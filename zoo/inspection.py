@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from sb3_distill.zoo.checkpoint import Checkpoint, read_checkpoint, read_data, read_members
+from sb3_distill.teachers import actor_size
+from sb3_distill.zoo.checkpoint import Checkpoint, read_data, read_members
 from sb3_distill.zoo.errors import CheckpointError
+from sb3_distill.zoo.policy_file import read_agent
 from sb3_distill.zoo.teachers import BUNDLED, Agent, family_of, find_agent, policy_and_settings, zoo_folders
 from sb3_distill.zoo.unpickling import numeric, pickled_names, unpickle_inert
 
@@ -57,7 +59,7 @@ class Inspection(NamedTuple):
     :param teacher: the family of teacher that it makes; None if it cannot teach
     :param problem: why not
     :param checkpoint: its contents, as far as they can be read
-    :param n_parameters: numbers in the weights, critics and targets among them
+    :param n_parameters: of the network that picks the actions, as ``teacher.n_parameters``; 0 if it cannot be rebuilt
     :param made_by: versions of what made it, as far as the file tells
     :param trained_steps: environment steps
     :param reported: the return that its files report
@@ -83,14 +85,15 @@ def inspect(path: Path) -> Inspection:
     :return: what it is; nothing in it is run
     :raises FileNotFoundError: if there is no such file
     """
-    agent = find_agent(path)
     start = time.perf_counter()
-    checkpoint, teacher, problem = None, None, None
+    agent, checkpoint, teacher, problem, n_parameters = Agent(path, str(path)), None, None, None, 0
     try:
-        checkpoint = read_checkpoint(path)
+        agent = find_agent(path)
+        checkpoint = read_agent(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of environments that were renamed, which nobody plays here
             policy, _ = policy_and_settings(agent, checkpoint)
+        n_parameters = actor_size(policy)
         family = family_of(type(policy))
         teacher = family.__name__ if family else None
         problem = None if teacher else f"no teacher has a policy of the class {checkpoint.policy_class}"
@@ -98,15 +101,15 @@ def inspect(path: Path) -> Inspection:
         problem = str(error).splitlines()[0]
     seconds = time.perf_counter() - start
     data, executed, made_by = _look_inside(path)
-    if agent.vec_normalize is not None and agent.vec_normalize.is_file():
-        executed["vecnormalize.pkl"] = pickled_names(agent.vec_normalize.read_bytes())
+    for statistics in agent.vec_normalize:
+        executed[statistics.name] = pickled_names(statistics.read_bytes())
     steps = data.get("num_timesteps")
     return Inspection(
         path,
         teacher,
         problem,
         checkpoint,
-        sum(weight.numel() for weight in checkpoint.weights.values()) if checkpoint else 0,
+        n_parameters,
         made_by,
         steps if isinstance(steps, int) else None,
         reported_return(agent, data),
@@ -272,7 +275,7 @@ def teachers_at_hand() -> list[AtHand]:
     for name, folder in sorted(zoo_folders().items()):
         try:
             path = find_agent(folder).checkpoint
-        except FileNotFoundError:
+        except (FileNotFoundError, CheckpointError):
             continue
         root = folder.parent.parent
         bundled = root == BUNDLED

@@ -46,6 +46,15 @@ def read_space(field: dict[str, Any]) -> spaces.Space:
     return _simple(kind, lambda name, default=None: _numbers(field.get(name, default)))
 
 
+def read_pickled_space(saved: Inert) -> spaces.Space:
+    """
+    :param saved: what the pickle of a space describes
+    :return: the space
+    :raises ValueError: as :func:`read_space`; a hostile pickle may raise anything else
+    """
+    return _dict_from_structure(saved) if saved.called.rpartition(".")[2] == "Dict" else _from_structure(saved)
+
+
 def _simple(kind: str, get: Callable[..., np.ndarray]) -> spaces.Space:
     """A space of whole numbers."""
     if kind == "Discrete":

@@ -60,8 +60,29 @@ def read_weights(content: bytes) -> dict[str, th.Tensor] | None:
     return {name: tensors.rebuild(made) for name, made in saved.items()}
 
 
-def _load(unpickler: InertUnpickler) -> Any:
+def read_weights_and_more(content: bytes) -> tuple[dict[str, th.Tensor], dict[str, Any] | None]:
+    """
+    :param content: of a file that torch wrote, of what ``policy.save`` saves
+    :return: the tensors in its ``state_dict``, and what its ``data`` describes: inert, nothing that it names is imported;
+        nothing and None for a file without a ``state_dict``
+    :raises ValueError: if it is damaged; a hostile file may raise anything else
+    """
+    if not content.startswith(b"PK"):
+        raise ValueError("it is no file of torch's since 1.6")
+    saved, find = _from_zip(content, any_name=True)
+    if not isinstance(saved, dict) or not isinstance(saved.get("state_dict"), dict):
+        return {}, None
+    weights, data = saved["state_dict"], saved.get("data")
+    if not isinstance(data, dict) or not all(isinstance(k, str) and _is_tensor(v) for k, v in weights.items()):
+        raise ValueError("it has no data of a policy beside its weights")
+    tensors = _Tensors(find, len(content))
+    return {name: tensors.rebuild(made) for name, made in weights.items()}, data
+
+
+def _load(unpickler: InertUnpickler, any_name: bool = False) -> Any:
     """The next pickle, if it names nothing strange."""
+    if any_name:
+        return unpickler.load()
     try:
         return unpickler.load()
     finally:
@@ -70,7 +91,7 @@ def _load(unpickler: InertUnpickler) -> Any:
             raise MoreThanWeightsError(re.sub(r"[^\w.]", "?", strange)[:80])
 
 
-def _from_zip(content: bytes) -> tuple[Any, _Find]:
+def _from_zip(content: bytes, any_name: bool = False) -> tuple[Any, _Find]:
     """A zip with a pickle and a member for each storage, none of them compressed."""
     if content.count(b"PK\1\2") > MAX_MEMBERS:
         raise ValueError(f"it has more than {MAX_MEMBERS:,} members")
@@ -93,7 +114,7 @@ def _from_zip(content: bytes) -> tuple[Any, _Find]:
     root = pickles[0].removesuffix("data.pkl")
     if f"{root}byteorder" in members and bytes(stored(f"{root}byteorder")) != sys.byteorder.encode():
         raise ValueError("its numbers have another byte order than this machine's")
-    saved = _load(InertUnpickler(bytes(stored(pickles[0]))))
+    saved = _load(InertUnpickler(bytes(stored(pickles[0]))), any_name)
     return saved, lambda key, dtype: _numbers(stored(f"{root}data/{key}"), dtype)
 
 

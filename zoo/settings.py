@@ -62,6 +62,36 @@ _PlainLoader.add_constructor(
 )
 
 
+class PythonText(str):
+    """What a tag of Python stood at, as inert text: fine where nobody needs it."""
+
+
+def _inert(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> PythonText:
+    if suffix.startswith(("object/apply", "object/new")):  # a call: no honest setting needs one
+        raise ValueError(
+            f"could not determine a constructor for the tag python/{suffix[:80]}, and no Python is run from here"
+        )
+    return PythonText(f"!!python/{suffix}"[:200])
+
+
+_PlainLoader.add_multi_constructor("tag:yaml.org,2002:python/", _inert)  # type: ignore[no-untyped-call]
+#: what is needed of a settings file: nothing inert may stand there
+_NEEDED = ("normalize", "env_wrapper", "frame_stack", "env_kwargs", "env", "vec_env_wrapper")
+
+
+def _check_needed(config: Any) -> None:
+    """:raises ValueError: if a value that is needed, or the whole, is an object of Python"""
+    found = [config] if not isinstance(config, dict) else [config.get(name) for name in _NEEDED]
+    while found:
+        value = found.pop()
+        if isinstance(value, PythonText):
+            raise ValueError(f"it has {value} where a plain value is needed, and no Python is run from here")
+        if isinstance(value, (list, tuple)):
+            found += value
+        elif isinstance(value, dict):
+            found += [*value, *value.values()]
+
+
 def read_config(path: str | Path) -> dict[str, Any]:
     """
     Read a ``config.yml`` or ``args.yml`` of the RL Zoo, tags and all, without making Python objects from it.
@@ -79,6 +109,7 @@ def read_config(path: str | Path) -> dict[str, Any]:
         config = yaml.load(text, Loader=_PlainLoader)  # noqa: S506 - a safe loader, see above
         if _written_out(config, {}) > MAX_SETTINGS:
             raise ValueError("it repeats itself without end")
+        _check_needed(config or {})
         return dict(config or {})
     except OSError:
         raise
@@ -114,6 +145,7 @@ class Training(NamedTuple):
     :param wrappers: around each environment, innermost first: names, with arguments
     :param frame_stack: how many frames an observation has
     :param normalized: whether a ``VecNormalize`` was around it all
+    :param vec_env_wrappers: names of wrappers of the ``VecEnv``, which cannot be made here
     """
 
     env_id: str | None
@@ -121,11 +153,12 @@ class Training(NamedTuple):
     wrappers: tuple[tuple[str, dict[str, Any]], ...] = ()
     frame_stack: int = 1
     normalized: bool = False
+    vec_env_wrappers: tuple[str, ...] = ()
 
     @property
     def plain(self) -> bool:
         """Whether ``gym.make(env_id)`` alone is that environment."""
-        return not self.env_kwargs and not self.wrappers and self.frame_stack == 1
+        return not self.env_kwargs and not self.wrappers and self.frame_stack == 1 and not self.vec_env_wrappers
 
     def make_env(self) -> gym.Env:
         """
@@ -134,6 +167,7 @@ class Training(NamedTuple):
         """
         if self.env_id is None:
             raise ValueError("Nothing says which environment this was.")
+        self._check_vec_env_wrappers()
         found = [(find_wrapper(name), kwargs) for name, kwargs in self.wrappers]
         try:
             env = gym.make(self.env_id, **self.env_kwargs)
@@ -187,10 +221,18 @@ class Training(NamedTuple):
         :param env: environments
         :return: the same with a time feature and stacked frames, as far as training had them
         """
+        self._check_vec_env_wrappers()
         for name, kwargs in self.wrappers:
             if name.rpartition(".")[2] == "TimeFeatureWrapper":
                 env = VecTimeFeature(env, **kwargs)
         return self.stack(env)
+
+    def _check_vec_env_wrappers(self) -> None:
+        if self.vec_env_wrappers:
+            raise ValueError(
+                f"Trained in vec_env_wrapper {', '.join(self.vec_env_wrappers)} (in its config.yml), which is not made here: "
+                "give teacher_obs a function that puts it around the environment."
+            )
 
     def stack(self, env: VecEnv) -> VecEnv:
         """
@@ -241,6 +283,7 @@ def training(env_id: str | None, config: Mapping[str, Any], env_kwargs: Any, sou
     """
     try:
         wrappers = config.get("env_wrapper") or []
+        vec_wrappers = config.get("vec_env_wrapper") or []
         frames = config.get("frame_stack") or 1
         if type(frames) is not int or not 1 <= frames <= 64:
             raise ValueError(f"frame_stack is {str(frames)[:80]!r}")
@@ -250,6 +293,7 @@ def training(env_id: str | None, config: Mapping[str, Any], env_kwargs: Any, sou
             tuple(_wrapper(item) for item in (wrappers if isinstance(wrappers, list) else [wrappers])),
             frames,
             bool(config.get("normalize")) and config.get("normalize") != "False",
+            tuple(_wrapper(item)[0] for item in (vec_wrappers if isinstance(vec_wrappers, list) else [vec_wrappers])),
         )
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{source} is not a hyperparameter file of the RL Zoo: {error}") from error

@@ -1,8 +1,8 @@
 """Finds teachers and makes them answer: loaded models, checkpoints, folders of the RL Zoo, bundled agents."""
 
 import os
+import re
 import warnings
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from sb3_contrib.tqc.policies import TQCPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.utils import get_device
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 from stable_baselines3.dqn.policies import DQNPolicy
 from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
@@ -30,8 +30,12 @@ from sb3_distill.questions import env_id_of
 from sb3_distill.recent_states import recent_states
 from sb3_distill.recurrent_teacher import RecurrentTeacher
 from sb3_distill.teachers import ActorCriticTeacher, QTeacher, Teacher, check_softness, tune_temperature
-from sb3_distill.zoo.checkpoint import Checkpoint, in_short, read_checkpoint
+from sb3_distill.zoo.checkpoint import Checkpoint, in_short
 from sb3_distill.zoo.errors import CheckpointError
+from sb3_distill.zoo.goals import by_key, is_joined
+from sb3_distill.zoo.hub import zoo_rule
+from sb3_distill.zoo.layout import around, holds_statistics, run_name, zip_in
+from sb3_distill.zoo.policy_file import read_agent
 from sb3_distill.zoo.run_settings import STUDENT, read_run, run_file
 from sb3_distill.zoo.saved_policy import POLICIES, build_policy
 from sb3_distill.zoo.settings import Training, read_config, training, usual_training
@@ -68,9 +72,10 @@ EPISODES = 6
 
 
 def load_teacher(
-    source: "str | Path | BaseAlgorithm | Teacher",
+    source: "str | Path | BaseAlgorithm | BasePolicy | Teacher",
     *,
     env_id: str | None = None,
+    vec_normalize: "str | Path | VecNormalize | None" = None,
     temperature: "float | str" = "auto",
     epsilon: float | None = None,
     action_std: float | None = None,
@@ -88,11 +93,14 @@ def load_teacher(
     the Q-values' own spread: whatever the rewards are multiplied by, the policy is the same.
 
     :param source: a :class:`Teacher`, which is returned as it is; a loaded model of any algorithm of SB3 or sb3-contrib
-        (its network is shared, not copied); a path to an SB3 zip; a path to a folder ``ALGO/ENV_1`` of the RL Zoo;
+        (its network is shared, not copied), or its policy alone; a path to an SB3 zip, or to what ``policy.save`` wrote; a path
+        to a folder ``ALGO/ENV_1`` of the RL Zoo;
         ``"zoo:dqn/CartPole-v1"``, looked for among the bundled agents and then in the folders that the environment
         variable ``RL_TRAINED_AGENTS`` lists; or ``"hub:sb3/dqn-CartPole-v1"``, from the Hugging Face hub
     :param env_id: the teacher's environment, where it is another than the source tells; only used to choose a temperature, and
         made for that
+    :param vec_normalize: the ``VecNormalize`` that the teacher was trained under, or a path to its pickle, where it is another
+        than the source tells; of a policy, nothing else can tell it
     :param temperature: τ > 0 in units of Q, or ``"auto"``; of Q-networks only
     :param epsilon: ε in [0, 1], by default 0.01; of Q-networks and ARS only
     :param action_std: of the Gaussian around the one action of TD3, DDPG and ARS, in units of half the action's range,
@@ -114,9 +122,18 @@ def load_teacher(
 
     if isinstance(source, BaseAlgorithm):
         policy, kwargs = _from_model(source)
-    else:
-        policy, kwargs = policy_and_settings(find_agent(source))
+    elif isinstance(source, BasePolicy):
+        policy, kwargs = source, {"env_id": None, "name": f"{type(source).__name__} given"}
+    elif isinstance(source, (str, Path)):
+        policy, kwargs = policy_and_settings(find_agent(source), vec_normalize=vec_normalize)
         policy.to(get_device(device))
+    else:
+        raise ValueError(
+            f"Cannot learn from {_in_a_line(source)}: give a Teacher, a model or a policy of SB3 or sb3-contrib, a path to its "
+            "file or folder, or a name such as 'zoo:dqn/CartPole-v1'."
+        )
+    if vec_normalize is not None and isinstance(source, (BaseAlgorithm, BasePolicy)):
+        kwargs |= _normalization(read_given(vec_normalize, policy.observation_space))
     is_its_own = isinstance(source, BaseAlgorithm)
     if env_id is not None and resolve_env_id(env_id) != kwargs["env_id"]:
         kwargs |= {"env_id": resolve_env_id(env_id), "make_env": None}
@@ -186,7 +203,8 @@ class Agent(NamedTuple):
     :param env_id: as it was when the agent was trained, if that is known
     :param config: ``config.yml``, if there is one
     :param args: ``args.yml``, if there is one
-    :param vec_normalize: where the statistics are, or would have to be
+    :param vec_normalize: statistics; several if their names do not tell which are the agent's
+    :param env_kwargs: ``env_kwargs.yml``, if there is one
     :param run: what a run of ``sb3-distill distill`` says about its student, if it is one
     """
 
@@ -195,7 +213,8 @@ class Agent(NamedTuple):
     env_id: str | None = None
     config: Path | None = None
     args: Path | None = None
-    vec_normalize: Path | None = None
+    vec_normalize: tuple[Path, ...] = ()
+    env_kwargs: Path | None = None
     run: Path | None = None
 
 
@@ -209,21 +228,50 @@ def find_agent(source: str | Path) -> Agent:
     """
     if str(source).startswith("hub:"):
         return _from_hub(str(source))
-    path = find_checkpoint(source)
-    env_id = path.parent.name.rpartition("_")[0] or path.stem
-    settings = path.parent / env_id
-    if not path.parent.parent.name or not settings.is_dir():
-        run = run_file(path)
-        return Agent(path, str(path.parent if run and path.name == STUDENT else path), run=run)
-    config, args = settings / "config.yml", settings / "args.yml"
-    return Agent(
-        path,
-        f"{path.parent.parent.name}/{env_id}",
-        env_id,
-        config if config.is_file() else None,
-        args if args.is_file() else None,
-        settings / "vecnormalize.pkl",
-    )
+    return agent_of(find_checkpoint(source))
+
+
+def agent_of(path: Path) -> Agent:
+    """
+    The files that belong to a zip: the one reading that loading, inspecting and listing share.
+
+    :param path: the zip
+    :return: it with its settings and statistics
+    :raises CheckpointError: if they cannot be told from another agent's
+    """
+    there = around(path)
+    run = run_file(path) if there.folder is None and there.config is None else None
+    if run is not None:
+        name = str(path.parent if path.name == STUDENT else path)
+        return Agent(path, name, vec_normalize=there.vec_normalize, run=run)
+    told = args_of(there.args).get("env")
+    env_id = _environment_of(there.folder, path)
+    if isinstance(told, str) and (env_id is None or told.replace("/", "-") == env_id):  # a folder's name has no slash
+        env_id = told
+    name = str(path)
+    if there.folder is not None and path.parent.parent.name and env_id is not None:
+        name = f"{path.parent.parent.name}/{env_id.replace('/', '-')}"
+    env_id = env_id or zoo_rule(path.stem, path.parent.name)[1]
+    return Agent(path, name, env_id, there.config, there.args, there.vec_normalize, there.env_kwargs)
+
+
+def _environment_of(settings: Path | None, path: Path) -> str | None:
+    """What the RL Zoo calls the folder with the settings, if it is the zoo's."""
+    if settings is None:
+        return None
+    looks = re.fullmatch(r".+-v\d+", settings.name) or settings.name == run_name(path.parent.name)[0]
+    return settings.name if looks else None
+
+
+def args_of(path: Path | None) -> dict[str, Any]:
+    """
+    :param path: an ``args.yml``, if there is one
+    :return: what it says; nothing if it cannot be read, which reading the agent's training will say
+    """
+    try:
+        return read_config(path) if path is not None else {}
+    except (CheckpointError, OSError):
+        return {}
 
 
 def find_checkpoint(source: str | Path) -> Path:
@@ -236,15 +284,15 @@ def find_checkpoint(source: str | Path) -> Path:
     """
     text = str(source)
     if text.startswith("zoo:"):
-        return _checkpoint_in(_find_in_zoo(text.removeprefix("zoo:")))
+        return zip_in(_find_in_zoo(text.removeprefix("zoo:")))
     path = Path(source).expanduser().absolute()
     zipped = path.parent / f"{path.name}.zip"
     if not path.is_file() and zipped.is_file():  # in the zoo, beside a folder of that name with its settings
         return zipped
     if path.is_dir():
-        return _checkpoint_in(path)
+        return zip_in(path)
     if not path.exists() and text in zoo_folders():  # "zoo:" was forgotten
-        return _checkpoint_in(zoo_folders()[text])
+        return zip_in(zoo_folders()[text])
     if not path.exists():
         raise FileNotFoundError(
             f"No teacher at {text!r}: give a path to an SB3 zip or folder, or a name such as 'zoo:dqn/CartPole-v1'."
@@ -252,28 +300,63 @@ def find_checkpoint(source: str | Path) -> Path:
     return path
 
 
+def zoo_roots() -> tuple[list[Path], list[str]]:
+    """
+    :return: the folders that ``RL_TRAINED_AGENTS`` lists, and as it names them those that are not there
+    """
+    named = [text.strip() for text in os.environ.get("RL_TRAINED_AGENTS", "").split(os.pathsep) if text.strip()]
+    paths = {text: Path(os.path.expandvars(text)).expanduser().absolute() for text in named}
+    return [path for path in paths.values() if path.is_dir()], [
+        text for text, path in paths.items() if not path.is_dir()
+    ]
+
+
 def zoo_folders() -> dict[str, Path]:
     """
-    Every agent at hand: bundled ones first, then those in the folders of ``RL_TRAINED_AGENTS``.
+    Every agent at hand: bundled ones first, then those in the folders of ``RL_TRAINED_AGENTS``. Such a folder may also be
+    that of one algorithm, or of one agent. One that is not there is named in a warning.
 
-    :return: from names ``"ALGO/ENV"`` to folders ``…/ALGO/ENV_N``, the highest N of each
+    :return: from names ``"ALGO/ENV"`` to the agents' folders, the highest run of each
     """
-    roots = [BUNDLED, *(Path(p) for p in os.environ.get("RL_TRAINED_AGENTS", "").split(os.pathsep) if p)]
+    roots, missing = zoo_roots()
+    for text in missing:
+        warnings.warn(f"RL_TRAINED_AGENTS names {text!r}, and there is no such folder.", stacklevel=2)
     found: dict[str, Path] = {}
-    for root in roots:
+    for root in (BUNDLED, *roots):
         here: dict[str, tuple[int, Path]] = {}
-        for folder in root.glob("*/*_*"):
-            env_id, _, run = folder.name.rpartition("_")
-            if folder.is_dir() and run.isdigit():
-                name = f"{folder.parent.name}/{env_id}"
-                here[name] = max(here.get(name, (0, folder)), (int(run), folder))
+        folders = [*root.glob("*/*/"), *root.glob("*/"), root]
+        for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
+            deep = len(folder.parts) - len(root.parts) == 2
+            name, run = _name_and_run(folder, deep)
+            if name is not None:
+                here[name] = max(here.get(name, (-1, folder)), (run, folder))
         for name, (_, folder) in sorted(here.items()):
             found.setdefault(name, folder)
     return found
 
 
+def _name_and_run(folder: Path, deep: bool) -> tuple[str | None, int]:
+    """``ALGO/ENV`` and the number of a run's folder; no name if it is none. A folder that is not where the zoo has it must hold one."""
+    env_id, run = run_name(folder.name)
+    holds = any(folder.glob("*.zip"))
+    if run is not None and (deep or holds):
+        return f"{folder.parent.name}/{env_id}", run
+    if not holds:
+        return None, 0
+    try:  # renamed or copied: what its files say
+        args = args_of(agent_of(zip_in(folder)).args)
+    except (CheckpointError, FileNotFoundError):
+        return None, 0
+    if not isinstance(args.get("env"), str):
+        return None, 0
+    algo = args["algo"] if isinstance(args.get("algo"), str) else folder.parent.name
+    return f"{algo}/{args['env'].replace('/', '-')}", 0
+
+
 def _find_in_zoo(name: str) -> Path:
-    folders = zoo_folders()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "RL_TRAINED_AGENTS names")  # if it matters, the error says so
+        folders = zoo_folders()
     algo, slash, env_id = name.partition("/")
     name = algo + slash + env_id.replace("/", "-")  # as rl_zoo3 files them
     if name in folders:
@@ -282,13 +365,14 @@ def _find_in_zoo(name: str) -> Path:
     former = [known for known in folders if known.rpartition("-v")[0] == name.rpartition("-v")[0] and "-v" in known]
     if former and name.partition("/")[2] in gym.registry:
         return folders[max(former)]
-    raise FileNotFoundError(f"No agent 'zoo:{name}': {nearest(name, folders, limit=8)} {_how_to_get(name)}")
+    missing = "".join(f" The folder {text} is not there." for text in zoo_roots()[1])
+    raise FileNotFoundError(f"No agent 'zoo:{name}': {nearest(name, folders, limit=8)}{missing} {_how_to_get(name)}")
 
 
 def _how_to_get(name: str) -> str:
     """Where an agent of the RL Zoo is to be had."""
     hub = f"hub:sb3/{name.replace('/', '-')}"
-    if os.environ.get("RL_TRAINED_AGENTS"):
+    if zoo_roots()[0]:
         return f"The RL Zoo's others are on the Hub, such as {hub!r}."
     clone = "git clone https://github.com/DLR-RM/rl-trained-agents"
     return f"Set RL_TRAINED_AGENTS to a folder of agents to have more ({clone!r} has the RL Zoo's), or take {hub!r} from the Hub."
@@ -298,15 +382,8 @@ def _from_hub(name: str) -> Agent:
     from sb3_distill.zoo.hub import hub_agent
 
     found = hub_agent(name)
-    return Agent(found.zip, name, found.env_id, found.config, found.args, found.vec_normalize)
-
-
-def _checkpoint_in(folder: Path) -> Path:
-    env_id = folder.name.rpartition("_")[0] or folder.name
-    for candidate in (folder / f"{env_id}.zip", folder / "best_model.zip", folder / STUDENT):
-        if candidate.is_file():
-            return candidate
-    raise FileNotFoundError(f"No checkpoint in {folder}: it has neither {env_id}.zip nor best_model.zip nor {STUDENT}.")
+    statistics = (found.vec_normalize,) if found.vec_normalize is not None else ()
+    return Agent(found.zip, name, found.env_id, found.config, found.args, statistics, found.env_kwargs)
 
 
 def resolve_env_id(env_id: str) -> str:
@@ -333,54 +410,138 @@ def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
     name = f"{type(model).__name__} model"
     kwargs: dict[str, Any] = {"env_id": env_id_of(model.env), "name": name}
     if kwargs["env_id"] is not None:
-        kwargs["make_env"] = partial(_no_second_env, name, kwargs["env_id"])  # which can be pickled
+
+        def make_env(n_envs: int) -> VecEnv:
+            # An id says neither the arguments that the environment was made with nor what is around it; a simulator, a window or a
+            # robot exists once, and another constructor may stop the first one.
+            raise ValueError(
+                f"The environment of {name} is its own, and no second one is made of its id {kwargs['env_id']!r}: give "
+                "load_teacher the id of another as env_id, or play in the model's."
+            )
+
+        kwargs["make_env"] = make_env
     vec_normalize = model.get_vec_normalize_env()
     if vec_normalize is not None:
         kwargs |= _normalization(normalize_statistics(vec_normalize))
     return model.policy, kwargs
 
 
-def _no_second_env(name: str, env_id: str, n_envs: int) -> VecEnv:
-    """
-    An id says neither the arguments that an environment was made with nor what is around it; a simulator, a window or a robot exists
-    once, and another constructor may stop the first one.
-    """
-    raise ValueError(
-        f"The environment of {name} is its own, and no second one is made of its id {env_id!r}: give load_teacher the id of another "
-        "as env_id, or play in the model's."
-    )
-
-
-def policy_and_settings(agent: Agent, checkpoint: Checkpoint | None = None) -> tuple[BasePolicy, dict[str, Any]]:
+def policy_and_settings(
+    agent: Agent, checkpoint: Checkpoint | None = None, vec_normalize: "str | Path | VecNormalize | None" = None
+) -> tuple[BasePolicy, dict[str, Any]]:
     """
     A teacher's policy, and all else that its files say about it.
 
     :param agent: where they are
     :param checkpoint: if it was read before
+    :param vec_normalize: statistics that come before those of the files
     :return: the policy, on the CPU, and arguments of :class:`Teacher`
     :raises CheckpointError: if a file is damaged, missing, or of another agent
     """
     kwargs: dict[str, Any] = {"name": agent.name, "env_id": None}
-    statistics = None
     trained = read_training_of(agent)
     if trained is not None:
         kwargs["env_id"] = trained.env_id
         if trained.env_id is not None and not trained.plain:
             kwargs["make_env"] = trained.make_vec_env
             kwargs["vec_wrapper"] = trained.observe
-        if trained.normalized:
-            if agent.vec_normalize is None or not agent.vec_normalize.is_file():
-                raise CheckpointError(
-                    f"{agent.checkpoint} was trained on normalised observations (normalize in its config.yml), and "
-                    f"{agent.vec_normalize or 'vec_normalize.pkl'} is missing: put it there."
-                )
-            statistics = read_vecnormalize(agent.vec_normalize)
-    policy = rebuild(checkpoint or read_checkpoint(agent.checkpoint))
+    if trained is not None and trained.normalized and not agent.vec_normalize and vec_normalize is None:
+        place = (agent.config or agent.checkpoint).parent
+        usual = "vec_normalize.pkl" if place == agent.checkpoint.parent else "vecnormalize.pkl"
+        raise CheckpointError(
+            f"{agent.checkpoint} was trained on normalised observations (normalize in its config.yml), and {place / usual} is "
+            "missing: put it there, or give load_teacher vec_normalize=PATH."
+        )
+    checkpoint = checkpoint or read_agent(agent.checkpoint)
+    if trained is not None and trained.normalized and len(agent.vec_normalize) == 1 and vec_normalize is None:
+        means = read_vecnormalize(agent.vec_normalize[0]).obs_mean
+        checkpoint = by_key(checkpoint, means) if is_joined(checkpoint, means) else checkpoint
+    policy = rebuild(checkpoint)
+    statistics = statistics_of(agent, trained, checkpoint, policy.observation_space, vec_normalize)
     if statistics is not None:
-        frame_stack = trained.frame_stack if trained is not None else 1
-        check_observations(statistics, policy.observation_space, str(agent.vec_normalize), frame_stack)
         kwargs |= _normalization(statistics)
     return policy, kwargs
+
+
+def statistics_of(
+    agent: Agent,
+    trained: Training | None,
+    checkpoint: Checkpoint,
+    seen: spaces.Space,
+    given: "str | Path | VecNormalize | None",
+) -> NormalizeStatistics | None:
+    """
+    :param agent: whose statistics they are
+    :param trained: what its settings say
+    :param checkpoint: what its zip says
+    :param seen: what its policy sees
+    :param given: statistics that come before those of the files
+    :return: they; None for an agent of plain observations
+    :raises CheckpointError: if they are missing, damaged, several or of other observations
+    """
+    frames = trained.frame_stack if trained is not None else 1
+    if given is not None:
+        return read_given(given, seen, frames)
+    if trained is not None and agent.config is not None and not trained.normalized and not checkpoint.was_normalized:
+        return None
+    sure = trained is not None and trained.normalized
+    paths = [path for path in agent.vec_normalize if sure or holds_statistics(path)]
+    if not paths:
+        if checkpoint.was_normalized:
+            warnings.warn(
+                f"{agent.checkpoint} was trained under a VecNormalize, and no statistics are beside it: it is asked about "
+                "observations as they are, and may play badly. Give load_teacher vec_normalize=PATH.",
+                stacklevel=2,
+            )
+        return None
+    read = {path: read_vecnormalize(path) for path in paths}
+    if len(paths) > 1:  # those of other observations are another agent's
+        read = {path: found for path, found in read.items() if _fits(found, seen, frames)} or read
+    if len(read) > 1:
+        raise CheckpointError(
+            f"Which statistics are {agent.checkpoint}'s? There are {', '.join(map(str, read))}: give load_teacher "
+            "vec_normalize=PATH."
+        )
+    ((path, statistics),) = read.items()
+    check_observations(statistics, seen, str(path), frames)
+    return statistics
+
+
+def read_given(given: "str | Path | VecNormalize", seen: spaces.Space, frame_stack: int = 1) -> NormalizeStatistics:
+    """
+    :param given: a ``vecnormalize.pkl``, or a live ``VecNormalize``
+    :param seen: what the policy sees
+    :param frame_stack: how many frames that is, where each was normalised before
+    :return: its statistics
+    :raises FileNotFoundError: if there is no such file
+    :raises CheckpointError: if it is damaged, or of other observations
+    :raises ValueError: if it is neither
+    """
+    if not isinstance(given, (str, Path, VecNormalize)):
+        raise ValueError(f"vec_normalize is {_in_a_line(given)}: give a path to a vecnormalize.pkl, or a VecNormalize.")
+    if isinstance(given, VecNormalize):
+        statistics, name = normalize_statistics(given), "vec_normalize"
+    else:
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise FileNotFoundError(
+                f"No VecNormalize statistics at {str(given)!r}: vec_normalize takes a path to a pickle."
+            )
+        statistics, name = read_vecnormalize(path), str(path)
+    check_observations(statistics, seen, name, frame_stack)
+    return statistics
+
+
+def _fits(statistics: NormalizeStatistics, seen: spaces.Space, frame_stack: int) -> bool:
+    try:
+        check_observations(statistics, seen, "", frame_stack)
+    except CheckpointError:
+        return False
+    return True
+
+
+def _in_a_line(given: Any) -> str:
+    return f"{type(given).__name__} {' '.join(repr(given).split())[:80]}"
 
 
 def read_training_of(agent: Agent) -> Training | None:
@@ -393,14 +554,14 @@ def read_training_of(agent: Agent) -> Training | None:
         return read_run(agent.run)
     config = read_config(agent.config) if agent.config else {}
     args = read_config(agent.args) if agent.args else {}
-    env_id, told = agent.env_id, args.get("env")
-    if env_id is None or (isinstance(told, str) and told.replace("/", "-") == env_id):  # a folder's name has no slash
-        env_id = told
+    # Beside the zip, the Hub has the environment's arguments in a file of their own.
+    env_kwargs = args.get("env_kwargs") or (read_config(agent.env_kwargs) if agent.env_kwargs else None)
+    env_id = agent.env_id if agent.env_id is not None else args.get("env")
     if env_id is None and not config:
         return None
     # Gymnasium imports what comes before a colon, and no file says what is imported.
     known = resolve_env_id(env_id) if isinstance(env_id, str) and ":" not in env_id else None
-    return training(known, config, args.get("env_kwargs"), agent.config or agent.checkpoint)
+    return training(known, config, env_kwargs, agent.config or agent.checkpoint)
 
 
 def rebuild(checkpoint: Checkpoint) -> BasePolicy:

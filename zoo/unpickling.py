@@ -75,6 +75,8 @@ class Inert:
             fortran = order == "F"
         else:
             raise TypeError(f"a {self.called[-80:]} is no number and no array.")
+        if isinstance(data, Inert) and data.called == "_codecs.encode" and data.arguments[1:] == ("latin1",):
+            data = data.arguments[0].encode("latin1")  # how pickles of protocol 2, which torch writes, hold bytes
         return numbers, shape, fortran, data
 
 

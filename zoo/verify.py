@@ -93,7 +93,7 @@ def compare(path: Path, n_obs: int, n_episodes: int, pool: Any) -> list[str]:
     same = "-"
     if pool is not None:
         obs = observations(teacher, n_obs)
-        statistics = agent.vec_normalize if teacher.normalize_obs is not None else None
+        statistics = next(iter(agent.vec_normalize), None) if teacher.normalize_obs is not None else None
         theirs = pool.submit(sb3_actions, path.parts[-3], agent.checkpoint, statistics, obs).result()
         ours = teacher.act(obs)
         equal = np.isclose(ours, theirs, rtol=0, atol=1e-6).reshape(len(obs), -1).all(axis=1)
