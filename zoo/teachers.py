@@ -120,20 +120,7 @@ def load_teacher(
     options = {"temperature": None if temperature == "auto" else float(temperature)}
     options |= {"epsilon": epsilon, "action_std": action_std}
 
-    if isinstance(source, BaseAlgorithm):
-        policy, kwargs = _from_model(source)
-    elif isinstance(source, BasePolicy):
-        policy, kwargs = source, {"env_id": None, "name": f"{type(source).__name__} given"}
-    elif isinstance(source, (str, Path)):
-        policy, kwargs = policy_and_settings(find_agent(source), vec_normalize=vec_normalize)
-        policy.to(get_device(device))
-    else:
-        raise ValueError(
-            f"Cannot learn from {_in_a_line(source)}: give a Teacher, a model or a policy of SB3 or sb3-contrib, a path to its "
-            "file or folder, or a name such as 'zoo:dqn/CartPole-v1'."
-        )
-    if vec_normalize is not None and isinstance(source, (BaseAlgorithm, BasePolicy)):
-        kwargs |= _normalization(read_given(vec_normalize, policy.observation_space))
+    policy, kwargs = _policy_of(source, vec_normalize, device)
     is_its_own = isinstance(source, BaseAlgorithm)
     if env_id is not None and resolve_env_id(env_id) != kwargs["env_id"]:
         kwargs |= {"env_id": resolve_env_id(env_id), "make_env": None}
@@ -404,6 +391,28 @@ def resolve_env_id(env_id: str) -> str:
         f"Environment {env_id} is now {newest}: the agent trained on the former plays the latter.", stacklevel=2
     )
     return newest
+
+
+def _policy_of(
+    source: Any, vec_normalize: "str | Path | VecNormalize | None", device: str
+) -> tuple[BasePolicy, dict[str, Any]]:
+    """What load_teacher was given, as a policy and arguments of :class:`Teacher`."""
+    if isinstance(source, (str, Path)):
+        policy, kwargs = policy_and_settings(find_agent(source), vec_normalize=vec_normalize)
+        policy.to(get_device(device))
+        return policy, kwargs
+    if isinstance(source, BaseAlgorithm):
+        policy, kwargs = _from_model(source)
+    elif isinstance(source, BasePolicy):
+        policy, kwargs = source, {"env_id": None, "name": f"{type(source).__name__} given"}
+    else:
+        raise ValueError(
+            f"Cannot learn from {_in_a_line(source)}: give a Teacher, a model or a policy of SB3 or sb3-contrib, a path to its "
+            "file or folder, or a name such as 'zoo:dqn/CartPole-v1'."
+        )
+    if vec_normalize is not None:
+        kwargs |= _normalization(read_given(vec_normalize, policy.observation_space))
+    return policy, kwargs
 
 
 def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
