@@ -84,6 +84,36 @@ class FrameStore:
                     "neither the one that was the newest then, nor zero. Do not change single frames above VecFrameStack."
                 )
 
+    def contents(self) -> dict[str, np.ndarray]:
+        """:return: arrays from which :meth:`restore` fills a store of the same sizes"""
+        used = min(self.end, self.n_slots)
+        before = self.frames[self.n_slots - self.n_stack :]  # the first stack's older frames
+        places = np.array(list(self.whole), dtype=np.int64).reshape(-1, 2)
+        whole = np.array(list(self.whole.values()), self.frames.dtype).reshape(-1, *self.shape)
+        named = {"frames": self.frames[:used], "linked": self.linked[:used], "before": before}
+        return named | {"places": places, "whole": whole}
+
+    def restore(self, end: int, arrays: dict[str, np.ndarray]) -> None:
+        """
+        :param end: how many stacks of each environment there have been
+        :param arrays: of :meth:`contents`
+        :raises ValueError: if they are of another size
+        """
+        used = min(end, self.n_slots)
+        targets = {
+            "frames": self.frames[:used],
+            "linked": self.linked[:used],
+            "before": self.frames[self.n_slots - self.n_stack :],
+        }
+        for name, target in targets.items():
+            if arrays[name].shape != target.shape or arrays[name].dtype != target.dtype:
+                raise ValueError(f"its {name} have the shape {arrays[name].shape}, and should have {target.shape}")
+            target[:] = arrays[name]
+        self.end = end
+        self.whole = {
+            (int(slot), int(env)): stack for (slot, env), stack in zip(arrays["places"], arrays["whole"], strict=True)
+        }
+
     def gather(self, times: np.ndarray, envs: np.ndarray) -> np.ndarray:
         """
         :param times: of n stacks

@@ -31,6 +31,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from sb3_distill.distillation import in_few_calls
 from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, make_plain_envs
 from sb3_distill.memory.batches import Memory
+from sb3_distill.memory.ring import RingMemory
 from sb3_distill.memory.unplayable import unplayable
 from sb3_distill.methods import nearest
 from sb3_distill.policy_distillation import PolicyDistillation
@@ -112,6 +113,7 @@ class MultiTaskDistillation(PolicyDistillation):
         self.n_envs = 1
         self.policy = SharedTrunk([task.policy for task in self.tasks.values()], self.lr_schedule).to(self.device)
         in_few_calls(self.policy.optimizer)
+        self._collect_memories()
         self._n_rounds = 0
 
     def _check_ids(self, name: str, given: Mapping[str, Any]) -> None:
@@ -164,9 +166,14 @@ class MultiTaskDistillation(PolicyDistillation):
         task._setup_model()
         return task
 
+    def _collect_memories(self) -> None:
+        #: from ids to what each task learns from; CheckpointCallback asks whether there is any
+        self.replay_buffer = {task_id: task.replay_buffer for task_id, task in self.tasks.items()}
+
     def _check_teacher(self) -> None:
         for task in self.tasks.values():
             task._check_teacher()
+        self._collect_memories()
 
     def _stand_in(self) -> VecEnv | None:
         return unplayable(*self.task_spaces[self.task_ids[0]])
@@ -310,6 +317,23 @@ class MultiTaskDistillation(PolicyDistillation):
         return returns
 
     # --- saving -------------------------------------------------------------------------------------------------------
+
+    def _ring_memories(self) -> dict[str, RingMemory]:
+        return {} if self.memory is not None else {task_id: task.replay_buffer for task_id, task in self.tasks.items()}
+
+    def _take_memories(self, memories: dict[str, RingMemory], path: Any) -> None:
+        if self.memory is not None:
+            raise ValueError("These tasks learn from the memories that they were given, and not from play: load none.")
+        if sorted(memories) != sorted(self.task_ids):
+            raise ValueError(
+                f"{path} has the memories of the tasks {sorted(memories)}, and here are {sorted(self.task_ids)}."
+            )
+        for task_id, memory in memories.items():  # all of them, before any is taken
+            if len(memory):
+                self.tasks[task_id]._check_loaded(memory)
+        for task_id, memory in memories.items():
+            self.tasks[task_id]._take(memory)
+        self._collect_memories()
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "tasks", "_envs"]

@@ -10,6 +10,7 @@ import io
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
@@ -34,7 +35,9 @@ from sb3_distill.envs.teacher_view import TeacherView, Wrap, view_of
 from sb3_distill.memory.answers import answers_of, greedy_actions, kind_of
 from sb3_distill.memory.batches import About, Memory
 from sb3_distill.memory.check import check_memory
+from sb3_distill.memory.fingerprint import fingerprint_of
 from sb3_distill.memory.ring import RingMemory
+from sb3_distill.memory.ring_file import read_memories, write_memories
 from sb3_distill.memory.unplayable import unplayable
 from sb3_distill.methods import nearest
 from sb3_distill.offline_losses import StateLoss, check_loss, mse, state_loss
@@ -43,6 +46,7 @@ from sb3_distill.q_units import QUnits, output_layer
 from sb3_distill.questions import env_id_of, innermost
 from sb3_distill.schedules import LoggableLearningRate
 from sb3_distill.spaces import any_action, channels_last
+from sb3_distill.teachers import Teacher
 from sb3_distill.temperature import ENOUGH_STATES, check_q_values, softest_by_confidence
 from sb3_distill.zoo.teachers import load_teacher
 
@@ -54,6 +58,9 @@ STUDENTS: dict[str, tuple[type[DQN | PPO], type[BasePolicy]]] = {
     "ppo": (PPO, ActorCriticPolicy),
 }
 
+#: the name of a memory that is no task's
+ONLY = ""
+
 #: minibatches that are read, and moved to the device, at once
 READ_AHEAD = 16
 
@@ -63,7 +70,7 @@ N_JUDGED = 1_024
 #: what a saved student is rid of: the teacher's side, and settings of SB3's that have no meaning here but one in DQN or PPO
 _NOT_SAVED = (
     *("teacher", "teacher_obs", "memory", "_view", "_seen", "_shown", "_asked", "_rng", "_reading", "_state_loss"),
-    *("_units", "_n_judged"),
+    *("_units", "_n_judged", "_loaded"),
     *("n_steps", "tau", "gamma", "learning_starts", "use_sde_at_warmup"),
     *("replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage"),
 )
@@ -141,6 +148,8 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
     #: what the teacher sees, and of what teacher, environment and ``teacher_obs`` that was made
     _view: TeacherView | None = None
     _seen: tuple[Any, ...]
+    #: whether the memory was loaded, and no teacher has been compared with it yet
+    _loaded = False
     #: the last observation of this play as the environment gave it, and as the teacher sees it, where they are not SB3's own
     _shown: tuple[Any, Any] = (None, None)
     #: whether the actions of the step that comes were chosen here
@@ -215,6 +224,12 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
 
     # --- setting up ---------------------------------------------------------------------------------------------------
 
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        if total_timesteps > 0:  # learn(0) has no progress
+            super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+        # A last round may end after the run does: with SB3's kind of schedule, p ↦ c·p, the student would unlearn.
+        self._current_progress_remaining = max(self._current_progress_remaining, 0.0)
+
     def _check_settings(self) -> None:
         """What can be wrong without a look at anything else."""
         if self.student not in STUDENTS:
@@ -273,8 +288,11 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         about = self.memory.about
         if self.teacher is not None:
             self.teacher = load_teacher(self.teacher, tune=False)
-        teacher = None if self.teacher is None else self.teacher.name
-        check_memory(about, self.observation_space, self.action_space, env_id_of(self.env), teacher)
+        fits = partial(check_memory, about, self.observation_space, self.action_space, env_id_of(self.env))
+        if self.teacher is None:
+            fits()
+        else:
+            fits(self.teacher.name, fingerprint_of(self.teacher))
         if self._beta(1.0) < 1 or self._beta(0.0) < 1:
             raise ValueError(
                 "A memory has the teacher's states alone: leave dagger out, or give env=… instead of memory=…."
@@ -295,7 +313,8 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         :param teacher: a :class:`~sb3_distill.teachers.Teacher`, or whatever :func:`~sb3_distill.load_teacher` takes
         :raises ValueError: if there is no environment, or the teacher does not fit it or the loss
         """
-        self.teacher = teacher
+        self.teacher = load_teacher(teacher, tune=False)
+        self._loaded = self._loaded and self.replay_buffer.about.fingerprint == fingerprint_of(self.teacher)
         self._check_teacher()
 
     def _check_teacher(self) -> None:
@@ -316,13 +335,38 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         raw = raw_env(self.env)[0]
         self._view = view_of(self.teacher, raw, innermost(self.env), self.teacher_obs)
         kind = kind_of(self.teacher)
-        about = About(self.teacher.env_id, self.teacher.name, raw.observation_space, raw.action_space, kind)
         if self.teacher is not self._seen[0]:
+            mark = fingerprint_of(self.teacher)
+            about = About(self.teacher.env_id, self.teacher.name, raw.observation_space, raw.action_space, kind, mark)
             self._judge_anew(about)
+        if self._loaded:
+            self._check_loaded(self.replay_buffer)
+        elif self.teacher is not self._seen[0]:
             # A memory is of one teacher. Beneath VecNormalize images may have their channels last, where no frames are found.
             n_stack = frame_stack_of(self.env) if self._vec_normalize_env is None else None
             self.replay_buffer = RingMemory(self.buffer_size, about, n_stack)
-        self._seen = seen
+        self._seen, self._loaded = seen, False
+
+    def _check_loaded(self, memory: RingMemory) -> None:
+        """
+        :param memory: that was loaded
+        :raises ValueError: if it is of another environment or teacher than are here, as far as any are here
+        """
+        fits = partial(check_memory, memory.about, self.observation_space, self.action_space, env_id_of(self.env))
+        if isinstance(self.teacher, Teacher):
+            fits(self.teacher.name, fingerprint_of(self.teacher))
+        else:
+            fits()
+        if self.env is None:
+            return
+        if memory.n_envs not in (0, self.n_envs):
+            raise ValueError(
+                f"The memory is of {memory.n_envs} environments side by side, and here are {self.n_envs}: make as many."
+            )
+        if memory.n_stack is not None and memory.n_stack != frame_stack_of(self.env):
+            raise ValueError(
+                f"The memory is of stacks of {memory.n_stack} frames, which VecFrameStack made: put one around the environment."
+            )
 
     def _judge_anew(self, about: About) -> None:
         """
@@ -587,6 +631,51 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
 
     # --- saving -------------------------------------------------------------------------------------------------------
 
+    def save_replay_buffer(self, path: str | Path | io.BufferedIOBase) -> None:
+        """
+        Save the memory that the teacher's play has filled: arrays of NumPy, and JSON for what it is of. A memory that was given
+        is not saved again, with a warning.
+
+        :param path: of the file, or a file. As with SB3, a name without a suffix gets ".pkl", and folders are made
+        :raises OSError: if the disk is full; what was there under that name stays
+        """
+        memories = self._ring_memories()
+        if memories:
+            write_memories(path, memories)
+        else:
+            warnings.warn(
+                f"{path} is not written: this student's memory was given, and nothing is added.", stacklevel=2
+            )
+
+    def _ring_memories(self) -> dict[str, RingMemory]:
+        """What is to be saved, by the ids of tasks."""
+        return {ONLY: self.replay_buffer} if self.memory is None else {}
+
+    def load_replay_buffer(self, path: str | Path | io.BufferedIOBase, truncate_last_traj: bool = True) -> None:
+        """
+        Go on with a memory that :meth:`save_replay_buffer` has written. Nothing in the file is unpickled.
+
+        :param path: of the file, or a file; ".pkl" may be left out
+        :param truncate_last_traj: SB3's, for another kind of buffer: it has no effect
+        :raises FileNotFoundError: if there is none
+        :raises ValueError: if it is damaged, or of other spaces, another environment or another teacher, or if this student
+            learns from a memory that was given; what was in the memory stays
+        """
+        self._take_memories(read_memories(path), path)
+
+    def _take_memories(self, memories: dict[str, RingMemory], path: Any) -> None:
+        """Go on with what was read; an empty memory, which is of no teacher yet, changes nothing."""
+        if self.memory is not None:
+            raise ValueError("This student learns from the memory that it was given, and not from play: load none.")
+        self._take(_one(memories, path))
+
+    def _take(self, memory: RingMemory) -> None:
+        if len(memory):
+            self._check_loaded(memory)
+            self.replay_buffer = memory
+            self._loaded = self._seen[0] is None
+            self._n_judged = 0
+
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), *_NOT_SAVED]
 
@@ -609,6 +698,14 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         if isinstance(self.policy, DQNPolicy):  # a DQN that learns on begins with the student as its own target
             self.policy.q_net_target.load_state_dict(self.policy.q_net.state_dict())
         super().save(path, exclude, include)
+
+
+def _one(memories: dict[str, RingMemory], path: Any) -> RingMemory:
+    if list(memories) != [ONLY]:
+        raise ValueError(
+            f"{path} has the memories of the tasks {sorted(memories)}: load it with MultiTaskDistillation."
+        )
+    return memories[ONLY]
 
 
 def student_parameters(policy: DQNPolicy | ActorCriticPolicy, obs: Any) -> th.Tensor:

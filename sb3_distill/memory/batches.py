@@ -30,6 +30,8 @@ class About(NamedTuple):
     :param action_space: of the teacher
     :param kind: of the answers: ``"q_values"``, Q(s, ·) in units of the environment's own reward, or ``"parameters"``, of
         π(·|s), the columns of :mod:`sb3_distill.distributions`
+    :param fingerprint: of the teacher, see :func:`~sb3_distill.memory.fingerprint.fingerprint_of`; None if it was recorded before
+        there were any
     """
 
     env_id: str | None
@@ -37,6 +39,7 @@ class About(NamedTuple):
     observation_space: spaces.Space
     action_space: spaces.Space
     kind: Kind
+    fingerprint: str | None = None
 
 
 class Memory(ABC):

@@ -1,5 +1,8 @@
 """Whether a memory is of the environment, the actions and the teacher that a student is for."""
 
+import re
+import warnings
+
 from gymnasium import spaces
 
 from sb3_distill.memory.batches import About
@@ -12,6 +15,7 @@ def check_memory(
     action_space: spaces.Space | None = None,
     env_id: str | None = None,
     teacher: str | None = None,
+    fingerprint: str | None = None,
     name: str = "The memory",
 ) -> None:
     """
@@ -20,9 +24,22 @@ def check_memory(
     :param action_space: of the student
     :param env_id: where the student acts. An id that the memory does not know is not compared
     :param teacher: name of the teacher that it should be of
+    :param fingerprint: of that teacher, see :func:`~sb3_distill.memory.fingerprint.fingerprint_of`. Where the memory has one, too,
+        these are compared, and names are not; else names that are paths with the same last part are a warning
     :param name: of the memory, for the message
     :raises ValueError: for the first of these that is given and differs; both are shown
     """
+    _check_places(about, observation_space, action_space, env_id, name)
+    _check_teacher(about, teacher, fingerprint, name)
+
+
+def _check_places(
+    about: About,
+    observation_space: spaces.Space | None,
+    action_space: spaces.Space | None,
+    env_id: str | None,
+    name: str,
+) -> None:
     if env_id is not None and about.env_id is not None and env_id != about.env_id:
         raise ValueError(
             f"{name} is of another environment: it was recorded in {about.env_id!r}, and the student is for {env_id!r}."
@@ -36,5 +53,28 @@ def check_memory(
                 f"{name} does not fit the student: its {kind} space is {mine}, the student's is {theirs}. Record one in the "
                 "student's environment."
             )
-    if teacher is not None and teacher != about.teacher:
+
+
+def _check_teacher(about: About, teacher: str | None, fingerprint: str | None, name: str) -> None:
+    if fingerprint is not None and about.fingerprint is not None:
+        if fingerprint != about.fingerprint:
+            raise ValueError(
+                f"{name} is of another teacher: of {about.teacher!r} with the weights {about.fingerprint[:8]}…, not of "
+                f"{teacher!r} with the weights {fingerprint[:8]}…. Give that teacher, or leave teacher out."
+            )
+        return
+    if teacher is None or teacher == about.teacher:
+        return
+    if _without_place(teacher) != _without_place(about.teacher):
         raise ValueError(f"{name} is of another teacher: of {about.teacher!r}, not of {teacher!r}.")
+    warnings.warn(
+        f"{name} knows its teacher by its name alone, {about.teacher!r}, and the one given is {teacher!r}: it is taken for the "
+        "same in another folder. A memory that is recorded now knows its teacher's weights.",
+        stacklevel=3,
+    )
+
+
+def _without_place(name: str) -> str:
+    """A path's last part, which stays when its folder is moved or copied; of a name as the zoo's, "ALGO/ENV", all."""
+    parts = re.split(r"[/\\]", name)
+    return name if len(parts) <= 2 and not name.endswith(".zip") else parts[-1]

@@ -65,6 +65,7 @@ class Settings(NamedTuple):
     def data(self) -> dict[str, Any]:
         """:return: as ``metadata.json`` has it"""
         about = self.about
+        known = {} if about.fingerprint is None else {"fingerprint": about.fingerprint}  # old memories keep their id
         return {
             "observation_space": json.dumps(space_to_data(about.observation_space)),
             "action_space": json.dumps(space_to_data(about.action_space)),
@@ -77,6 +78,7 @@ class Settings(NamedTuple):
                 "n_envs": self.n_envs,
                 "epsilon": self.epsilon,
                 "seed": self.seed,
+                **known,
             },
         }
 
@@ -169,6 +171,7 @@ def _read_metadata(path: Path) -> tuple[Settings, int]:
             space_from_data(json.loads(_expect(data["observation_space"], str))),
             space_from_data(json.loads(_expect(data["action_space"], str))),
             _expect(ours["kind"], str),
+            _expect(ours.get("fingerprint"), str, type(None)),
         )
         if about.kind not in get_args(Kind):
             raise ValueError(f"its answers are {about.kind[:80]!r}, and known are {' and '.join(get_args(Kind))}")

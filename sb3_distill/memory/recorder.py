@@ -20,6 +20,7 @@ from sb3_distill.memory.answers import kind_of
 from sb3_distill.memory.batches import About
 from sb3_distill.memory.disk import DiskMemory
 from sb3_distill.memory.episode import n_columns, parts
+from sb3_distill.memory.fingerprint import fingerprint_of
 from sb3_distill.memory.folder import LOCK, METADATA, Recorded, Settings, Writer, locked, read_folder
 from sb3_distill.memory.playing import Recording
 from sb3_distill.memory.room import check_room
@@ -142,7 +143,14 @@ def about_of(teacher: Teacher, env: VecEnv) -> About:
     :return: what a memory of the two is of
     :raises ValueError: for spaces that cannot be stored
     """
-    about = About(env_id_of(env), teacher.name, env.observation_space, env.action_space, kind_of(teacher))
+    about = About(
+        env_id_of(env),
+        teacher.name,
+        env.observation_space,
+        env.action_space,
+        kind_of(teacher),
+        fingerprint_of(teacher),
+    )
     try:
         n_columns(about)
         space_to_data(about.observation_space)
@@ -182,9 +190,8 @@ def recorded_there(path: Path, settings: Settings) -> Recorded | None:
     for (name, theirs, shown), (_, mine, mine_shown) in zip(
         described(recorded.settings), described(settings), strict=True
     ):
-        if theirs != mine and not (
-            name == "environment" and None in (theirs, mine)
-        ):  # what has no name is not compared
+        # What has no name, or was recorded before there were fingerprints, is not compared.
+        if theirs != mine and None not in (theirs, mine):
             raise ValueError(
                 f"{path} holds a recording with another {name}: there it is {shown}, and now {mine_shown}. Choose another path, or the "
                 "same arguments to go on with it."
@@ -209,4 +216,6 @@ def described(settings: Settings) -> list[tuple[str, Any, str]]:
         "seed": settings.seed,
     }
     teacher = ("teacher", settings.weights, f"{about.teacher} with the weights {settings.weights[:8]}…")
-    return [teacher, *((name, value, str(value)) for name, value in values.items())]
+    shown = f"{about.teacher} with the fingerprint {(about.fingerprint or '')[:8]}…"
+    normalised = ("teacher", about.fingerprint, shown)  # of the statistics, too
+    return [teacher, normalised, *((name, value, str(value)) for name, value in values.items())]

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from gymnasium import spaces
 
 from sb3_distill.frames import FrameStore
 from sb3_distill.memory.batches import About, Batch, Memory
@@ -71,6 +72,58 @@ class RingMemory(Memory):
             self._frames = FrameStore(n_steps, self._n_envs, self.n_stack, shape, dtype)
         else:
             self._observations = {k: np.zeros((self.capacity, *v.shape[1:]), v.dtype) for k, v in columns.items()}
+
+    @property
+    def n_envs(self) -> int:
+        """Whose states it has; 0 if there are none."""
+        return self._n_envs
+
+    def contents(self) -> tuple[dict[str, int | None], dict[str, np.ndarray]]:
+        """:return: numbers and arrays from which :meth:`of` makes this memory again"""
+        numbers = {"capacity": self.capacity, "n_stack": self.n_stack, "n_added": self._n_added, "n_envs": self._n_envs}
+        arrays = {f"obs/{key}": values[: len(self)] for key, values in self._observations.items()}
+        if self._frames is not None:
+            arrays |= {f"frames/{name}": array for name, array in self._frames.contents().items()}
+        return numbers, arrays | {"answers": self._answers[: len(self)]}
+
+    @classmethod
+    def of(cls, about: About, numbers: dict[str, int | None], arrays: dict[str, np.ndarray]) -> "RingMemory":
+        """
+        :param about: what it is of
+        :param numbers: of :meth:`contents`
+        :param arrays: of :meth:`contents`
+        :return: the memory
+        :raises ValueError: if they do not fit each other
+        """
+        capacity, n_added, n_envs = (int(numbers[name] or 0) for name in ("capacity", "n_added", "n_envs"))
+        memory = cls(capacity, about, numbers["n_stack"])
+        if n_added == 0:
+            return memory
+        n = min(n_added, capacity)
+        if not 1 <= n_envs <= n or capacity % n_envs or n_added % n_envs:
+            raise ValueError(f"{n_added} states of {n_envs} environments do not fill {capacity} places")
+        whole = about.observation_space
+        of = {f"obs/{key}": space for key, space in whole.spaces.items()} if isinstance(whole, spaces.Dict) else {}
+        of = {} if memory.n_stack is not None else of or {f"obs/{_ONLY}": whole}
+        frames = {name.partition("/")[2]: array for name, array in arrays.items() if name.startswith("frames/")}
+        columns = {name: array for name, array in arrays.items() if name.startswith("obs/")}
+        answers = arrays["answers"]
+        if columns.keys() != of.keys() or answers.dtype != np.float32 or answers.ndim != 2 or len(answers) != n:
+            raise ValueError("its answers or observations are not those of its spaces")
+        if any(array.shape != (n, *(of[name].shape or ())) for name, array in columns.items()):
+            raise ValueError("its observations have other shapes than their space")
+        first = {name.partition("/")[2]: array[:1].repeat(n_envs, 0) for name, array in columns.items()}
+        if memory.n_stack is not None:
+            first = {_ONLY: np.zeros((n_envs, *(whole.shape or ())), frames["frames"].dtype)}
+        memory._make_room(first, np.zeros((n_envs, answers.shape[1]), np.float32))
+        memory._n_added = n_added
+        memory._answers[:n] = answers
+        for name, array in columns.items():
+            memory._observations[name.partition("/")[2]][:n] = array
+        if memory._frames is not None:
+            memory._frames.restore(n_added // n_envs, frames)
+        memory.cut()  # others play before it goes on
+        return memory
 
     def batches(self, batch_size: int, seed: int) -> Iterator[Batch]:
         order = np.random.default_rng(seed).permutation(len(self)) + self._n_added - len(self)
