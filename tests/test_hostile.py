@@ -359,7 +359,8 @@ OBJECTS = 1 << 18
 @pytest.mark.parametrize("path", FILES)
 def test_loading_takes_twice_the_weights(path):
     """The file's bytes and the tensors: nothing is held three times, and the network is not laid out a second time."""
-    memory(lambda: load(path))  # and whatever Python keeps of it: the measurement itself has torch import parts of itself
+    # And whatever Python keeps of it: the measurement itself has torch import parts of itself.
+    memory(lambda: load(path))
     with zipfile.ZipFile(path) as archive:
         size = archive.getinfo("policy.pth").file_size
     assert size - 20_000 < memory(lambda: load(path)) <= 2 * size + OBJECTS
