@@ -1,5 +1,7 @@
 """The mean of a network's weights over the end of a run (Polyak and Juditsky, 1992), and of what else it computes with."""
 
+from typing import Any
+
 import torch as th
 from torch.nn.utils import parametrize
 
@@ -52,10 +54,10 @@ def renew_parametrizations(module: th.nn.Module) -> None:
 
     :param module: with parametrised tensors, of torch's ``torch.nn.utils.parametrize``
     """
-    parametrizations = module.parametrizations
+    parametrizations: Any = module.parametrizations
     training = parametrizations.training
     parametrizations.train()
-    for name in parametrizations:  # type: ignore[union-attr]
+    for name in parametrizations:
         for _ in range(POWER_ITERATIONS):
             getattr(module, name)
     parametrizations.train(training)

@@ -60,9 +60,8 @@ def _packed(value: Any, arrays: dict[str, np.ndarray]) -> Any:
     """JSON that tells lists from tuples and arrays from tensors; arrays go to ``arrays``."""
     if isinstance(value, (th.Tensor, np.ndarray)):
         name = f"array_{len(arrays)}"
-        is_tensor = isinstance(value, th.Tensor)
-        arrays[name] = value.detach().cpu().numpy() if is_tensor else value
-        return ["tensor" if is_tensor else "array", name]
+        arrays[name] = value.detach().cpu().numpy() if isinstance(value, th.Tensor) else value
+        return ["tensor" if isinstance(value, th.Tensor) else "array", name]
     if isinstance(value, Mapping):
         return ["dict", [[key, _packed(item, arrays)] for key, item in value.items()]]
     if isinstance(value, (list, tuple)):

@@ -39,7 +39,7 @@ def check_options(args: argparse.Namespace) -> None:
         )
 
 
-def student_class(args: argparse.Namespace) -> "partial[PolicyDistillation]":
+def student_class(args: Any) -> "partial[PolicyDistillation]":
     """
     :param args: of ``distill``
     :return: makes the student from policy, environment, ``teacher`` …

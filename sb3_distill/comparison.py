@@ -1,7 +1,7 @@
 """How far a student has come: its share of the teacher's return, and how alike the two act where the student goes."""
 
 from contextlib import nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -91,13 +91,13 @@ def likeness(
     raw, vec_normalize = raw_env(env)
     view = view_of(teacher, raw, innermost(env), teacher_obs)
     n_steps = -(-n_states // env.num_envs)
-    actor_critic = isinstance(student.policy, ActorCriticPolicy)
+    policy = student.policy
     actions: list[np.ndarray] = []
     student_parameters: list[th.Tensor] = []
     student.policy.set_training_mode(False)
     with unvalidated(), th.no_grad():
         with nullcontext() if view is None else view.hearing(steps=False):
-            obs = env.reset()
+            obs: Any = env.reset()
         if view is None:
             tap = Tap(raw, obs if vec_normalize is None else vec_normalize.old_obs, _unchanged)
         else:
@@ -105,9 +105,9 @@ def likeness(
         with tap:
             for step in range(n_steps):
                 actions.append(student.predict(obs, deterministic=True)[0])
-                if actor_critic:
-                    tensor, _ = student.policy.obs_to_tensor(obs)
-                    student_parameters.append(parameters(student.policy.get_distribution(tensor)).cpu())
+                if isinstance(policy, ActorCriticPolicy):
+                    tensor, _ = policy.obs_to_tensor(obs)
+                    student_parameters.append(parameters(policy.get_distribution(tensor)).cpu())
                 if step + 1 < n_steps:
                     obs = env.step(actions[-1])[0]
         answer = teacher.answer_in_chunks(tap.observations.batch(0)).parameters.cpu()
@@ -117,7 +117,7 @@ def likeness(
         difference = mine.reshape(n, -1) - theirs.reshape(n, -1)
         box = isinstance(student.action_space, spaces.Box)
         kl = None
-        if actor_critic:
+        if student_parameters:
             kl = float(losses.kl(pi, from_parameters(student.action_space, th.cat(student_parameters))).mean())
     return Likeness(
         n,

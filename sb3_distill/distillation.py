@@ -174,7 +174,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         if isinstance(env, str):
             env = maybe_make_env(env, kwargs.get("verbose", 0))
         n_envs = env.num_envs if isinstance(env, VecEnv) else 1
-        settings = self._settings(row, form, kwargs, n_envs, is_image_space(getattr(env, "observation_space", None)))
+        settings = self._settings(row, form, kwargs, n_envs, _sees_images(env))
         super().__init__(policy, env, **(_of_sb3(settings) | kwargs), _init_setup_model=False)
         if loss_coef is None:
             loss_coef = 0.0 if row.loss is None else 1.0
@@ -210,7 +210,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             settings["normalize_advantage"] = False  # one advantage has no standard deviation
         if "batch_size" in settings and n_steps is None:
             settings["n_steps"] = steps_that_fill(settings["n_steps"], batch_size or settings["batch_size"], n_envs)
-        elif "batch_size" in settings and batch_size is None:
+        elif "batch_size" in settings and n_steps is not None and batch_size is None:
             settings["batch_size"] = batch_that_fits(settings["batch_size"], n_steps * n_envs)
         return settings
 
@@ -696,6 +696,11 @@ def check_loss(loss: float, update: int, num_timesteps: int) -> float:
             "lower learning_rate or loss_coef."
         )
     return loss
+
+
+def _sees_images(env: Any) -> bool:
+    space = getattr(env, "observation_space", None)
+    return space is not None and is_image_space(space)
 
 
 def _of_sb3(settings: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ a policy that shares layers with the others (:mod:`~sb3_distill.shared_trunk`).
 
 import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -235,11 +235,12 @@ class MultiTaskDistillation(PolicyDistillation):
             task._n_updates = self._n_updates
             task._judge()
 
-    def _learning(self) -> AbstractContextManager[None]:
-        stack = ExitStack()
-        for task in self.tasks.values():
-            stack.enter_context(task._learning())
-        return stack
+    @contextmanager
+    def _learning(self) -> Iterator[None]:  # type: ignore[override]
+        with ExitStack() as stack:
+            for task in self.tasks.values():
+                stack.enter_context(task._learning())
+            yield
 
     def _losses(self) -> Iterator[th.Tensor]:
         for losses in cycle([task._losses() for task in self.tasks.values()]):

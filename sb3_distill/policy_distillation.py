@@ -234,7 +234,7 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         """What can be wrong without a look at anything else."""
         if self.student not in STUDENTS:
             raise ValueError(f"Unknown student {self.student!r}: {nearest(str(self.student), STUDENTS)}")
-        check_loss(self.loss, 1.0 if self.temperature == "auto" else self.temperature)
+        check_loss(self.loss, 1.0 if isinstance(self.temperature, str) else self.temperature)
         if self.loss == "mse" and self.student == "ppo":
             raise ValueError("loss='mse' needs a student with Q-values: set student='dqn', or loss='kl' or 'nll'.")
         if not 0 <= self.epsilon <= 1:
@@ -279,6 +279,7 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
                 self._check_teacher()
         super()._setup_model()
         if self.loss == "mse":
+            assert isinstance(self.policy, DQNPolicy)
             output_layer(self.policy)
         in_few_calls(self.policy.optimizer)
 
@@ -393,6 +394,7 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         q_values = th.from_numpy(next(iter(self.replay_buffer.batches(N_JUDGED, 0))).answers)
         check_q_values(q_values, about.teacher)
         if self.loss == "mse":
+            assert isinstance(self.policy, DQNPolicy)
             units = self._units = QUnits(self.policy, q_values, fresh=self._n_updates == 0)
             self._state_loss = lambda answers, student: mse(units.normalized(answers), student)
             return

@@ -33,7 +33,7 @@ def recent_states(model: BaseAlgorithm) -> list[Any] | None:
     # The last step stands before ``pos``. (With optimize_memory_usage, ``pos`` itself holds the state that came of it.)
     rows = (buffer.pos - 1 - steps) % buffer.buffer_size
     space = model.observation_space
-    batches = []
+    batches: list[Any] = []
     for first in range(0, len(rows), AT_ONCE):
         part = rows[first : first + AT_ONCE], envs[first : first + AT_ONCE]
         if isinstance(space, spaces.Dict):

@@ -70,7 +70,7 @@ def units_hint(mine: spaces.Space, theirs: spaces.Space) -> str:
     """
     if not same_kind(mine, theirs):
         return ""
-    if not isinstance(mine, spaces.Box):
+    if not isinstance(mine, spaces.Box) or not isinstance(theirs, spaces.Box):
         return " An action would mean another one there: give the environment the wrappers that training put around its own."
     rescale = ""
     if np.isfinite([mine.low, mine.high, theirs.low, theirs.high]).all():

@@ -42,7 +42,7 @@ def by_key(checkpoint: Checkpoint, means: dict[str, np.ndarray]) -> Checkpoint:
     joined = checkpoint.observation_space
     assert isinstance(joined, spaces.Box)
     n, goals, size = means["observation"].size, means["achieved_goal"].size, joined.shape[0]
-    found = {
+    found: dict[str, spaces.Space] = {
         "achieved_goal": spaces.Box(-np.inf, np.inf, (goals,), joined.dtype.type),
         "desired_goal": spaces.Box(joined.low[n:], joined.high[n:], dtype=joined.dtype.type),
         "observation": spaces.Box(joined.low[:n], joined.high[:n], dtype=joined.dtype.type),

@@ -61,8 +61,7 @@ def one_student(row: str, scale: float, temperature: float, seed: int, steps: in
         ENV_ID,
         N_ENVS,
         seed=seed,
-        wrapper_class=gym.wrappers.TransformReward,
-        wrapper_kwargs={"func": lambda reward: scale * reward},
+        wrapper_class=lambda env: gym.wrappers.TransformReward(env, lambda reward: scale * float(reward)),
     )
     kwargs: dict[str, Any] = {"policy_kwargs": {"net_arch": [32]}, "seed": seed, "device": "cpu"}
     student = DistillPPO("MlpPolicy", env, teacher=scaled_teacher(scale, temperature), method=row, **kwargs).learn(
@@ -126,7 +125,8 @@ class Slow(gym.Wrapper):
 def load_table() -> Table:
     """:return: how long :func:`~sb3_distill.load_teacher` takes to load a teacher and to find its temperature"""
     th.set_num_threads(1)
-    gym.register("Slow-v0", entry_point=lambda seconds: Slow(gym.make(ENV_ID), seconds))
+    make_slow: Any = lambda seconds: Slow(gym.make(ENV_ID), seconds)  # noqa: E731
+    gym.register("Slow-v0", entry_point=make_slow)
     kwargs: dict[str, Any] = {"learning_starts": 50, "buffer_size": 1_000, "device": "cpu", "seed": 0}
     table = Table(title="Seconds of load_teacher")
     for column in ("teacher", "seconds", "temperature"):

@@ -117,8 +117,8 @@ def curves(
                 axes.plot(runs[0][0], run, color=color, linewidth=0.6, alpha=0.4)
             mean = np.mean([run for _, run in runs], axis=0)
             axes.plot(runs[0][0], mean, color=color, linewidth=1.8, label=name if k == 0 else None)
-        name = None if k else f"{level:.0%} of the teacher's"
-        axes.axhline(level, color=LEVEL_COLORS[0], linestyle="--", linewidth=1, zorder=0, label=name)
+        dashed = None if k else f"{level:.0%} of the teacher's"
+        axes.axhline(level, color=LEVEL_COLORS[0], linestyle="--", linewidth=1, zorder=0, label=dashed)
         axes.set_title(task, loc="left", fontsize=9, fontweight="bold")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))

@@ -61,7 +61,7 @@ def prepare_record(args: argparse.Namespace) -> Callable[[], None]:
     check_numbers(args.steps, args.epsilon, args.seed)
     with phase(f"Loading {args.teacher}", args.quiet):
         trained = training_of(find_agent(args.teacher), args.teacher, args.env, args.env_kwargs)
-        out = args.out or f"runs/memory-{trained.env_id.replace('/', '-')}-{args.seed}"
+        out = args.out or f"runs/memory-{str(trained.env_id).replace('/', '-')}-{args.seed}"
         env = trained.make_vec_env(args.n_envs)
         teacher = load_teacher(args.teacher, tune=False, device=args.device)
         play = prepare(teacher, env, args.steps, out, args.epsilon, args.seed)
