@@ -65,8 +65,8 @@ def read_memories(path: str | Path | io.BufferedIOBase) -> dict[str, RingMemory]
                 raise ValueError("its parts are compressed")  # to what size, nobody knows
             if members.testzip() is not None:
                 raise ValueError("its checksums are wrong")
-        if source is path:
-            source.seek(0)
+        if not isinstance(path, (str, Path)):
+            path.seek(0)
         with np.load(source, allow_pickle=False) as arrays:
             data = json.loads(arrays[_HEADER].tobytes())
             if data["format"] != FORMAT:
