@@ -342,7 +342,8 @@ def test_dagger_is_the_share_of_the_teachers_actions(beta):
     assert env.agreement(teacher.act) == pytest.approx(beta, abs=0.05)
     assert env.agreement(lambda obs: 2) == pytest.approx(1 - beta, abs=0.05)
     batch = contents(model)
-    assert np.allclose(batch.answers, teacher.q_values(batch.observations).numpy(), rtol=1e-4)
+    # Sums of float32 numbers of about 1 are rounded in another order in a batch of another size: 0 is only 0 up to 1e-6.
+    assert np.allclose(batch.answers, teacher.q_values(batch.observations).numpy(), rtol=1e-4, atol=1e-6)
 
 
 def test_dagger_may_be_a_schedule():
