@@ -243,10 +243,10 @@ def import_module(module: str) -> None:
 
 
 def working_directory_on_path() -> None:
-    """Let modules be imported from the working directory, as ``python -m`` does: a program's own folder is on the path instead."""
+    """Let modules be imported from the working directory, after what is installed, which none of them is to hide."""
     here = os.getcwd()
     if here not in sys.path and "" not in sys.path:
-        sys.path.insert(0, here)
+        sys.path.append(here)
 
 
 def _cannot(module: str, error: BaseException) -> str:

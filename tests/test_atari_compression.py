@@ -12,6 +12,7 @@ pytest.importorskip("ale_py")
 
 from sb3_distill import report
 from sb3_distill.envs.atari import make_atari_vec_env
+from sb3_distill.evaluation import Episodes
 from sb3_distill.report import score
 from sb3_distill.zoo import atari_compression
 from sb3_distill.zoo.atari_compression import BestOfCurve, Kind, cells, distil, first_at, main
@@ -92,9 +93,9 @@ def test_the_network_of_the_best_point_is_kept(monkeypatch):
 
     def play(*_):
         networks.append(model.policy.action_net.weight.detach().clone())
-        return np.full(2, next(means))
+        return Episodes(np.full(2, next(means)), 0, 2)
 
-    monkeypatch.setattr(report, "episode_returns", play)
+    monkeypatch.setattr(report, "play_episodes", play)
     curve = BestOfCurve("CartPole-v1", 8, 1)
     model.learn(24, callback=curve)
     assert [score.mean for _, score in curve.points] == [1.0, 5.0, 5.0, 2.0]

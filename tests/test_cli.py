@@ -328,7 +328,8 @@ def test_an_interrupt_has_no_traceback(monkeypatch, capsys):
     assert capsys.readouterr().err == "sb3-distill: interrupted\n"
 
 
-def test_methods_lists_every_row_of_both_forms(capsys):
+def test_methods_lists_every_row_of_both_forms(monkeypatch, capsys):
+    monkeypatch.delenv("COLUMNS", raising=False)
     assert main(["methods"]) == 0
     printed = capsys.readouterr().out
     for rows in METHODS.values():

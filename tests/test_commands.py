@@ -184,7 +184,10 @@ def test_a_closed_pipe_is_silent(command):
     os.close(read)
     done = subprocess.run([*COMMAND, *command], stdout=write, stderr=subprocess.PIPE, timeout=60)
     os.close(write)
-    assert done.stderr == b"" and done.returncode in (0, 141)
+    said = [
+        line for line in done.stderr.splitlines() if not line.endswith("…".encode())
+    ]  # what a slow machine is doing
+    assert said == [] and done.returncode in (0, 141)
 
 
 def test_ctrl_c_is_one_line_while_a_command_still_looks_around(tmp_path):

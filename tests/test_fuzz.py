@@ -452,7 +452,8 @@ def test_weights_may_be_views(agents, tmp_path):
     folder = fuzz.write_agent(tmp_path, agents[DQN])
     expected = fuzz.load_and_ask(folder)
     answers = fuzz.load_and_ask(fuzz.write_agent(tmp_path, agents[DQN] | {"agent.zip": changed}))
-    np.testing.assert_allclose(answers, expected, rtol=1e-5)
+    # Where numbers lie decides in which order float32 sums are rounded.
+    np.testing.assert_allclose(answers, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_layer_without_units_fits_no_claim(agents, tmp_path):

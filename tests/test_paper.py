@@ -1,6 +1,5 @@
 """``sb3-distill paper`` and ``recommend``."""
 
-import argparse
 import csv
 import io
 import itertools
@@ -11,6 +10,7 @@ import pytest
 pytest.importorskip("numba")
 
 from sb3_distill.methods import METHODS
+from sb3_distill.parser import Parser
 from sb3_distill.tabular import benchmark, commands, experiments
 from sb3_distill.tabular.experiments import Size
 from sb3_distill.tabular.figures import FIGURES
@@ -21,7 +21,7 @@ TINY = Size(4, 300)
 
 
 def run(*argv):
-    parser = argparse.ArgumentParser()
+    parser = Parser()
     commands.add_commands(parser.add_subparsers(required=True))
     args = parser.parse_args(argv)
     args.prepare(args)()

@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -415,20 +416,22 @@ def _policy_of(
     return policy, kwargs
 
 
+def _make_no_second_env(name: str, env_id: str, n_envs: int) -> VecEnv:
+    """
+    An id says neither the arguments that the environment was made with nor what is around it; a simulator, a window or a robot
+    exists once, and another constructor may stop the first one.
+    """
+    raise ValueError(
+        f"The environment of {name} is its own, and no second one is made of its id {env_id!r}: give load_teacher the id of another as "
+        "env_id, or play in the model's."
+    )
+
+
 def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
     name = f"{type(model).__name__} model"
     kwargs: dict[str, Any] = {"env_id": env_id_of(model.env), "name": name}
     if kwargs["env_id"] is not None:
-
-        def make_env(n_envs: int) -> VecEnv:
-            # An id says neither the arguments that the environment was made with nor what is around it; a simulator, a window or a
-            # robot exists once, and another constructor may stop the first one.
-            raise ValueError(
-                f"The environment of {name} is its own, and no second one is made of its id {kwargs['env_id']!r}: give "
-                "load_teacher the id of another as env_id, or play in the model's."
-            )
-
-        kwargs["make_env"] = make_env
+        kwargs["make_env"] = partial(_make_no_second_env, name, kwargs["env_id"])
     vec_normalize = model.get_vec_normalize_env()
     if vec_normalize is not None:
         kwargs |= _normalization(normalize_statistics(vec_normalize))
