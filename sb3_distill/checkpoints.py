@@ -144,6 +144,8 @@ def restore_mean(student: "Distillation | PolicyDistillation", state: Mapping[st
 def _on(device: th.device, value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _on(device, item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_on(device, item) for item in value]
     return value.to(device) if isinstance(value, th.Tensor) else value
 
 

@@ -616,8 +616,11 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         loss_coef = self._weights()[0]
         evaluate_actions = self.policy.evaluate_actions
         batch_losses: list[float] = []
+        last_obs: Any = None
 
         def evaluate_and_attach(obs: Any, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
+            nonlocal last_obs
+            last_obs = obs
             values, log_prob, entropy = evaluate_actions(obs, actions)
             if entropy is None:
                 # What SB3 would estimate it with; a view of its own, so that the policy gradient's weight is not on it.
@@ -643,7 +646,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             self.logger.record("distill/loss", float(np.mean(batch_losses)))
         if self.averaging and self._current_progress_remaining < self.averaging:
             self._mean = self._mean or WeightMean()
-            self._mean.add(self.policy)
+            self._mean.add(self.policy, last_obs)
             if self.num_timesteps >= self._total_timesteps:
                 self._mean.put_into(self.policy)
 

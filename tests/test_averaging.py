@@ -8,7 +8,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 
 from sb3_distill import DistillA2C, DistillPPO, load_teacher
-from sb3_distill.averaging import WeightMean
+from sb3_distill.averaging import N_STATES, WeightMean
 from sb3_distill.methods import METHODS
 
 SMALL = dict(n_steps=16, batch_size=16, n_epochs=1, seed=0, device="cpu")
@@ -129,13 +129,14 @@ class Normalised(BaseFeaturesExtractor):
 
 @pytest.mark.parametrize("engine", [DistillPPO, DistillA2C])
 def test_what_a_network_computes_with_beside_its_weights(engine, monkeypatch, teacher):
-    """Running statistics are the mean of those that went with the weights; what is no mean stays whole; σ of the spectral norm is 1."""
-    kept = []
+    """Running statistics are those of the mean weights on states of all samples; what is no mean stays whole; σ is 1."""
+    kept, states = [], []
     original = WeightMean.add
 
-    def add_and_keep(self, network):
-        original(self, network)
+    def add_and_keep(self, network, obs):
+        original(self, network, obs)
         kept.append({name: value.clone() for name, value in network.state_dict().items()})
+        states.append(obs.clone())
 
     monkeypatch.setattr(WeightMean, "add", add_and_keep)
     settings = dict(n_steps=16, averaging=0.5, seed=0, device="cpu")
@@ -147,12 +148,33 @@ def test_what_a_network_computes_with_beside_its_weights(engine, monkeypatch, te
     end = model.policy.state_dict()
     for name, value in end.items():
         samples = th.stack([sample[name] for sample in kept])
-        if name.endswith(("running_mean", "running_var", "weight", "bias", "original")):
+        if name.endswith(("weight", "bias", "original")):
             th.testing.assert_close(value, samples.mean(0), rtol=1e-4, atol=1e-6)
-        elif name.endswith(("num_batches_tracked", "calls", "mask")):
+        elif name.endswith("mask"):
             assert th.equal(value, samples[-1])
-    weight = model.policy.features_extractor.net[4].eval().weight
+    extractor = model.policy.features_extractor
+    met = extractor.net[0](th.cat(states)).detach().double()
+    assert len(met) == (4 * 16 if engine is DistillPPO else 4 * 64)
+    norm = extractor.net[1]
+    th.testing.assert_close(norm.running_mean.double(), met.mean(0), rtol=1e-4, atol=1e-6)
+    th.testing.assert_close(norm.running_var.double(), met.var(0), rtol=1e-4, atol=1e-6)
+    assert norm.momentum == 0.1
+    weight = extractor.net[4].eval().weight
     assert float(th.linalg.matrix_norm(weight.detach(), 2)) == pytest.approx(1.0, abs=1e-3)
-    assert not th.equal(
-        kept[0]["features_extractor.net.1.running_var"], kept[-1]["features_extractor.net.1.running_var"]
-    )
+
+
+@pytest.mark.parametrize("as_dict", [False, True])
+def test_of_the_states_of_a_long_run_some_are_kept(as_dict):
+    """Evenly spread over the samples, and no more than there is room for."""
+    mean, network = WeightMean(), th.nn.Sequential(th.nn.Linear(1, 2), th.nn.BatchNorm1d(2))
+    for k in range(100):
+        states = th.full((N_STATES // 8, 1), float(k))
+        mean.add(network, {"a": states} if as_dict else states)
+    kept = [float((batch["a"] if as_dict else batch)[0, 0]) for batch in mean._states]
+    assert kept == [0, 16, 32, 48, 64, 80, 96]
+
+
+def test_networks_without_batch_norm_keep_no_states():
+    mean = WeightMean()
+    mean.add(th.nn.Linear(1, 2), th.zeros(3, 1))
+    assert not mean._states
