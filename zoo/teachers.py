@@ -312,7 +312,7 @@ def zoo_folders() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for root in (BUNDLED, *roots):
         here: dict[str, tuple[int, Path]] = {}
-        folders = [*root.glob("*/*/"), *root.glob("*/"), root]
+        folders = [path for path in (*root.glob("*/*"), *root.glob("*"), root) if path.is_dir()]
         for folder in sorted(folders, key=lambda folder: -len(folder.parts)):
             deep = len(folder.parts) - len(root.parts) == 2
             name, run = _name_and_run(folder, deep)
