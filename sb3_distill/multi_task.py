@@ -371,7 +371,7 @@ class _Relay(BaseCallback):
         self.whole, self.model, self.callback = whole, task, callback
 
     def update_locals(self, locals_: dict[str, Any]) -> None:
-        self.callback.update_locals(locals_)
+        self.callback.update_locals({**locals_, "self": self.whole})
 
     def _on_step(self) -> bool:
         self.whole.num_timesteps = self.num_timesteps

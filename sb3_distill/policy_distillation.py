@@ -188,6 +188,8 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         self.temperature = temperature
         self.epsilon = epsilon
         self.dagger = dagger
+        self.batch_size = batch_size
+        self.train_freq = train_freq  # type: ignore[assignment]
         self._check_settings()
         if isinstance(env, str) and ":" not in env:  # else Gymnasium imports a module first
             check_env_id(env)
@@ -239,6 +241,10 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
             raise ValueError("loss='mse' needs a student with Q-values: set student='dqn', or loss='kl' or 'nll'.")
         if not 0 <= self.epsilon <= 1:
             raise ValueError(f"epsilon must lie between 0 and 1, not {self.epsilon!r}.")
+        length = self.train_freq[0] if isinstance(self.train_freq, tuple) else self.train_freq
+        for name, value in (("batch_size", self.batch_size), ("train_freq", length)):
+            if value < 1:  # else the run would go on for ever without a step
+                raise ValueError(f"{name} must be at least 1, not {value!r}.")
         self._beta(1.0)
 
     def _beta(self, progress_remaining: float) -> float:
@@ -431,7 +437,7 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         total_timesteps: int,
         callback: MaybeCallback = None,
         log_interval: int = 4,
-        tb_log_name: str = "PolicyDistillation",
+        tb_log_name: str | None = None,
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfPolicyDistillation:
@@ -442,13 +448,14 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
             memory, minibatches, which are as many updates of the student
         :param callback: called at every step of the environments, or after every minibatch of a memory
         :param log_interval: episodes between two log entries; with a memory, ``train_freq`` minibatches
-        :param tb_log_name: of the run in TensorBoard
+        :param tb_log_name: of the run in TensorBoard, by default the class's name
         :param reset_num_timesteps: whether the count of steps starts anew
         :param progress_bar: whether to show one
         :return: the trained model
         :raises ValueError: if there is no teacher or no environment, or they do not fit each other or the loss
         """
-        rest = (total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
+        name = tb_log_name or type(self).__name__
+        rest = (total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
         stand_in = self._stand_in()
         if stand_in is None:
             return super().learn(*rest)
@@ -567,11 +574,13 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         self._judge()
         means: list[float] = []
         goes_on = True
+        no_step = {"self": self, "rewards": np.zeros(1), "dones": np.zeros(1, dtype=bool), "infos": [{}]}
         with fast_pixels(self.policy, self.mixed_precision):
             for _ in range(min(n_minibatches, self._total_timesteps - self.num_timesteps)):
                 with self._learning():  # and not while callbacks look at the student
                     means.append(self._update(next(self._reading)))
                 self.num_timesteps += 1
+                callback.update_locals(no_step | {"loss": means[-1]})
                 goes_on = callback.on_step()
                 if not goes_on:
                     break

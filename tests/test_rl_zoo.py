@@ -5,6 +5,7 @@ rl_zoo3 changes Gymnasium when it is imported, so it is not imported here: quick
 """
 
 import os
+import pickle
 import subprocess
 import sys
 from argparse import Namespace
@@ -22,6 +23,7 @@ from stable_baselines3.common.monitor import load_results
 
 import sb3_distill
 from sb3_distill import METHODS, load_teacher
+from sb3_distill.memory.ring_file import read_memories
 from sb3_distill.zoo import train
 from sb3_distill.zoo.teachers import find_checkpoint
 
@@ -274,6 +276,31 @@ def test_policy_distillation_trains_and_the_student_can_teach(zoo_process, tmp_p
     """An episode of its teacher's has 500 steps, in each of eight environments."""
     zoo_process(train_and_enjoy, OFFLINE, tmp_path, 4_096)
     check_run(tmp_path / "logs" / OFFLINE / "CartPole-v1_1", "CartPole-v1", DQN, 4_096)
+
+
+def train_and_continue(folder):
+    os.chdir(folder)
+    command = ["train", "--algo", OFFLINE, "--env", "CartPole-v1", "-n", "256", *SHORT, "--save-replay-buffer"]
+    command += ["-params", "n_envs:2", "normalize:True", "train_freq:64"]
+    sys.argv = command
+    train.main()
+    sys.argv = [*command, "-i", f"logs/{OFFLINE}/CartPole-v1_1/CartPole-v1.zip"]
+    train.main()
+
+
+def test_policy_distillation_goes_on_with_its_memory_and_statistics(zoo_process, tmp_path):
+    """``--save-replay-buffer``, then ``-i``: the second run's memory has the first one's states, too."""
+    zoo_process(train_and_continue, tmp_path)
+    first, second = (tmp_path / "logs" / OFFLINE / f"CartPole-v1_{n}" for n in (1, 2))
+    memories = [read_memories(folder / "replay_buffer.pkl")[""] for folder in (first, second)]
+    assert [len(memory) for memory in memories] == [256, 512]
+    students = [DQN.load(folder / "CartPole-v1.zip", device="cpu") for folder in (first, second)]
+    assert [student._n_updates for student in students] == [256, 512]
+    counts = [
+        pickle.loads((folder / "CartPole-v1" / "vecnormalize.pkl").read_bytes()).obs_rms.count
+        for folder in (first, second)
+    ]
+    assert counts[1] > counts[0] + 200
 
 
 def test_ppo_trains_by_the_scripts_as_they_are_typed(tmp_path):
