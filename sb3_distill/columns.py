@@ -21,7 +21,7 @@ def output_width() -> int | None:
     :return: characters of a line of stdout; None where lines may have any length: in a file, or for another program
     """
     if os.environ.get("COLUMNS", "").isdigit() or sys.stdout.isatty():
-        return shutil.get_terminal_size().columns
+        return shutil.get_terminal_size().columns or 80  # a terminal may not know its size
     return None
 
 

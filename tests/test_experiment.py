@@ -105,12 +105,14 @@ def test_a_curve_that_is_flat_does_not_rise():
 
 def test_an_environment_without_a_time_limit_takes_no_time(tmp_path, monkeypatch, capsys):
     """CliffWalking ends at the goal alone, which a student that has learnt nothing does not find."""
+    import gymnasium as gym
     from stable_baselines3 import DQN
 
-    DQN("MlpPolicy", "CliffWalking-v1", buffer_size=1, device="cpu").save("agent.zip")
+    env_id = max(name for name in gym.registry if name.startswith("CliffWalking-"))
+    DQN("MlpPolicy", env_id, buffer_size=1, device="cpu").save("agent.zip")
     monkeypatch.setattr(experiment, "CURVE_STEPS", 2_000)
     monkeypatch.setattr(experiment, "MAX_EPISODE_STEPS", 50)
-    assert main([*SMALL, "--teacher", "agent.zip", "--env", "CliffWalking-v1", "--out", "out"]) == 0
+    assert main([*SMALL, "--teacher", "agent.zip", "--env", env_id, "--out", "out"]) == 0
     assert "Cut are episodes that had not ended after 50 steps" in capsys.readouterr().out
     players = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))["players"]
     assert players["teacher"]["episodes_cut"] == 4

@@ -664,15 +664,14 @@ def test_a_viewing_teacher_plays(kind):
 # --- how an agent was trained -----------------------------------------------------------------------------------------
 
 
-class Upright(gym.Wrapper):
+def upright(length=0.5):
     """Stands in for an environment that takes arguments."""
+    env = gym.make("CartPole-v1")
+    env.unwrapped.length = length
+    return env
 
-    def __init__(self, length=0.5):
-        super().__init__(gym.make("CartPole-v1"))
-        self.unwrapped.length = length
 
-
-gym.register("SB3DistillUpright-v0", entry_point="test_teacher_view:Upright", max_episode_steps=20)
+gym.register("SB3DistillUpright-v0", entry_point="test_teacher_view:upright", max_episode_steps=20)
 
 
 def settings(config=None, env_kwargs=None, env_id="CartPole-v1"):
