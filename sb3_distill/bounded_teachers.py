@@ -20,6 +20,7 @@ from stable_baselines3.sac.policies import SACPolicy
 from stable_baselines3.td3.policies import TD3Policy
 from torch.nn import functional
 
+from sb3_distill.spaces import env_actions
 from sb3_distill.teachers import Answer, Observation, Teacher
 from sb3_distill.temperature import check_softness
 
@@ -75,10 +76,19 @@ class SquashedTeacher(_BoxTeacher):
 
     policy: SACPolicy | TQCPolicy | CrossQPolicy
 
-    def _answer(self, obs: Any, with_value: bool) -> Answer:
+    def greedy(self, obs: Observation) -> np.ndarray:
+        with th.no_grad():
+            params = self._gaussian(th.tanh(self._normal(self.prepare(obs)).mean), 1.0)
+        return env_actions(self.action_space, params.chunk(2, dim=-1)[0])
+
+    def _normal(self, obs: Any) -> th.distributions.Normal:
+        """Before it is squashed."""
         actor = self.policy.actor
         mean, log_std, kwargs = actor.get_action_dist_params(obs)
-        normal = actor.action_dist.proba_distribution(mean, log_std, **kwargs).distribution
+        return actor.action_dist.proba_distribution(mean, log_std, **kwargs).distribution
+
+    def _answer(self, obs: Any, with_value: bool) -> Answer:
+        normal = self._normal(obs)
         params = self._gaussian(*tanh_moments(normal.mean, normal.stddev))
         if not with_value:
             return Answer(params, None)

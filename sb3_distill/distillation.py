@@ -49,6 +49,7 @@ from sb3_distill.envs.tap import (
 from sb3_distill.envs.teacher_view import TeacherView, Wrap, view_of
 from sb3_distill.methods import CONTROLS, Method, get_method
 from sb3_distill.optimizers import same_kind
+from sb3_distill.own_predict import compare_in_play
 from sb3_distill.pixels import fast_pixels
 from sb3_distill.questions import innermost
 from sb3_distill.rewards import Transitions
@@ -522,6 +523,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         uses_next_state = self._row.reward is not None and self._row.reward.uses_next_state
         truncated = [obs for _, _, obs in tap.truncated] if uses_next_state else []
         answer = join_answers([*answers, self._ask(tap.observations.batch(len(answers), truncated))])
+        compare_in_play(self.teacher, lambda: tap.observations.batch(0))
         if not th.isfinite(answer.parameters).all():
             raise ValueError(f"The teacher {self.teacher.name} answered with NaN or infinity: are its weights damaged?")
         last = slice(n := self.n_steps * self.n_envs, n + self.n_envs)

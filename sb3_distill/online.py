@@ -6,6 +6,7 @@ state of the network which had the highest return when it was evaluated.
 
 import copy
 import math
+import warnings
 from collections.abc import Callable
 
 from matplotlib.figure import Figure
@@ -83,7 +84,10 @@ class OnlineDistillation(LearningCurve):
 
     def _snapshot(self) -> Teacher:
         """The teacher as it is now, which goes on learning without it."""
-        teacher = load_teacher(self.model, tune=False)  # the student has a temperature of its own
+        with warnings.catch_warnings():
+            if self.points:  # it was said of the first one
+                warnings.filterwarnings("ignore", ".* does not do what its network says")
+            teacher = load_teacher(self.model, tune=False)  # the student has a temperature of its own
         teacher.policy = copy.deepcopy(teacher.policy)
         teacher.name = f"{teacher.name} after {self.model.num_timesteps} steps"
         return teacher

@@ -41,6 +41,7 @@ from sb3_distill.memory.ring_file import read_memories, write_memories
 from sb3_distill.memory.unplayable import unplayable
 from sb3_distill.methods import nearest
 from sb3_distill.offline_losses import StateLoss, check_loss, mse, state_loss
+from sb3_distill.own_predict import N_STATES, compare_in_play
 from sb3_distill.pixels import fast_pixels
 from sb3_distill.q_units import QUnits, output_layer
 from sb3_distill.questions import env_id_of, innermost
@@ -393,6 +394,8 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
     def _judge(self) -> None:
         """Find τ, or the units of ``"mse"``, by the Q-values in the memory; anew with twice as many, until there are enough."""
         about, n = self.replay_buffer.about, len(self.replay_buffer)
+        if self.memory is None and self._view is None and n > 0:
+            compare_in_play(self.teacher, lambda: next(iter(self.replay_buffer.batches(N_STATES, 0))).observations)
         by_q = self.loss == "mse" or (self.loss == "kl" and self.temperature == "auto")
         if about.kind != "q_values" or not by_q or self._n_judged >= ENOUGH_STATES or n < max(1, 2 * self._n_judged):
             return

@@ -29,6 +29,19 @@ class RecurrentTeacher(Teacher):
     def view(self, env: VecEnv) -> VecEnv:
         return Recall(env, self)
 
+    def at_start(self, obs: Any) -> np.ndarray:
+        n = len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
+        return self.recall(obs, self.blank(n), np.ones(n))[0]
+
+    def blank(self, n: int) -> tuple[State, State]:
+        """
+        :param n: environments side by side
+        :return: the LSTMs' state before an episode
+        """
+        layers, _, hidden = self.policy.lstm_hidden_state_shape
+        zeros = th.zeros(layers, n, hidden, device=self.device)
+        return (zeros, zeros), (zeros, zeros)
+
     def prepare(self, obs: Observation) -> th.Tensor:
         return th.as_tensor(obs, device=self.device)
 
@@ -76,11 +89,10 @@ class Recall(Layer):
     """
 
     def __init__(self, venv: VecEnv, teacher: RecurrentTeacher) -> None:
-        layers, _, self.hidden = teacher.policy.lstm_hidden_state_shape
+        self.hidden = teacher.policy.lstm_hidden_state_shape[2]
         super().__init__(venv, spaces.Box(-np.inf, np.inf, (2 * self.hidden,)))
         self.teacher = teacher
-        zeros = th.zeros(layers, venv.num_envs, self.hidden, device=teacher.device)
-        self.state: tuple[State, State] = ((zeros, zeros), (zeros, zeros))
+        self.state = teacher.blank(venv.num_envs)
 
     def reset(self) -> VecEnvObs:
         return self._advance(self.venv.reset(), np.ones(self.num_envs))

@@ -196,6 +196,22 @@ class Teacher(ABC):
         """
         return env_actions(self.action_space, self.distribution(obs).mode())
 
+    def greedy(self, obs: Observation) -> np.ndarray:
+        """
+        The likeliest actions of what is taught, whatever ``predict`` does.
+
+        :param obs: n observations as :meth:`answer` takes them
+        :return: n actions as the environment takes them
+        """
+        return env_actions(self.action_space, self.distribution(obs).mode())
+
+    def at_start(self, obs: Observation) -> Any:
+        """
+        :param obs: n observations as the environment gives them, each the first of an episode
+        :return: what :meth:`answer` takes
+        """
+        return obs
+
     def view(self, env: VecEnv) -> VecEnv:
         """
         What the teacher reads of an environment that has the observations it was trained on: by default those.

@@ -27,6 +27,7 @@ from stable_baselines3.td3.policies import TD3Policy
 from sb3_distill.bounded_teachers import DeterministicTeacher, SquashedTeacher
 from sb3_distill.envs.atari import is_atari
 from sb3_distill.methods import nearest
+from sb3_distill.own_predict import compare_at_load
 from sb3_distill.questions import env_id_of
 from sb3_distill.recent_states import recent_states
 from sb3_distill.recurrent_teacher import RecurrentTeacher
@@ -94,7 +95,8 @@ def load_teacher(
     the Q-values' own spread: whatever the rewards are multiplied by, the policy is the same.
 
     :param source: a :class:`Teacher`, which is returned as it is; a loaded model of any algorithm of SB3 or sb3-contrib
-        (its network is shared, not copied), or its policy alone; a path to an SB3 zip, or to what ``policy.save`` wrote; a path
+        (its network is shared, not copied), or its policy alone; its network teaches, and that its ``predict`` does something else is
+        a warning; a path to an SB3 zip, or to what ``policy.save`` wrote; a path
         to a folder ``ALGO/ENV_1`` of the RL Zoo;
         ``"zoo:dqn/CartPole-v1"``, looked for among the bundled agents and then in the folders that the environment
         variable ``RL_TRAINED_AGENTS`` lists; or ``"hub:sb3/dqn-CartPole-v1"``, from the Hugging Face hub
@@ -141,6 +143,8 @@ def load_teacher(
             tune_temperature(teacher, EPISODES)
         elif isinstance(source, BaseAlgorithm):
             _tune_by_memory(teacher, source)
+    if isinstance(source, (BaseAlgorithm, BasePolicy)):
+        compare_at_load(teacher, source)
     return teacher
 
 
