@@ -433,6 +433,9 @@ class Experiment:
         try:
             env.seed(EVALUATION_SEED)
             return likeness(self.student, self.teacher, env, COMPARED_STATES)
+        except Exception as error:  # whatever an environment does not like: the student is trained, this alone is missing
+            warnings.warn(f"How alike teacher and student act could not be measured: {type(error).__name__}: {error}")
+            return Likeness(0, None, None, None)
         finally:
             env.close()
 
@@ -608,7 +611,8 @@ def comparison_lines(share: Share | None, alike: Likeness, next_try: str | None)
         parts.append(f"greedy actions {alike.mean_distance:.3g} apart")
     if alike.kl is not None:
         parts.append(f"KL(π‖π_θ) {alike.kl:.3g}")
-    lines.append(f"On {alike.n_states:,} states of the student's play: {', '.join(parts)}.")
+    if parts:
+        lines.append(f"On {alike.n_states:,} states of the student's play: {', '.join(parts)}.")
     if next_try is not None:
         lines.append(f"Below 95%: {next_try}.")
     return lines

@@ -54,6 +54,19 @@ def test_the_end_says_how_far_the_student_came(tmp_path, capsys):
     assert f"{compared['agreement']:.1%}" in printed and f"Below 95%: {compared['advice']}" in printed
 
 
+def test_a_comparison_that_fails_does_not_cost_the_run(tmp_path, monkeypatch, capsys):
+    def broken(*_):
+        raise AttributeError("no such thing")
+
+    monkeypatch.setattr(experiment, "likeness", broken)
+    assert main([*SMALL, "--out", "out"]) == 0
+    printed = capsys.readouterr()
+    assert "could not be measured: AttributeError: no such thing" in printed.err
+    assert "states of the student's play" not in printed.out
+    compared = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))["comparison"]
+    assert compared["agreement"] is None and compared["share_of_teacher"] is not None
+
+
 def test_json_is_all_on_stdout(tmp_path, capsys):
     assert main([*SMALL, "--json", "--verbose", "--out", "out"]) == 0
     printed = capsys.readouterr()

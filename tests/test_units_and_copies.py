@@ -168,6 +168,7 @@ def normalised_teacher():
 def test_a_normalised_teacher_can_be_pickled():
     """And answers as before: a recipe for workers in other processes, and for copies."""
     teacher, env = normalised_teacher()
+    assert teacher.env_id == "CartPole-v1"
     obs = np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32)
     expected = teacher.answer(obs, with_value=True)
     np.testing.assert_allclose(teacher.normalize_obs(obs), env.normalize_obs(obs), atol=1e-6)
