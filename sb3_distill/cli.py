@@ -66,17 +66,21 @@ def run(argv: Sequence[str] | None) -> int:
     args = parse(parser, argv)
     with warnings.catch_warnings(record=True) as caught:
         work: Callable[[], None] = args.prepare(args)
+    said: set[str] = set()
+
+    def show(message: Warning | str, *place: Any) -> None:
+        """Once, wherever it comes from: both halves of a command may look at the same file."""
+        if str(message) not in said:
+            said.add(str(message))
+            tell(f"warning: {message}")
+
     for warning in caught:
-        tell(f"warning: {warning.message}")
+        show(warning.message)
     raise_if_interrupted()
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning  # type: ignore[assignment]
+        warnings.showwarning = show  # type: ignore[assignment]
         work()
     return 0
-
-
-def _show_warning(message: Warning | str, *place: Any) -> None:
-    tell(f"warning: {message}")
 
 
 def tell(message: str) -> None:

@@ -261,14 +261,19 @@ def default_env(args: argparse.Namespace) -> str:
     """
     from sb3_distill.policy_distillation import open_memory
     from sb3_distill.zoo.teachers import find_agent, read_training_of
+    from sb3_distill.zoo.training_envs import of_unknown_module
 
     if args.memory is None and args.teacher is None:
         return "CartPole-v1"
     if args.memory is not None:
         env_id = open_memory(args.memory).about.env_id
     else:
-        trained = read_training_of(find_agent(args.teacher))
+        agent = find_agent(args.teacher)
+        trained = read_training_of(agent)
         env_id = None if trained is None else trained.env_id
+        problem = of_unknown_module(agent, args.teacher) if env_id is None else None
+        if problem is not None:
+            raise ValueError(problem)
     if env_id is None:
         raise ValueError(f"Nothing says which environment {args.memory or args.teacher} is of: add --env.")
     return env_id
@@ -310,8 +315,9 @@ def distill(args: argparse.Namespace, experiment: "Experiment") -> None:
     with only_json(args.json), folder.at_work():
         from sb3_distill.experiment import about_teacher
 
+        about = about_teacher(experiment.teacher, experiment.plan.settings)
         if not args.quiet:
-            sys.stdout.write(f"{describe(about_teacher(experiment.teacher, experiment.plan.settings))}\n")
+            sys.stdout.write(f"{describe(about)}\n")
             if experiment.steps_before:
                 sys.stdout.write(
                     f"Going on in {folder.path} after {experiment.steps_before:,} of {args.steps:,} steps; episodes begin anew.\n"
@@ -319,6 +325,8 @@ def distill(args: argparse.Namespace, experiment: "Experiment") -> None:
         with in_flags():
             outcome = experiment.run()
         if not args.quiet:
+            if about.get("temperature", 0) is None:
+                sys.stdout.write(f"{describe(outcome.data['teacher'])}\n")
             tell(args, experiment, outcome)
     if args.json:
         tell_json(outcome.data)
@@ -378,6 +386,10 @@ def describe(about: dict[str, Any]) -> str:
     line = f"Teacher {about['name']}: {about['parameters']:,} parameters"
     if "temperature" not in about:
         return line
+    if about["temperature"] is None:
+        return (
+            f"{line}, temperature to be chosen from the observations of the first rollout, epsilon {about['epsilon']:g}"
+        )
     return (
         f"{line}, temperature {about['temperature']:.3g} ({about['temperature_report']}), epsilon {about['epsilon']:g}"
     )

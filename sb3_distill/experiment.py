@@ -42,8 +42,10 @@ from sb3_distill.teachers import QTeacher, Teacher, actor_size
 from sb3_distill.temperature import check_softness
 from sb3_distill.zoo import checkpoint as saved_models
 from sb3_distill.zoo.run_settings import environment_config
-from sb3_distill.zoo.settings import usual_training
-from sb3_distill.zoo.teachers import find_agent, load_teacher, read_training_of
+from sb3_distill.zoo.settings import Training
+from sb3_distill.zoo.teachers import find_agent
+from sb3_distill.zoo.training_envs import training_in
+from sb3_distill.zoo.tuned_teacher import load_teacher_for
 
 if TYPE_CHECKING:
     from sb3_distill.policy_distillation import PolicyDistillation
@@ -190,9 +192,7 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     check_tensorboard(settings.tensorboard_log)
     agent = find_agent(settings.teacher)
     saved = saved_models.read_checkpoint(agent.checkpoint)
-    trained = read_training_of(agent)
-    if trained is None or trained.env_id != settings.env_id:
-        trained = usual_training(settings.env_id)
+    trained = training_in(agent, settings.env_id)
     if settings.env_kwargs:
         trained = trained._replace(env_kwargs={**trained.env_kwargs, **settings.env_kwargs})
     env = trained.make_monitored(settings.n_envs, settings.seed)
@@ -219,8 +219,25 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
         tensorboard_log=settings.tensorboard_log,
     )
     # A student without a teacher takes no time and checks the rest, before the teacher's temperature takes some.
-    described = describe_settings(settings, build(teacher=None, verbose=0))
-    return Plan(settings, described, environment_config(trained), build, trained.make_vec_env, device)
+    described = describe_settings(settings, trained.env_kwargs, build(teacher=None, verbose=0))
+    return Plan(settings, described, environment_config(trained), build, partial(second_copy, trained), device)
+
+
+def second_copy(trained: Training, n_envs: int) -> VecEnv:
+    """
+    :param trained: where the student is trained, in environments of its own
+    :param n_envs: how many more
+    :return: they, to play in
+    :raises ValueError: if they cannot be made
+    """
+    try:
+        return trained.make_vec_env(n_envs)
+    except ValueError as error:
+        reason = str(error).rstrip(".")
+        raise ValueError(
+            f"{reason}. These {n_envs} are to evaluate in, beside those of the training: if there can be only one, distil in Python, "
+            "where DistillPPO and learn() make no second one."
+        ) from error
 
 
 def student_class(settings: Settings) -> "Callable[..., Distillation | PolicyDistillation]":
@@ -275,15 +292,18 @@ def check_tensorboard(folder: str | None) -> None:
         raise ImportError("--tensorboard-log needs TensorBoard: pip install tensorboard.") from error
 
 
-def describe_settings(settings: Settings, student: "Distillation | PolicyDistillation") -> dict[str, Any]:
+def describe_settings(
+    settings: Settings, env_kwargs: Mapping[str, Any], student: "Distillation | PolicyDistillation"
+) -> dict[str, Any]:
     """
     :param settings: of the experiment
+    :param env_kwargs: of the environments, those of the teacher's training among them
     :param student: made from them
     :return: those that the method has, with its own values for those that were left out
     """
     foreign = cli_offline.OPTIONS if isinstance(student, Distillation) else (*ROW_OPTIONS, "gamma")
     given = {name: value for name, value in asdict(settings).items() if name not in foreign}
-    given |= {"net_arch": list(settings.net_arch), "env_kwargs": dict(settings.env_kwargs)}
+    given |= {"net_arch": list(settings.net_arch), "env_kwargs": dict(env_kwargs)}
     if not isinstance(student, Distillation):
         return given | cli_offline.settings(student)
     coefficients = {name: getattr(student, name)(1.0) for name in ("loss_coef", "reward_coef", "env_reward_coef")}
@@ -319,14 +339,14 @@ class Experiment:
 
     def _find_teacher(self) -> Teacher:
         settings = self.plan.settings
-        options: dict[str, Any] = {"env_id": settings.env_id, "device": self.plan.device}
+        load = partial(load_teacher_for, settings.teacher, settings.env_id, self.plan.make_env, device=self.plan.device)
         if settings.offline:
-            return load_teacher(settings.teacher, tune=False, **options)
+            return load(tune=False)
         known = None if self.state is None else self.state["temperature"]
         if known is None:
-            return load_teacher(settings.teacher, temperature=settings.temperature, epsilon=settings.epsilon, **options)
+            return load(temperature=settings.temperature, epsilon=settings.epsilon)
         # It was chosen in the first part.
-        teacher = load_teacher(settings.teacher, temperature=known[0], epsilon=settings.epsilon, **options)
+        teacher = load(temperature=known[0], epsilon=settings.epsilon)
         assert isinstance(teacher, QTeacher)
         teacher.temperature_report = known[1]
         return teacher

@@ -103,18 +103,21 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     """
     from sb3_distill.memory.recorder import as_teacher_reads
     from sb3_distill.phases import phase
-    from sb3_distill.zoo.teachers import find_agent, load_teacher
+    from sb3_distill.zoo.teachers import find_agent
     from sb3_distill.zoo.train_teacher import check_device
     from sb3_distill.zoo.training_envs import training_of
+    from sb3_distill.zoo.tuned_teacher import load_teacher_for
 
     check_film(args)
     check_device(args.device)
     with phase(f"Loading {args.agent}", args.quiet):
         agent = find_agent(args.agent)
-        mode = rendering(args)
-        trained = training_of(agent, args.agent, args.env, {**args.env_kwargs, **mode})
+        trained = training_of(agent, args.agent, args.env, args.env_kwargs)
         # A Q-network's most probable action is its largest value at every temperature.
-        teacher = load_teacher(args.agent, env_id=trained.env_id, device=args.device, tune=args.stochastic)
+        teacher = load_teacher_for(
+            args.agent, trained.env_id, trained.make_vec_env, device=args.device, tune=args.stochastic
+        )
+        trained = training_of(agent, args.agent, args.env, {**args.env_kwargs, **rendering(args)})
         env = trained.make_vec_env(1)
         check_drawing(env, args, str(trained.env_id))
         env = teacher.view(as_teacher_reads(teacher, env))
