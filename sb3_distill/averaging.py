@@ -78,7 +78,8 @@ def renew_statistics(network: th.nn.Module, states: Any) -> None:
         module.momentum = None  # the mean of all, and not a running one
         module.train()
     try:
-        network(states)
+        with th.random.fork_rng():  # a policy draws actions, which nobody takes
+            network(states)
     finally:
         for module, momentum in momenta.items():
             module.momentum = momentum

@@ -81,6 +81,7 @@ _NOT_SAVED = (
     "_shown",
     "_played_by_others",
     "_warned",
+    "_distils",
 )
 
 
@@ -139,6 +140,8 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
     _shown: tuple[Any, Any, TeacherView | None] = (None, None, None)
     #: whether others have stepped or reset the environment after that observation
     _played_by_others: bool = False
+    #: whether ℓ or r̂ has a weight at the beginning, in the middle or at the end of a run
+    _distils: bool = False
     #: whether it was said that something is wrong with terminal observations
     _warned: bool = False
 
@@ -189,8 +192,9 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         self.form = form
         self.baseline = baseline
         self.control = control
-        self.loss_coef = loss_coef
-        self.reward_coef = reward_coef
+        # A FloatSchedule in what load() restores may be of a term that the row does not have; here it is a schedule like others.
+        self.loss_coef = getattr(loss_coef, "value_schedule", loss_coef)
+        self.reward_coef = getattr(reward_coef, "value_schedule", reward_coef)
         self.env_reward_coef = env_reward_coef
         self.averaging = averaging
         self.mixed_precision = mixed_precision
@@ -216,6 +220,11 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         return settings
 
     def _setup_model(self) -> None:
+        if self.fixed_method is not None and self.method != self.fixed_method:
+            raise ValueError(
+                f"This is a student of {self.method!r}, and {type(self).__name__} is {self.fixed_method!r}: load it with the class of "
+                "its method, or as a DistillPPO or DistillA2C."
+            )
         self._row = get_method(self.method, self.form, self.baseline)
         if self.control is None:
             self.control = self._row.control
@@ -325,7 +334,8 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
     def _check_schedules(self) -> None:
         """See before any work that no schedule ends the run."""
         weights = [self._weights_at(progress) for progress in TRIED]
-        if any(loss > 0 or reward > 0 for loss, reward, _ in weights):
+        self._distils = any(loss > 0 or reward > 0 for loss, reward, _ in weights)
+        if self._distils:
             for progress in TRIED:
                 value_at("learning_rate", vars(self)["learning_rate"], progress)
 
@@ -352,9 +362,9 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         super()._update_current_progress_remaining(num_timesteps, total_timesteps)
-        if self._current_progress_remaining < 0 and any(self._weights()[:2]):
+        if self._current_progress_remaining < 0 and self._distils:
             # A last rollout may end after the run does. With SB3's kind of schedule, p ↦ c·p, its learning rate would be negative,
-            # and the student would unlearn.
+            # and the student would unlearn, also where the weight of ℓ has fallen to 0 by then.
             self._current_progress_remaining = 0.0
 
     # --- saving and loading -------------------------------------------------------------------------------------------

@@ -8,7 +8,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_distill.questions import as_dones, as_rewards, is_monitored, seed_envs
+from sb3_distill.questions import as_dones, as_rewards, is_monitored, returns_so_far, seed_envs
 from sb3_distill.spaces import any_action
 
 #: of the first episode of a comparison: the same for every run, and far from the seeds that training takes
@@ -45,9 +45,15 @@ def play_episodes(
     :param seed: episode k is seeded with ``seed + k``, so that two players meet the same episodes
     :param max_steps: an episode that has not ended by then is cut; None waits for its end
     :return: the episodes, all in the same units
+    :raises ValueError: if the function makes another number of environments
     """
     venv = make_plain_envs(env, n_episodes) if isinstance(env, str) else env(n_episodes)
     try:
+        if venv.num_envs != n_episodes:
+            raise ValueError(
+                f"env must be a function that makes as many environments as it is asked for: {n_episodes} were, and there are "
+                f"{venv.num_envs}."
+            )
         seed_envs(venv, seed)
         obs = venv.reset()
         returns = np.zeros(n_episodes)
@@ -65,8 +71,7 @@ def play_episodes(
             step += 1
         cut = np.flatnonzero(running)
         if monitored and len(cut):
-            # In the units of those that have ended: what the Monitor has counted of them so far.
-            returns[cut] = [sum(rewards) for rewards in venv.get_attr("rewards", cut.tolist())]
+            returns[cut] = returns_so_far(venv, cut, returns[cut])  # in the units of those that have ended
         return Episodes(returns, len(cut), step * n_episodes)
     finally:
         venv.close()

@@ -37,7 +37,7 @@ from sb3_distill.methods import nearest
 from sb3_distill.policy_distillation import PolicyDistillation
 from sb3_distill.report import greedy
 from sb3_distill.shared_trunk import SharedTrunk
-from sb3_distill.student_env import seen_by
+from sb3_distill.student_env import made_for
 
 SelfMultiTask = TypeVar("SelfMultiTask", bound="MultiTaskDistillation")
 
@@ -313,7 +313,7 @@ class MultiTaskDistillation(PolicyDistillation):
         for task_id, task in self.tasks.items():
             made = envs.get(task_id, task_id)
             make = partial(make_plain_envs, made) if isinstance(made, str) else made
-            seen = partial(_seen_by, task, make)
+            seen = partial(made_for, task, make)
             returns[task_id] = episode_returns(greedy(task.policy.predict), seen, n_episodes, seed, max_steps)
         return returns
 
@@ -357,10 +357,6 @@ class MultiTaskDistillation(PolicyDistillation):
         :return: the model
         """
         return super().load(path, None, *args, **kwargs, _envs=dict(env or {}))
-
-
-def _seen_by(task: PolicyDistillation, make: Callable[[int], VecEnv], n_envs: int) -> VecEnv:
-    return seen_by(task, make(n_envs))
 
 
 class _Relay(BaseCallback):

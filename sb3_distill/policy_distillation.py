@@ -339,7 +339,16 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         self.teacher = load_teacher(self.teacher, tune=False)
         seen = (self.teacher, self.env, self.teacher_obs)
         if all(a is b for a, b in zip(self._seen, seen, strict=True)):
-            return
+            mark, was = fingerprint_of(self.teacher), self.replay_buffer.about.fingerprint
+            if mark == was:
+                return
+            # A live model may learn on, and a memory is of one teacher.
+            warnings.warn(
+                f"The teacher {self.teacher.name} has changed since it gave the answers in the memory (fingerprint {was[:8]}, now "
+                f"{mark[:8]}): the memory of {len(self.replay_buffer):,} states begins anew.",
+                stacklevel=2,
+            )
+            self._seen = (None, None, None)
         raw = raw_env(self.env)[0]
         self._view = view_of(self.teacher, raw, innermost(self.env), self.teacher_obs)
         kind = kind_of(self.teacher)

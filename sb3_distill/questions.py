@@ -123,6 +123,31 @@ def is_monitored(env: VecEnv) -> bool:
     return answer.size > 0 and bool(answer.all())
 
 
+def returns_so_far(env: VecEnv, indices: np.ndarray, summed: np.ndarray) -> np.ndarray:
+    """
+    What the monitors of some environments have counted of the episodes that they are in.
+
+    :param env: see :func:`is_monitored`
+    :param indices: of the environments
+    :param summed: what ``step`` returned of these episodes, taken with a warning where a monitor does not tell
+    :return: a return for each of ``indices``
+    """
+    layer: VecEnv | None = env
+    while isinstance(layer, VecEnvWrapper):
+        if isinstance(layer, VecMonitor):
+            return layer.episode_returns[indices].astype(float)
+        layer = layer.venv
+    try:
+        return np.array([np.asarray(rewards, dtype=float).sum() for rewards in env.get_attr("rewards", indices.tolist())])
+    except Exception as error:
+        warnings.warn(
+            f"The Monitor of {len(summed)} episodes that were cut does not say what they had brought ({type(error).__name__}: "
+            f"{error}): their scores are the sums of what step() returned, {summed.mean():.3g} on average.",
+            stacklevel=2,
+        )
+        return summed
+
+
 def seed_envs(env: VecEnv, seed: int) -> bool:
     """
     Seed environments, or warn that they cannot be.

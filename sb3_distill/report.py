@@ -17,7 +17,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill import a2c, ppo
 from sb3_distill.evaluation import make_plain_envs, play_episodes, standard_error
-from sb3_distill.student_env import seen_by
+from sb3_distill.student_env import made_for
 
 #: of students; Okabe and Ito's palette, which colour-blind readers can tell apart
 COLORS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -255,7 +255,7 @@ class LearningCurve(BaseCallback):
         """Evaluate a model, in the observations that it has learnt from."""
         make = partial(make_plain_envs, self.env) if isinstance(self.env, str) else self.env
         episodes = play_episodes(
-            greedy(model.predict), lambda n: seen_by(model, make(n)), self.n_episodes, self.seed, self._limit()
+            greedy(model.predict), partial(made_for, model, make), self.n_episodes, self.seed, self._limit()
         )
         self.steps_made += episodes.n_steps
         return score(episodes.returns, episodes.n_cut)

@@ -1,6 +1,7 @@
 """An environment as a trained model reads it: with the statistics of ``VecNormalize`` that it has learnt with."""
 
 import copy
+from collections.abc import Callable
 
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.vec_env import (
@@ -14,6 +15,7 @@ from stable_baselines3.common.vec_env import (
     unwrap_vec_normalize,
 )
 
+from sb3_distill.questions import innermost
 from sb3_distill.spaces import signature
 
 #: what need not be around an environment that is only played: SB3's ``predict`` turns images around itself
@@ -50,10 +52,33 @@ def seen_by(model: BaseAlgorithm, env: VecEnv) -> VecEnv:
             norm_obs_keys=trained.norm_obs_keys,
         )
         env = _around(model.env, trained, frozen)
+    elif frozen is trained:  # the environment of training itself, which goes on to learn: a second reader of what is beneath it
+        frozen = copy.copy(trained)
+        frozen.set_venv(trained.venv)
+        env = _around(env, trained, frozen)
     frozen.training = frozen.norm_reward = False
     if trained.norm_obs:
         frozen.obs_rms = copy.deepcopy(trained.obs_rms)
     return env
+
+
+def made_for(model: BaseAlgorithm, make: Callable[[int], VecEnv], n_envs: int) -> VecEnv:
+    """
+    New environments to evaluate a model in, which are reset, played and closed.
+
+    :param model: see :func:`seen_by`
+    :param make: a function that makes as many environments as it is asked for
+    :param n_envs: how many
+    :return: as the model reads them
+    :raises ValueError: if these are those of training, whose episodes would end, and as :func:`seen_by` does
+    """
+    env = make(n_envs)
+    if model.env is not None and innermost(env) is innermost(model.env):
+        raise ValueError(
+            "The environment to evaluate in is the one of training, which would be reset and closed in the middle of its episodes: "
+            "give a function that makes new ones, or the Gymnasium id."
+        )
+    return seen_by(model, env)
 
 
 def _around(layer: VecEnv | None, trained: VecNormalize, frozen: VecNormalize) -> VecEnv:

@@ -107,7 +107,7 @@ def softest_by_return(
     :param unit: of the grid, see :func:`spread`
     :param start: the temperature to begin with; it is one of the grid
     :param tolerance: a share of the greedy return
-    :return: τ, a sentence with both returns, and a doubt if no τ that was played will do: then τ is the coldest of those
+    :return: τ, a sentence with both returns (and whether only their scatter excuses the difference), and a doubt if no τ that was played will do: then τ is the coldest of those
     :raises TimeoutError: if there is no time for a single play
     """
     played: dict[int, np.ndarray] = {}
@@ -139,6 +139,8 @@ def softest_by_return(
         f"actions drawn at temperature {temperature:.3g} return {_number(soft)}, greedy ones {_number(greedy.mean())}"
     )
     doubt = None if fits(at) else f"{returns}. Give a smaller temperature"
+    if doubt is None and not fits(at, errors=0):
+        returns += f", a difference that {len(greedy)} episodes do not tell from none"
     return Choice(temperature, f"auto: {returns}", doubt)
 
 

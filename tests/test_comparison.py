@@ -166,3 +166,22 @@ def test_likeness_of_a_normalised_student_is_of_the_teachers_own_observations():
         teacher.policy.action_net.bias[1] = 50.0
     found = likeness(student, load_teacher(teacher), make_vec_env("CartPole-v1", 2, seed=0), 50)
     assert found.agreement == 1.0
+
+
+def test_the_training_environment_itself_goes_on_as_it_was():
+    """Its VecNormalize still learns, and still normalises rewards; only what the comparison looks through stands still."""
+    venv = VecNormalize(make_vec_env("CartPole-v1", 2, seed=0))
+    model = PPO("MlpPolicy", venv, n_steps=32, batch_size=64, n_epochs=1, device="cpu").learn(64)
+    count = venv.obs_rms.count
+    likeness(model, load_teacher("zoo:dqn/CartPole-v1", temperature=0.1), model.get_env(), n_states=20)
+    assert venv.training and venv.norm_reward and venv.obs_rms.count == count
+    model.learn(64, reset_num_timesteps=False)
+    assert venv.obs_rms.count > count
+
+
+def test_the_training_environment_in_frames_is_read_in_frames():
+    venv = VecFrameStack(VecNormalize(make_vec_env("CartPole-v1", 2, seed=0)), 3)
+    model = PPO("MlpPolicy", venv, n_steps=32, batch_size=64, device="cpu")
+    seen = seen_by(model, model.get_env())
+    assert seen.observation_space.shape == (12,) and seen.reset().shape == (2, 12)
+    assert venv.venv.training

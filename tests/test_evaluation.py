@@ -9,7 +9,7 @@ from stable_baselines3.common.atari_wrappers import ClipRewardEnv
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.monitor import Monitor
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from sb3_distill import MultiTaskDistillation, OnlineDistillation, PolicyDistillation
 from sb3_distill.evaluation import play_episodes
@@ -127,3 +127,42 @@ def test_all_evaluations_together_stay_within_their_steps():
     assert Endless.steps - 128 == curve.steps_made <= 2_000
     assert curve.steps_made > 1_900  # and they use them
     assert [(steps, score.n_cut) for steps, score in curve.points] == [(0, 4), (32, 4), (64, 4), (96, 4), (128, 4)]
+
+
+def left(obs):
+    return np.zeros(len(obs), dtype=int)
+
+
+def test_a_vec_monitor_counts_episodes_that_are_cut():
+    """Hand-written VecEnvs have no Monitor within, and SB3's VecMonitor keeps its counts itself."""
+    played = play_episodes(left, lambda n: VecMonitor(make_vec_env("CartPole-v1", n)), 3, max_steps=5)
+    assert played.n_cut == 3 and played.returns.tolist() == [5.0] * 3
+
+
+class HasRewards(gym.Wrapper):
+    """An attribute of its own hides that of the Monitor in it."""
+
+    rewards = {"goal": 1.0}
+
+
+def test_a_monitor_that_does_not_tell_costs_no_run():
+    def make(n):
+        return DummyVecEnv([lambda: HasRewards(Monitor(gym.make("CartPole-v1")))] * n)
+
+    with pytest.warns(UserWarning, match=r"^The Monitor of 3 episodes that were cut does not say .* 5 on average\.$"):
+        played = play_episodes(left, make, 3, max_steps=5)
+    assert played.returns.tolist() == [5.0] * 3
+
+
+def test_as_many_environments_as_are_asked_for():
+    with pytest.raises(ValueError, match=r"^env must be a function that makes as many .*: 5 were, and there are 2\.$"):
+        play_episodes(left, lambda n: make_vec_env("CartPole-v1", 2), 5)
+
+
+def test_the_environment_of_training_is_not_played_and_closed():
+    venv = make_vec_env("CartPole-v1", 2)
+    model = PPO("MlpPolicy", venv, n_steps=32, batch_size=64, device="cpu")
+    with pytest.raises(ValueError, match=r"^The environment to evaluate in is the one of training"):
+        model.learn(64, callback=LearningCurve(lambda n: venv, 64, 2))
+    assert model.num_timesteps == 0
+    model.learn(64)

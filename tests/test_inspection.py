@@ -3,6 +3,7 @@
 import base64
 import json
 import pickle
+import re
 import shutil
 import zipfile
 
@@ -42,9 +43,9 @@ def test_a_hostile_entry_is_named_and_not_run(tmp_path, capsys):
                 serialized = base64.b64encode(pickle.dumps(Canary(flag))).decode()
                 content = json.dumps(json.loads(content) | {"x": {":type:": "x", ":serialized:": serialized}}).encode()
             new.writestr(name, content)
-    assert inspect(path).executed["data: x"] == ["io.open"]
+    assert inspect(path).executed["data: x"] in (["io.open"], ["_io.open"])  # as Python 3.13 writes it
     assert main(["inspect", str(path)]) == 0
-    assert "unusual: io.open" in "".join(capsys.readouterr().out.split("\n"))
+    assert re.search("unusual: _?io.open", "".join(capsys.readouterr().out.split("\n")))
     assert not flag.exists()
 
 

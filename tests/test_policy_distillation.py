@@ -20,6 +20,7 @@ from envs_for_tests import ACTION_SPACES, DICT_SPACE, IMAGE_SPACE, Chain, Countd
 from sb3_distill import load_teacher
 from sb3_distill.evaluation import episode_returns
 from sb3_distill.memory.batches import About
+from sb3_distill.memory.fingerprint import fingerprint_of
 from sb3_distill.memory.ring import RingMemory
 from sb3_distill.policy_distillation import READ_AHEAD, PolicyDistillation
 from sb3_distill.report import greedy
@@ -312,6 +313,18 @@ def test_a_memory_is_of_one_teacher():
     model.learn(32)
     assert len(model.replay_buffer) == 32
     assert model.replay_buffer.about.teacher == "other"
+
+
+def test_a_live_teacher_that_has_learnt_on_begins_a_new_memory():
+    """Its old answers are another policy's, and the file that is saved says whose they are."""
+    teacher = q_teacher()
+    model = make(countdown(), teacher).learn(32)
+    with th.no_grad():
+        next(teacher.policy.q_net.parameters()).add_(1.0)
+    with pytest.warns(UserWarning, match=r"has changed since it gave the answers .* the memory of 32 states begins anew"):
+        model.learn(32)
+    assert len(model.replay_buffer) == 32
+    assert model.replay_buffer.about.fingerprint == fingerprint_of(teacher)
 
 
 def test_frames_are_kept_once():

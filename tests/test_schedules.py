@@ -8,11 +8,11 @@ import torch as th
 from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import HParam
-from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from envs_for_tests import CountdownEnv, actor_critic_teacher
-from sb3_distill import DistillA2C, DistillPPO, NDistill, PolicyDistillation
+from sb3_distill import DistillA2C, DistillPPO, NDistill, PolicyDistillation, TeacherDistill
 from sb3_distill.schedules import LoggableSchedule, schedule_of, value_at
 
 SMALL = dict(n_steps=16, batch_size=16, n_epochs=1)
@@ -148,3 +148,24 @@ def test_a_learning_rate_that_is_given_stays():
     mine = make(learning_rate=LoggableSchedule(1e-3, 1e-4, 0.5))
     assert (mine.learning_rate, mine.lr_schedule(0.2)) == (1e-3, 1e-4)
     assert repr(mine.learning_rate) == "LinearSchedule(start=0.001, end=0.0001, end_fraction=0.5)"
+
+
+def test_a_weight_that_falls_to_0_leaves_no_negative_rate_behind():
+    """Kickstarting: with ℓ gone at the end, the last update is the environment's alone, and still descends."""
+    schedules = dict(loss_coef=lambda p: p, learning_rate=lambda p: 1e-3 * p)
+    model = make(method="on_policy_distill", env_reward_coef=1.0, **schedules).learn(40)
+    assert model._current_progress_remaining == 0.0
+    assert model.policy.optimizer.param_groups[0]["lr"] == 0.0
+
+
+@pytest.mark.parametrize("weight", [1.0, lambda p: 1.0, FloatSchedule(1.0)])
+def test_a_weight_of_a_term_that_a_row_does_not_have_is_refused_whatever_its_kind(weight):
+    with pytest.raises(ValueError, match=r"^The method 'teacher_distill' has no reward r̂"):
+        make(method="teacher_distill", reward_coef=weight)
+
+
+def test_a_student_of_one_method_is_not_loaded_as_one_of_another(tmp_path):
+    make(NDistill).save(tmp_path / "student.zip")
+    assert DistillPPO.load(tmp_path / "student.zip").method == "n_distill"
+    with pytest.raises(ValueError, match=r"^This is a student of 'n_distill', and TeacherDistill is 'teacher_distill'"):
+        TeacherDistill.load(tmp_path / "student.zip")

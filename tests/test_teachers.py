@@ -432,6 +432,15 @@ def search(player, greedy, start=1.0, unit=1.0):
     return softest_by_return(np.array(greedy, dtype=np.float64), player, unit, start)
 
 
+def test_a_difference_that_only_scatter_excuses_is_said():
+    """Of 78.3 and −21.7 six episodes prove nothing: what was chosen says so."""
+    greedy = [200.0, -100.0, 250.0, 20.0, -50.0, 150.0]
+    choice = search(Player(lambda _: np.array(greedy) - [300, -60, 250, -40, 20, 130]), greedy)
+    assert choice.doubt is None
+    assert choice.report.endswith("return -21.7, greedy ones 78.3, a difference that 6 episodes do not tell from none")
+    assert "do not tell" not in search(Player(below(1.0, greedy, greedy)), greedy).report
+
+
 def test_the_grid():
     """As documented: powers of √10 from 1e-6 to 1e2, in ascending order."""
     np.testing.assert_allclose(GRID, 10 ** np.arange(-6, 2.25, 0.5), rtol=1e-12)

@@ -64,6 +64,23 @@ def test_a_loaded_models_environment_is_not_made_again(steps):
     assert Once.made == 1
 
 
+def test_what_a_file_is_called_lets_no_environment_be_made(tmp_path, monkeypatch):
+    """``dqn-FrozenLake-v1.zip`` may have learnt without slipping: only who says so plays there."""
+    env = gym.make("FrozenLake-v1", is_slippery=False)
+    DQN("MlpPolicy", env, buffer_size=1, device="cpu").save(tmp_path / "dqn-FrozenLake-v1.zip")
+    monkeypatch.setattr(gym, "make", lambda *args, **kwargs: pytest.fail("an environment was made"))
+    with pytest.warns(UserWarning, match=r"^Not choosing the temperature .* only what its name sounds like, and no environment"):
+        teacher = load_teacher(tmp_path / "dqn-FrozenLake-v1.zip")
+    assert teacher.temperature is None and teacher.env_id == "FrozenLake-v1"
+
+
+def test_a_replay_buffer_that_cannot_be_read_is_said(monkeypatch):
+    model = filled(DummyVecEnv([CountdownEnv]))
+    model.replay_buffer.observations = None
+    with pytest.warns(UserWarning, match=r"^Not choosing the temperature of DQN model by the states in its replay buffer \("):
+        assert load_teacher(model).temperature is None
+
+
 def filled(env, policy="MlpPolicy", steps=600, **kwargs):
     return DQN(policy, env, **({"buffer_size": 400, "learning_starts": 50} | SMALL | kwargs)).learn(steps)
 

@@ -32,6 +32,7 @@ from sb3_distill.questions import env_id_of
 from sb3_distill.recent_states import recent_states
 from sb3_distill.recurrent_teacher import RecurrentTeacher
 from sb3_distill.teachers import ActorCriticTeacher, QTeacher, Teacher, check_softness, tune_temperature
+from sb3_distill.temperature import check_q_values
 from sb3_distill.zoo.checkpoint import Checkpoint, in_short
 from sb3_distill.zoo.errors import CheckpointError
 from sb3_distill.zoo.goals import by_key, is_joined
@@ -153,9 +154,16 @@ def _tune_by_memory(teacher: QTeacher, model: BaseAlgorithm) -> None:
     try:
         obs = recent_states(model)
         q_values = None if obs is None else th.cat([teacher.q_values(part) for part in obs])
-        if q_values is None or not th.isfinite(q_values).all():
+        if q_values is None:
             return
-    except Exception:  # a buffer of the user's own class may hold anything; the first observations will do
+        check_q_values(q_values, teacher.name)
+    except Exception as error:  # a buffer of the user's own class may hold anything
+        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
+        warnings.warn(
+            f"Not choosing the temperature of {teacher.name} by the states in its replay buffer ({type(error).__name__}: "
+            f"{first_line}): the first observations that it is asked about decide.",
+            stacklevel=2,
+        )
         return
     teacher.choose_temperature(q_values)
 
@@ -198,6 +206,8 @@ class Agent(NamedTuple):
     :param vec_normalize: statistics; several if their names do not tell which are the agent's
     :param env_kwargs: ``env_kwargs.yml``, if there is one
     :param run: what a run of ``sb3-distill distill`` says about its student, if it is one
+    :param guessed: whether the environment is only what the name of the file sounds like. It may have had other arguments and
+        wrappers, so none is made of it unasked
     """
 
     checkpoint: Path
@@ -208,6 +218,7 @@ class Agent(NamedTuple):
     vec_normalize: tuple[Path, ...] = ()
     env_kwargs: Path | None = None
     run: Path | None = None
+    guessed: bool = False
 
 
 def find_agent(source: str | Path) -> Agent:
@@ -243,8 +254,10 @@ def agent_of(path: Path) -> Agent:
     name = str(path)
     if there.folder is not None and path.parent.parent.name and env_id is not None:
         name = f"{path.parent.parent.name}/{env_id.replace('/', '-')}"
-    env_id = env_id or zoo_rule(path.stem, path.parent.name)[1]
-    return Agent(path, name, env_id, there.config, there.args, there.vec_normalize, there.env_kwargs)
+    guessed = env_id is None
+    if guessed:
+        env_id = zoo_rule(path.stem, path.parent.name)[1]
+    return Agent(path, name, env_id, there.config, there.args, there.vec_normalize, there.env_kwargs, guessed=guessed)
 
 
 def _environment_of(settings: Path | None, path: Path) -> str | None:
@@ -431,6 +444,14 @@ def _make_no_second_env(name: str, env_id: str, n_envs: int) -> VecEnv:
     )
 
 
+def _make_no_env_of_a_name(name: str, env_id: str, n_envs: int) -> VecEnv:
+    """What was saved under such a name may have learnt with other arguments, in other wrappers, or elsewhere."""
+    raise ValueError(
+        f"That {name} is of {env_id!r} is only what its name sounds like, and no environment is made of that: give load_teacher "
+        "env_id=… to say so."
+    )
+
+
 def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
     name = f"{type(model).__name__} model"
     kwargs: dict[str, Any] = {"env_id": env_id_of(model.env), "name": name}
@@ -461,6 +482,8 @@ def policy_and_settings(
         if trained.env_id is not None and not trained.plain:
             kwargs["make_env"] = trained.make_vec_env
             kwargs["vec_wrapper"] = trained.observe
+        if trained.env_id is not None and agent.guessed:
+            kwargs["make_env"] = partial(_make_no_env_of_a_name, agent.name, trained.env_id)
     if trained is not None and trained.normalized and not agent.vec_normalize and vec_normalize is None:
         place = (agent.config or agent.checkpoint).parent
         usual = "vec_normalize.pkl" if place == agent.checkpoint.parent else "vecnormalize.pkl"
