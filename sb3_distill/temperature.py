@@ -107,7 +107,8 @@ def softest_by_return(
     :param unit: of the grid, see :func:`spread`
     :param start: the temperature to begin with; it is one of the grid
     :param tolerance: a share of the greedy return
-    :return: τ, a sentence with both returns (and whether only their scatter excuses the difference), and a doubt if no τ that was played will do: then τ is the coldest of those
+    :return: τ, a sentence with both returns (and whether only their scatter excuses the difference), and a doubt if no τ that was
+        played will do: then τ is the coldest of those
     :raises TimeoutError: if there is no time for a single play
     """
     played: dict[int, np.ndarray] = {}
