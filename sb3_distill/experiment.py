@@ -453,7 +453,9 @@ class Experiment:
         try:
             env.seed(EVALUATION_SEED)
             return likeness(self.student, self.teacher, env, COMPARED_STATES)
-        except Exception as error:  # whatever an environment does not like: the student is trained, this alone is missing
+        except (
+            Exception
+        ) as error:  # whatever an environment does not like: the student is trained, this alone is missing
             warnings.warn(f"How alike teacher and student act could not be measured: {type(error).__name__}: {error}")
             return Likeness(0, None, None, None)
         finally:

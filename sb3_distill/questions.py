@@ -138,7 +138,9 @@ def returns_so_far(env: VecEnv, indices: np.ndarray, summed: np.ndarray) -> np.n
             return layer.episode_returns[indices].astype(float)
         layer = layer.venv
     try:
-        return np.array([np.asarray(rewards, dtype=float).sum() for rewards in env.get_attr("rewards", indices.tolist())])
+        return np.array(
+            [np.asarray(rewards, dtype=float).sum() for rewards in env.get_attr("rewards", indices.tolist())]
+        )
     except Exception as error:
         warnings.warn(
             f"The Monitor of {len(summed)} episodes that were cut does not say what they had brought ({type(error).__name__}: "

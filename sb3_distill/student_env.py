@@ -52,7 +52,9 @@ def seen_by(model: BaseAlgorithm, env: VecEnv) -> VecEnv:
             norm_obs_keys=trained.norm_obs_keys,
         )
         env = _around(model.env, trained, frozen)
-    elif frozen is trained:  # the environment of training itself, which goes on to learn: a second reader of what is beneath it
+    elif (
+        frozen is trained
+    ):  # the environment of training itself, which goes on to learn: a second reader of what is beneath it
         frozen = copy.copy(trained)
         frozen.set_venv(trained.venv)
         env = _around(env, trained, frozen)

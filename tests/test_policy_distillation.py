@@ -321,7 +321,9 @@ def test_a_live_teacher_that_has_learnt_on_begins_a_new_memory():
     model = make(countdown(), teacher).learn(32)
     with th.no_grad():
         next(teacher.policy.q_net.parameters()).add_(1.0)
-    with pytest.warns(UserWarning, match=r"has changed since it gave the answers .* the memory of 32 states begins anew"):
+    with pytest.warns(
+        UserWarning, match=r"has changed since it gave the answers .* the memory of 32 states begins anew"
+    ):
         model.learn(32)
     assert len(model.replay_buffer) == 32
     assert model.replay_buffer.about.fingerprint == fingerprint_of(teacher)

@@ -69,7 +69,9 @@ def test_what_a_file_is_called_lets_no_environment_be_made(tmp_path, monkeypatch
     env = gym.make("FrozenLake-v1", is_slippery=False)
     DQN("MlpPolicy", env, buffer_size=1, device="cpu").save(tmp_path / "dqn-FrozenLake-v1.zip")
     monkeypatch.setattr(gym, "make", lambda *args, **kwargs: pytest.fail("an environment was made"))
-    with pytest.warns(UserWarning, match=r"^Not choosing the temperature .* only what its name sounds like, and no environment"):
+    with pytest.warns(
+        UserWarning, match=r"^Not choosing the temperature .* only what its name sounds like, and no environment"
+    ):
         teacher = load_teacher(tmp_path / "dqn-FrozenLake-v1.zip")
     assert teacher.temperature is None and teacher.env_id == "FrozenLake-v1"
 
@@ -77,7 +79,9 @@ def test_what_a_file_is_called_lets_no_environment_be_made(tmp_path, monkeypatch
 def test_a_replay_buffer_that_cannot_be_read_is_said(monkeypatch):
     model = filled(DummyVecEnv([CountdownEnv]))
     model.replay_buffer.observations = None
-    with pytest.warns(UserWarning, match=r"^Not choosing the temperature of DQN model by the states in its replay buffer \("):
+    with pytest.warns(
+        UserWarning, match=r"^Not choosing the temperature of DQN model by the states in its replay buffer \("
+    ):
         assert load_teacher(model).temperature is None
 
 
