@@ -18,6 +18,7 @@ from functools import partial
 from typing import Any, TextIO
 
 from sb3_distill.interrupts import guarded, raise_if_interrupted
+from sb3_distill.user_code import told, traceback_text, users_frame
 
 #: the exit code of a program whose output nobody reads any more, by a shell's convention
 CLOSED_PIPE = 141
@@ -48,8 +49,25 @@ def _told(argv: Sequence[str] | None) -> int:
         raise_if_interrupted()
         if isinstance(error, BrokenPipeError) and is_closed(sys.stdout):
             return CLOSED_PIPE
-        tell(f"error: {error}")
+        return _tell_error(error)
+    except Exception as error:
+        raise_if_interrupted()
+        if users_frame(error) is None:
+            raise
+        return _tell_error(error)
+
+
+def _tell_error(error: Exception) -> int:
+    """The exit code of an error of the user's, after a line; what comes out of an environment has its place and its traceback."""
+    place = users_frame(error)
+    if place is None:
+        tell(f"error: {str(error).strip() or type(error).__name__}")
         return 2
+    tell(f"error: {told(error, place)}")
+    with suppress(OSError):
+        sys.stderr.write(traceback_text(error))
+        sys.stderr.flush()
+    return 2
 
 
 def run(argv: Sequence[str] | None) -> int:

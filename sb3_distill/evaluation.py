@@ -45,7 +45,8 @@ def play_episodes(
     :param seed: episode k is seeded with ``seed + k``, so that two players meet the same episodes
     :param max_steps: an episode that has not ended by then is cut; None waits for its end
     :return: the episodes, all in the same units
-    :raises ValueError: if the function makes another number of environments
+    :raises ValueError: if the function makes another number of environments, and for a reward that is not finite, of which there is
+        no mean
     """
     venv = make_plain_envs(env, n_episodes) if isinstance(env, str) else env(n_episodes)
     try:
@@ -62,7 +63,12 @@ def play_episodes(
         step = 0
         while running.any() and (max_steps is None or step < max_steps):
             obs, rewards, ends, infos = venv.step(act(obs))
-            returns += as_rewards(rewards) * running
+            paid = np.where(running, as_rewards(rewards), 0.0)
+            if not np.isfinite(paid).all():
+                raise ValueError(
+                    f"The reward after step {step + 1} of an episode is not finite: {paid[~np.isfinite(paid)][0]}. Mend the environment."
+                )
+            returns += paid
             dones = as_dones(ends)
             for i in np.flatnonzero(dones & running):
                 running[i] = monitored and "episode" not in infos[i]

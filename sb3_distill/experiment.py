@@ -40,6 +40,7 @@ from sb3_distill.run_folder import RESULTS, STUDENT, RunFolder
 from sb3_distill.spaces import check_spaces
 from sb3_distill.teachers import QTeacher, Teacher, actor_size
 from sb3_distill.temperature import check_softness
+from sb3_distill.user_code import users_frame
 from sb3_distill.zoo import checkpoint as saved_models
 from sb3_distill.zoo.run_settings import environment_config
 from sb3_distill.zoo.settings import Training
@@ -368,6 +369,8 @@ class Experiment:
                 outcome = self._compare(keeper)
                 self._write(keeper, outcome)
             except OSError as error:
+                if users_frame(error) is not None:
+                    raise
                 raise type(error)(
                     f"{error}. {keeper.kept_words()}: when that is mended, the same command goes on from there."
                 ) from error

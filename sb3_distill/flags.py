@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from sb3_distill.user_code import users_frame
+
 #: arguments that are flags of the same name
 SAME = (
     *(
@@ -76,6 +78,8 @@ def in_flags() -> Iterator[None]:
     try:
         yield
     except (ValueError, ImportError) as error:
+        if users_frame(error) is not None:  # its words are an environment's
+            raise
         message = as_flags(str(error))
         if message == str(error) or type(error) not in (ValueError, ImportError):
             raise

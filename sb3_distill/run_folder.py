@@ -131,7 +131,12 @@ class RunFolder:
 
         :raises BlockingIOError: if another process is at work in it
         """
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise type(error)(
+                f"The folder {self.path} cannot be made ({error.strerror or error}): choose another with --out."
+            ) from error
         with _locked(self.path):
             remove_leftovers(self.path)
             if not self.begun:

@@ -5,7 +5,7 @@ import warnings
 from pathlib import Path
 
 #: a name such as the RL Zoo files agents under, and no path of a zip
-_ZOO_NAME = re.compile(r"[a-z0-9_]+/[\w./-]*-v\d+")
+_ZOO_NAME = re.compile(r"\w+/[\w./-]*-v\d+")
 
 
 def typed_teacher(text: str) -> str:

@@ -227,3 +227,66 @@ def test_a_run_that_names_a_module_says_how_to_play_it(tmp_path, capsys, monkeyp
     assert main(["play", str(tmp_path)]) == 2
     assert "add --env flag_module:Mine-v0 if you trust that module" in capsys.readouterr().err
     assert not (tmp_path / "flag").exists()
+
+
+# --- films that cannot be written, and names that there are not -------------------------------------------------------
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".gif", ".webm"])
+def test_a_full_disk_is_found_out(suffix, tmp_path, monkeypatch, capsys):
+    """Whatever the encoder says: ffmpeg ends as if all were well."""
+    pytest.importorskip("imageio_ffmpeg")
+    pytest.importorskip("pygame")
+    from imageio.plugins.ffmpeg import FfmpegFormat
+
+    film = tmp_path / f"film{suffix}"
+    film.write_text("the one before")
+    if suffix == ".gif":
+
+        def full(path, data):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr("pathlib.Path.write_bytes", full)
+    else:
+        close = FfmpegFormat.Writer._close
+
+        def cut(writer):
+            close(writer)
+            with open(writer._filename, "rb+") as file:
+                file.truncate(500)
+
+        monkeypatch.setattr(FfmpegFormat.Writer, "_close", cut)
+    assert main(["play", ZOO, "--episodes", "1", "--max-steps", "6", "--video", str(film), "--quiet"]) == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if "warning" not in line]
+    assert len(lines) == 1 and f"--video {film} cannot be written" in lines[0] and "Is the disk full?" in lines[0]
+    assert film.read_text() == "the one before" and [path.name for path in tmp_path.iterdir()] == [film.name]
+
+
+def test_a_film_that_cannot_be_written_is_said_before_anything_is_played(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("imageio_ffmpeg")
+    monkeypatch.setattr("sb3_distill.zoo.play.play", None)
+    assert main(["play", ZOO, "--video", "/proc/film.gif"]) == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and "--video /proc/film.gif cannot be written" in err
+    (tmp_path / "folder.gif").mkdir()
+    assert main(["play", ZOO, "--video", str(tmp_path / "folder.gif")]) == 2
+    assert "is a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["play"], ["record", "--out", "m"], ["distill", "--teacher"]])
+@pytest.mark.parametrize("name", ["dqn/cartpole-v1", "DQN/CartPole-v1", "ppo/CartPole-v1"])
+def test_a_name_of_the_zoo_that_there_is_not_names_the_nearest_and_the_missing_folder(
+    command, name, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RL_TRAINED_AGENTS", "/nope")
+    assert main([command[0], *command[1:][-1:], name] if command[0] == "distill" else [*command[:1], name]) == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and "did you mean 'dqn/CartPole-v1'" in err and "The folder /nope" in err
+
+
+def test_a_tilde_is_the_home(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    shutil.copy(AGENT, tmp_path / "mine.zip")
+    about = played(capsys, "~/mine.zip", "--env", "CartPole-v1", "--episodes", 1, "--max-steps", 3)
+    assert about["returns"] == [3.0]

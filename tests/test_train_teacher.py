@@ -25,6 +25,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from torch import nn
 
 from envs_for_tests import CountdownEnv
+from sb3_distill.cli import main
 from sb3_distill.envs.atari import make_atari_vec_env
 from sb3_distill.evaluation import episode_returns
 from sb3_distill.features import MinAtarCNN
@@ -476,6 +477,41 @@ def test_the_command_continues_what_was_killed(table, tmp_path, capsys, monkeypa
     command(*words)()
     assert f"Continuing {work / 'step-992'}\n" in capsys.readouterr().out
     assert not work.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("place", ["_on_step", "_evaluate"])
+def test_an_interrupt_waits_for_a_checkpoint_before_the_first_was_due(
+    number, place, table, tmp_path, capsys, monkeypatch
+):
+    words = ["train-teacher", "--env", "CartPole-v1", "--out", str(tmp_path), "--quiet"]
+    work = tmp_path / "dqn" / "CartPole-v1_1.training"
+    method = getattr(dqn_training.Keeper, place)
+
+    sent = []
+
+    def interrupted(keeper):
+        if keeper.num_timesteps >= 100 and not sent:
+            sent.append(number)
+            os.kill(os.getpid(), number)
+        return method(keeper)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dqn_training.Keeper, place, interrupted)
+        assert main(words) == 128 + number
+    assert f"its checkpoints are in {work}" in capsys.readouterr().err
+    assert latest_checkpoint(work) is not None
+    assert main(words) == 0
+    assert f"Continuing {work}/step-" in capsys.readouterr().out
+
+
+def test_an_interrupt_before_anything_was_learnt_says_so(table, tmp_path, capsys, monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(dqn_training, "train_dqn", interrupted)
+    assert main(["train-teacher", "--env", "CartPole-v1", "--out", str(tmp_path)]) == 130
+    assert capsys.readouterr().err.endswith("interrupted: nothing has been saved yet\n")
 
 
 @pytest.mark.parametrize(

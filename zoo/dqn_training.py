@@ -9,6 +9,7 @@ import json
 import os
 import shutil
 import time
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.evaluation import episode_returns
 from sb3_distill.files import write_json
+from sb3_distill.interrupts import Postponed
 from sb3_distill.pixels import fast_pixels
 from sb3_distill.report import greedy
 from sb3_distill.zoo.teacher_settings import TeacherSettings
@@ -32,8 +34,9 @@ from sb3_distill.zoo.teacher_settings import TeacherSettings
 #: makes environments: how many, and the seed of the first
 MakeEnvs = Callable[[int, int], VecEnv]
 
-#: from one checkpoint to the next: what a killed training loses at most
-CHECKPOINT_SECONDS = 240.0
+#: from one checkpoint to the next: what a killed training loses at most. One that takes more than a twentieth of that, as of a large
+#: replay buffer, is written as much less often
+CHECKPOINT_SECONDS = 60.0
 #: An episode of an evaluation is cut then. Games of Pong take 2,000 to 4,000, but where nothing is random a rally can repeat itself
 #: until ALE ends it after 27,000.
 MAX_EVALUATED_STEPS = 5_000
@@ -109,7 +112,8 @@ def train_dqn(
     if checkpoint is not None:
         keeper.restore(checkpoint)
     try:
-        with fast_pixels(model.policy):
+        with fast_pixels(model.policy), warnings.catch_warnings(), Postponed() as keeper.postponed:
+            warnings.filterwarnings("ignore", "rich is experimental")  # SB3's progress bar
             model.learn(
                 settings.n_timesteps - model.num_timesteps,
                 callback=keeper,
@@ -147,6 +151,9 @@ class Keeper(BaseCallback):
         self._counted = 0
         self._seconds_before, self._started = 0.0, time.monotonic()
         self._written = self._started
+        self._wait = checkpoint_seconds
+        #: a signal waits until what was learnt is in a checkpoint
+        self.postponed = Postponed()
 
     @property
     def seconds(self) -> float:
@@ -159,14 +166,24 @@ class Keeper(BaseCallback):
     def _on_rollout_start(self) -> None:
         # Here all transitions are in the replay buffer, and learnt from.
         self._count_weights()
-        if time.monotonic() - self._written >= self.checkpoint_seconds:
+        if self.postponed.asked:
+            self.write()
+            self.postponed.act_if_asked()
+        began = time.monotonic()
+        if began - self._written >= self._wait:
             self.write()
             self._written = time.monotonic()
+            self._wait = self.checkpoint_seconds * max(1.0, (self._written - began) * 20 / CHECKPOINT_SECONDS)
 
     def _on_step(self) -> bool:
         last = self.evaluations[-1].timesteps if self.evaluations else 0
         if self.num_timesteps // self.settings.eval_every > last // self.settings.eval_every:
-            self._evaluate()
+            try:
+                with self.postponed.at_once():
+                    self._evaluate()
+            except KeyboardInterrupt:  # the evaluation, which comes again, is all that is lost
+                self.write()
+                raise
         return True
 
     def _on_training_end(self) -> None:

@@ -103,11 +103,13 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     """
     from sb3_distill.memory.recorder import as_teacher_reads
     from sb3_distill.phases import phase
+    from sb3_distill.teacher_names import typed_teacher
     from sb3_distill.zoo.teachers import find_agent
     from sb3_distill.zoo.train_teacher import check_device
     from sb3_distill.zoo.training_envs import training_of
     from sb3_distill.zoo.tuned_teacher import load_teacher_for
 
+    args.agent = typed_teacher(args.agent)
     check_film(args)
     check_device(args.device)
     with phase(f"Loading {args.agent}", args.quiet):
@@ -129,6 +131,7 @@ def check_film(args: argparse.Namespace) -> None:
     :param args: of ``play``
     :raises ValueError: for a film that cannot be, a window that there is no screen for, or both at once
     :raises ImportError: for a film without imageio
+    :raises OSError: for one that cannot be written there
     """
     if args.render == "human":
         if args.video:
@@ -151,6 +154,9 @@ def check_film(args: argparse.Namespace) -> None:
         from imageio import v2  # noqa: F401
     except ImportError as error:
         raise ImportError("--video needs imageio: pip install 'sb3-distill[video]'.") from error
+    from sb3_distill.zoo.film import check_writable
+
+    check_writable(path, f"--video {args.video}")
 
 
 def check_drawing(env: "VecEnv", args: argparse.Namespace, env_id: str) -> None:
@@ -239,6 +245,7 @@ def play(show: Show) -> "list[tuple[float, int]]":
     """
     import torch as th
 
+    from sb3_distill.envs.tap import check_finite
     from sb3_distill.evaluation import episode_returns
 
     args = show.args
@@ -250,8 +257,9 @@ def play(show: Show) -> "list[tuple[float, int]]":
                 film = stack.enter_context(filming(args.video, show.env)) if args.video and k == 0 else None
                 steps = 0
 
-                def act(obs: Any, film: "Callable[[], None] | None" = film) -> "np.ndarray":
+                def act(obs: Any, film: "Callable[[], None] | None" = film, k: int = k) -> "np.ndarray":
                     nonlocal steps
+                    check_finite(obs, f"after step {steps} of episode {k + 1}")
                     steps += 1
                     if film is not None:
                         film()
@@ -287,22 +295,13 @@ def filming(file: str, env: "VecEnv") -> "Iterator[Callable[[], None]]":
     :param env: one environment
     :return: takes a picture of the environment
     :raises ValueError: if the environment draws none
+    :raises OSError: if the film cannot be written whole
     """
-    from imageio import v2
+    from sb3_distill.zoo.film import film_writer
 
-    from sb3_distill.files import replacing
-
-    path = Path(file).expanduser()
     rate = env.get_attr("metadata")[0].get("render_fps") or FRAMES
-    with replacing(path) as temporary:
-        gif = path.suffix.lower() == ".gif"
-        # Video codecs take even sizes.
-        how = {"duration": 1_000 / rate, "loop": 0} if gif else {"fps": rate, "macro_block_size": 2}
-        writer = v2.get_writer(temporary, **how)
-        try:
-            yield lambda: writer.append_data(picture(env))
-        finally:
-            writer.close()
+    with film_writer(Path(file).expanduser(), rate, f"--video {file}") as take:
+        yield lambda: take(picture(env))
 
 
 def picture(env: "VecEnv") -> "np.ndarray":

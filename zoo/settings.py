@@ -16,6 +16,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack
 
 from sb3_distill.envs.atari import is_atari, make_atari_vec_env
+from sb3_distill.user_code import told, users_frame
 from sb3_distill.zoo.errors import CheckpointError
 from sb3_distill.zoo.saved_policy import parse_literal
 from sb3_distill.zoo.time_feature import VecTimeFeature
@@ -174,7 +175,9 @@ class Training(NamedTuple):
             for wrapper, kwargs in found:
                 env = wrapper(env, **kwargs)
         except Exception as error:  # environments and wrappers raise whatever does not suit them
-            reason = f"{type(error).__name__}: {error}" if not isinstance(error, gym.error.Error) else error
+            place = users_frame(error)
+            reason: Any = f"{type(error).__name__}: {error}" if not isinstance(error, gym.error.Error) else error
+            reason = reason if place is None else told(error, place)
             raise ValueError(f"Environment {self.env_id!r} cannot be made here: {reason}") from error
         return env
 

@@ -95,8 +95,11 @@ def run_or_say(job: "Job", progress_bar: bool) -> None:
     try:
         run(job, progress_bar)
     except KeyboardInterrupt:
+        from sb3_distill.zoo.dqn_training import latest_checkpoint
+
+        said = f"its checkpoints are in {job.work}, and the same command goes on with the last"
         raise KeyboardInterrupt(
-            f"its checkpoints are in {job.work}, and the same command goes on with the last"
+            said if latest_checkpoint(job.work) is not None else "nothing has been saved yet"
         ) from None
 
 

@@ -55,9 +55,11 @@ def prepare_record(args: argparse.Namespace) -> Callable[[], None]:
     """
     from sb3_distill.memory.recorder import check_numbers, prepare
     from sb3_distill.phases import phase
+    from sb3_distill.teacher_names import typed_teacher
     from sb3_distill.zoo.teachers import find_agent, load_teacher
     from sb3_distill.zoo.training_envs import training_of
 
+    args.teacher = typed_teacher(args.teacher)
     check_numbers(args.steps, args.epsilon, args.seed)
     with phase(f"Loading {args.teacher}", args.quiet):
         trained = training_of(find_agent(args.teacher), args.teacher, args.env, args.env_kwargs)

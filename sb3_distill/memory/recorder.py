@@ -216,6 +216,8 @@ def described(settings: Settings) -> list[tuple[str, Any, str]]:
         "seed": settings.seed,
     }
     teacher = ("teacher", settings.weights, f"{about.teacher} with the weights {settings.weights[:8]}…")
+    if about.fingerprint is not None:  # the number that a student's messages name
+        teacher = (*teacher[:2], f"{about.teacher} with the weights {about.fingerprint[:8]}…")
     shown = f"{about.teacher} with the fingerprint {(about.fingerprint or '')[:8]}…"
     normalised = ("teacher", about.fingerprint, shown)  # of the statistics, too
     return [teacher, normalised, *((name, value, str(value)) for name, value in values.items())]
