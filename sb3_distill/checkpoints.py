@@ -15,6 +15,7 @@ import numpy as np
 import torch as th
 
 from sb3_distill.averaging import WeightMean
+from sb3_distill.damaged_zip import DAMAGED_ZIP
 from sb3_distill.files import replacing
 
 if TYPE_CHECKING:
@@ -50,9 +51,12 @@ def read_checkpoint(path: Path) -> Any:
     :raises OSError: if it cannot be read
     """
     try:
+        with zipfile.ZipFile(path) as members:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
+                raise ValueError("its parts are compressed")  # to what size, nobody knows
         with np.load(path, allow_pickle=False) as saved:
             return _unpacked(json.loads(saved[TREE].tobytes()), saved)
-    except (ValueError, LookupError, TypeError, EOFError, zipfile.BadZipFile, RecursionError) as error:
+    except DAMAGED_ZIP as error:
         raise ValueError(f"{path} is damaged ({error}): remove it, and the same command begins anew.") from error
 
 
@@ -82,6 +86,33 @@ def _unpacked(packed: Any, arrays: Mapping[str, np.ndarray]) -> Any:
         return {key: _unpacked(item, arrays) for key, item in content}
     items = [_unpacked(item, arrays) for item in content]
     return tuple(items) if kind == "tuple" else items
+
+
+def check_state(state: Any, path: Path) -> dict[str, Any]:
+    """
+    :param state: that was read
+    :param path: for the message
+    :return: the state, with all that a run takes up from it
+    :raises ValueError: if it is of something else
+    """
+    numbers, number = (int, float), (int,)
+    kinds = {"evaluation_seconds": numbers, "training_seconds": numbers, "evaluation_steps": number, "points": (list,)}
+    try:
+        for name, kind in kinds.items():
+            if not isinstance(state[name], kind):
+                raise TypeError(f"its {name} are {str(state[name])[:80]!r}")
+        for steps, score in state["points"]:
+            if not isinstance(steps, int) or not all(isinstance(value, numbers) for value in score):
+                raise TypeError(f"a point is {str(score)[:80]!r}")
+        if state["temperature"] is not None:
+            temperature, report = state["temperature"]
+            if not isinstance(temperature, numbers) or not isinstance(report, str):
+                raise TypeError(f"its temperature is {str(temperature)[:80]!r}")
+        for name in ("weights", "optimizer", "mean", "counters", "random"):
+            state["student"][name]
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it, and the same command begins anew.") from error
+    return dict(state)
 
 
 # --- a student --------------------------------------------------------------------------------------------------------
@@ -123,7 +154,7 @@ def restore_student(student: "Distillation | PolicyDistillation", state: Mapping
             (seed,) = np.random.SeedSequence([student.seed or 0, student.num_timesteps]).generate_state(1)
             student.env.seed(int(seed) % (1 << 31))
         _restore_random_state(student, state["random"])
-    except (RuntimeError, LookupError, TypeError, ValueError) as error:
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         first = next(iter(str(error).splitlines()), "")
         raise ValueError(
             f"{path} is not of the student that these settings make ({first}): remove it, and the same command begins anew."

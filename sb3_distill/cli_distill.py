@@ -180,7 +180,7 @@ def _prepared(args: argparse.Namespace) -> Callable[[], None]:
         folder = RunFolder(out, plan.described, args.overwrite)
         if folder.finished:
             return partial(tell_finished, args, folder)
-        return partial(distill, args, Experiment(plan, folder, args.quiet))
+        return partial(distill_or_tell, args, Experiment(plan, folder, args.quiet))
 
 
 def settle_method(args: argparse.Namespace) -> None:
@@ -304,6 +304,21 @@ def only_json(asked: bool) -> Iterator[None]:
 # --- the work ---------------------------------------------------------------------------------------------------------
 
 
+def distill_or_tell(args: argparse.Namespace, experiment: "Experiment") -> None:
+    """
+    :func:`distill`, or say that another process, which was begun earlier, has done it meanwhile.
+
+    :param args: of ``distill``
+    :param experiment: prepared
+    """
+    from sb3_distill.run_folder import FinishedError
+
+    try:
+        distill(args, experiment)
+    except FinishedError:
+        tell_finished(args, experiment.folder)
+
+
 def distill(args: argparse.Namespace, experiment: "Experiment") -> None:
     """
     Train the student, compare it with its teacher, write the files, and tell of them.
@@ -315,6 +330,7 @@ def distill(args: argparse.Namespace, experiment: "Experiment") -> None:
     with only_json(args.json), folder.at_work():
         from sb3_distill.experiment import about_teacher
 
+        experiment.catch_up()
         about = about_teacher(experiment.teacher, experiment.plan.settings)
         if not args.quiet:
             sys.stdout.write(f"{describe(about)}\n")

@@ -24,7 +24,14 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill import cli_offline, report
 from sb3_distill.advice import advice
-from sb3_distill.checkpoints import read_checkpoint, restore_mean, restore_student, student_state, write_checkpoint
+from sb3_distill.checkpoints import (
+    check_state,
+    read_checkpoint,
+    restore_mean,
+    restore_student,
+    student_state,
+    write_checkpoint,
+)
 from sb3_distill.comparison import Likeness, Share, likeness, share_of_teacher
 from sb3_distill.distillation import Distillation
 from sb3_distill.env_ids import check_env_id
@@ -32,6 +39,7 @@ from sb3_distill.evaluation import EVALUATION_SEED, play_episodes, random_play
 from sb3_distill.features import min_atar_student
 from sb3_distill.files import replacing, write_csv, write_figure, write_json
 from sb3_distill.interrupts import Postponed
+from sb3_distill.memory.fingerprint import fingerprint_of, memory_fingerprint
 from sb3_distill.nature_cnn import student_arch
 from sb3_distill.phases import phase
 from sb3_distill.progress import ProgressLine
@@ -44,7 +52,7 @@ from sb3_distill.user_code import users_frame
 from sb3_distill.zoo import checkpoint as saved_models
 from sb3_distill.zoo.run_settings import environment_config
 from sb3_distill.zoo.settings import Training
-from sb3_distill.zoo.teachers import find_agent
+from sb3_distill.zoo.teachers import find_agent, load_teacher
 from sb3_distill.zoo.training_envs import training_in
 from sb3_distill.zoo.tuned_teacher import load_teacher_for
 
@@ -220,7 +228,8 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
         tensorboard_log=settings.tensorboard_log,
     )
     # A student without a teacher takes no time and checks the rest, before the teacher's temperature takes some.
-    described = describe_settings(settings, trained.env_kwargs, build(teacher=None, verbose=0))
+    student = build(teacher=None, verbose=0)
+    described = describe_settings(settings, trained.env_kwargs, student) | fingerprints(settings, student)
     return Plan(settings, described, environment_config(trained), build, partial(second_copy, trained), device)
 
 
@@ -311,6 +320,22 @@ def describe_settings(
     return given | {name: getattr(student, name) for name in ("form", "baseline", "control", "gamma")} | coefficients
 
 
+def fingerprints(settings: Settings, student: "Distillation | PolicyDistillation") -> dict[str, str]:
+    """
+    :param settings: of the experiment
+    :param student: made from them
+    :return: what tells its teacher, and its memory if it reads one, from others that may come to lie under the same names
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come when the teacher is loaded for its work
+        teacher = load_teacher(settings.teacher, env_id=settings.env_id, tune=False, device="cpu")
+    known = {"teacher_fingerprint": fingerprint_of(teacher)}
+    memory = getattr(student, "memory", None)
+    if memory is not None:
+        known["memory_fingerprint"] = memory_fingerprint(memory)
+    return known
+
+
 # --- the run ----------------------------------------------------------------------------------------------------------
 
 
@@ -326,12 +351,37 @@ class Experiment:
 
     def __init__(self, plan: Plan, folder: RunFolder, quiet: bool = False) -> None:
         self.plan, self.folder, self.quiet = plan, folder, quiet
-        self.state = read_checkpoint(folder.checkpoint) if folder.begun else None
-        with phase("loading the teacher and seeing how it plays", quiet):
+        self._take_up()
+
+    def _take_up(self) -> None:
+        folder = self.folder
+        self._version = folder.version()
+        self.state = (
+            None if self._version is None else check_state(read_checkpoint(folder.checkpoint), folder.checkpoint)
+        )
+        with phase("loading the teacher and seeing how it plays", self.quiet):
             self.teacher = self._find_teacher()
-        self.student = plan.build(teacher=self.teacher)
+        self._check_teacher()
+        self.student = self.plan.build(teacher=self.teacher)
         if self.state is not None:
             restore_student(self.student, self.state["student"], folder.checkpoint)
+
+    def catch_up(self) -> None:
+        """Go on from what another process has learnt here since, if any has: for the beginning of the work in the folder."""
+        if self.folder.version() != self._version:
+            self._take_up()
+
+    def _check_teacher(self) -> None:
+        """The file may be another since the checkpoint, or since the settings were looked at."""
+        before = self.plan.described["teacher_fingerprint"]
+        if self.state is not None:
+            before = self.state.get("teacher", before)  # old ones do not know it
+        self._fingerprint = fingerprint_of(self.teacher)
+        if before != self._fingerprint:
+            raise ValueError(
+                f"{self.folder.path} was begun with another teacher under the name {self.plan.settings.teacher} (fingerprint "
+                f"{str(before)[:8]}…, not {self._fingerprint[:8]}…): choose another folder with --out, or add --overwrite."
+            )
 
     @property
     def steps_before(self) -> int:
@@ -360,6 +410,7 @@ class Experiment:
         :raises OSError: if the disk is full; the last checkpoint stays
         :raises KeyboardInterrupt: after Ctrl-C, when what was learnt is on disk; its message says where the run goes on
         """
+        self.catch_up()
         keeper = self._keeper()
         try:
             self._train(keeper)
@@ -398,7 +449,12 @@ class Experiment:
         temperature = None
         if isinstance(self.teacher, QTeacher) and self.teacher.temperature is not None:
             temperature = (self.teacher.temperature, self.teacher.temperature_report)
-        state = {"student": student_state(self.student), "temperature": temperature, **about}
+        state = {
+            "student": student_state(self.student),
+            "temperature": temperature,
+            "teacher": self._fingerprint,
+            **about,
+        }
         write_checkpoint(self.folder.checkpoint, state)
 
     def _train(self, keeper: "Keeper") -> None:
@@ -456,9 +512,8 @@ class Experiment:
         try:
             env.seed(EVALUATION_SEED)
             return likeness(self.student, self.teacher, env, COMPARED_STATES)
-        except (
-            Exception
-        ) as error:  # whatever an environment does not like: the student is trained, this alone is missing
+        except Exception as error:
+            # Whatever an environment does not like: the student is trained, and this alone is missing.
             warnings.warn(f"How alike teacher and student act could not be measured: {type(error).__name__}: {error}")
             return Likeness(0, None, None, None)
         finally:
@@ -510,7 +565,12 @@ class Keeper(LearningCurve):
     def kept_words(self) -> str:
         """What is on disk, for messages."""
         steps = 0 if self.kept is None else self.kept[0]
-        return f"{steps:,} steps are saved"
+        return f"{steps:,} {'minibatches' if self._reads else 'steps'} are saved"
+
+    @property
+    def _reads(self) -> bool:
+        """Whether a memory is learnt from, and nothing is played: then every step is an update."""
+        return getattr(self.model, "memory", None) is not None
 
     def save(self) -> None:
         """Write a checkpoint, if there is anything new. A full disk is a warning: the training goes on, and tries again later."""
@@ -555,8 +615,9 @@ class Keeper(LearningCurve):
 
     def _on_step(self) -> bool:
         if self.postponed.late:
-            # Nothing was learnt since the rollout began: it is played once more.
-            played, self.model.num_timesteps = self.model.num_timesteps, self._began
+            played = self.model.num_timesteps
+            if not self._reads:  # nothing was learnt since the rollout began: it is played once more
+                self.model.num_timesteps = self._began
             self.save()
             self.model.num_timesteps = played
             self.postponed.act_if_asked()

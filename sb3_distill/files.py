@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,14 +32,18 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_leftovers(folder: Path) -> None:
+def remove_leftovers(folder: Path, names: Iterable[str]) -> None:
     """
-    Remove what :func:`replacing` had begun when its process was killed.
+    Remove what :func:`replacing` had begun when its process was killed, and nothing else.
 
     :param folder: in which no other process writes
+    :param names: of the files that it writes there
     """
-    for path in folder.glob(".*.tmp*"):
-        path.unlink(missing_ok=True)
+    for name in map(Path, names):
+        ours = re.compile(rf"\.{re.escape(name.stem)}\.\d+\.tmp{re.escape(name.suffix)}")
+        for path in folder.glob(f".{name.stem}.*.tmp{name.suffix}"):
+            if ours.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def write_json(path: Path, data: Any) -> None:

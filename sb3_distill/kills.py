@@ -25,6 +25,7 @@ import numpy as np
 from rich.table import Table
 
 from sb3_distill.checkpoints import read_checkpoint
+from sb3_distill.damaged_zip import UNREADABLE_ZIP
 from sb3_distill.report import RUN_FILES, show
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
@@ -206,7 +207,7 @@ def broken_files(folder: Path) -> int:
     for path in folder.glob("[!.]*"):
         try:
             n += not is_whole(path)
-        except (ValueError, OSError, zipfile.BadZipFile):
+        except UNREADABLE_ZIP:
             n += 1
     return n
 

@@ -73,6 +73,11 @@ class DiskMemory(Memory):
         return self._recorded.n_steps
 
     @property
+    def memory_id(self) -> str:
+        """Of what it was recorded with: the seed, the teacher's randomness and the like."""
+        return self._recorded.settings.memory_id()
+
+    @property
     def n_episodes(self) -> int:
         """Of all environments."""
         return len(self._recorded.entries)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
+from sb3_distill.memory.batches import Memory
 from sb3_distill.teachers import Teacher
 
 #: copies that a network is trained towards, and that never answer
@@ -34,6 +35,25 @@ def fingerprint_of(teacher: Teacher) -> str:
             if name != "reward_scale":  # the factor of the values
                 _update(digest, name, value)
     return digest.hexdigest()
+
+
+def memory_fingerprint(memory: Memory) -> str:
+    """
+    Cheaply told: by what the memory is of, and how much is in it.
+
+    :param memory: which
+    :return: 64 hexadecimal digits
+    """
+    about = memory.about
+    parts = (
+        about.env_id,
+        about.teacher,
+        about.fingerprint,
+        about.kind,
+        len(memory),
+        getattr(memory, "memory_id", None),
+    )
+    return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _update(digest: Any, name: str, value: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from sb3_distill.damaged_zip import DAMAGED_ZIP
 from sb3_distill.files import replacing
 from sb3_distill.memory.batches import About, Kind
 from sb3_distill.memory.errors import DamagedMemoryError
@@ -72,16 +73,7 @@ def read_memories(path: str | Path | io.BufferedIOBase) -> dict[str, RingMemory]
             if data["format"] != FORMAT:
                 raise ValueError(f"its format is {str(data['format'])[:80]!r}, and known is {FORMAT!r}")
             return {str(its["name"]): _memory(its, number, arrays) for number, its in enumerate(data["memories"])}
-    except (
-        zipfile.BadZipFile,
-        ValueError,
-        KeyError,
-        TypeError,
-        IndexError,
-        EOFError,
-        OverflowError,
-        MemoryError,
-    ) as error:
+    except DAMAGED_ZIP as error:
         raise DamagedMemoryError(
             f"{path} is no memory that save_replay_buffer of a distillation wrote, or is truncated or altered: {error}."
         ) from error

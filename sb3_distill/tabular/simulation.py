@@ -5,8 +5,6 @@ interrupted run goes on where it was, and neither the cut nor the number of thre
 """
 
 import hashlib
-import zipfile
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from sb3_distill import losses, rewards
+from sb3_distill.damaged_zip import UNREADABLE_ZIP
 from sb3_distill.envs.tabular import TabularMDP
 from sb3_distill.files import replacing
 from sb3_distill.methods import Method, get_method
@@ -267,7 +266,7 @@ def read_chunk(path: Path, digest: str, count: int) -> dict[str, np.ndarray] | N
     try:
         with np.load(path, allow_pickle=False) as saved:
             arrays = {name: saved[name] for name in saved.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error):
+    except UNREADABLE_ZIP:
         return None
     if str(arrays.pop(_DIGEST, "")) != digest or any(a.shape[-1:] != (count,) for a in arrays.values()):
         return None
