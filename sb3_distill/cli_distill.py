@@ -16,6 +16,7 @@ from sb3_distill.teacher_names import typed_teacher
 
 if TYPE_CHECKING:
     from sb3_distill.experiment import Experiment, Outcome, Plan, Settings
+    from sb3_distill.memory.batches import About
     from sb3_distill.run_folder import RunFolder
 
 #: options of the rows, with what they are if they are not given; None is the constructor's own
@@ -227,11 +228,16 @@ def settings_of(args: argparse.Namespace) -> "Settings":
     from dataclasses import fields
 
     from sb3_distill.experiment import Settings
+    from sb3_distill.memory.check import check_memory
+    from sb3_distill.policy_distillation import open_memory
 
     env = args.env or default_env(args)
     env_id = import_environment(env)
+    about = None if args.memory is None else open_memory(args.memory).about
+    if about is not None:
+        check_memory(about, env_id=env_id, name=f"The memory {args.memory}")
     given = {f.name: getattr(args, f.name) for f in fields(Settings)}
-    teacher = args.teacher or default_teacher(env_id)
+    teacher = args.teacher or (default_teacher(env_id) if about is None else teacher_of_memory(args.memory, about))
     return Settings(**given | {"env": env, "teacher": teacher, "net_arch": tuple(args.net_arch)})
 
 
@@ -259,6 +265,9 @@ def default_env(args: argparse.Namespace) -> str:
     :return: the environment of what was named: of the memory, or of the teacher's training; the bundled agent's if neither was
     :raises ValueError: if nothing says it; also for a memory or a teacher that cannot be read
     """
+    import gymnasium as gym
+
+    from sb3_distill.env_ids import is_known
     from sb3_distill.policy_distillation import open_memory
     from sb3_distill.zoo.teachers import find_agent, read_training_of
     from sb3_distill.zoo.training_envs import of_unknown_module
@@ -266,7 +275,14 @@ def default_env(args: argparse.Namespace) -> str:
     if args.memory is None and args.teacher is None:
         return "CartPole-v1"
     if args.memory is not None:
-        env_id = open_memory(args.memory).about.env_id
+        about = open_memory(args.memory).about
+        env_id = about.env_id
+        if env_id is not None and env_id not in gym.registry and (about.module or not is_known(env_id)):
+            of = f"{about.module or 'MODULE'}:{env_id}"
+            raise ValueError(
+                f"The memory {args.memory} was recorded in {of}, which is not registered here: add --env {of} if you trust that module, "
+                "which is imported then."
+            )
     else:
         agent = find_agent(args.teacher)
         trained = read_training_of(agent)
@@ -277,6 +293,23 @@ def default_env(args: argparse.Namespace) -> str:
     if env_id is None:
         raise ValueError(f"Nothing says which environment {args.memory or args.teacher} is of: add --env.")
     return env_id
+
+
+def teacher_of_memory(memory: str, about: "About") -> str:
+    """
+    :param memory: as it was typed
+    :param about: what it is of
+    :return: the teacher that it names, if that is at hand: of the zoo, or a path
+    :raises ValueError: if it is not
+    """
+    from sb3_distill.zoo.teachers import zoo_folders
+
+    name = about.teacher
+    if name in zoo_folders():
+        return f"zoo:{name}"
+    if Path(name).exists():
+        return name
+    raise ValueError(f"The memory {memory} is of the teacher {name!r}, which is not here: add --teacher.")
 
 
 def default_teacher(env_id: str) -> str:

@@ -29,6 +29,20 @@ def check_env_id(env_id: str) -> None:
             raise ValueError(f"Unknown environment {env_id!r}: {nearest(env_id, gym.registry, limit=8)}") from error
 
 
+def is_known(env_id: str) -> bool:
+    """
+    :param env_id: a Gymnasium id, without a module
+    :return: whether there is such an environment, or would be if what it needs were installed
+    """
+    try:
+        check_env_id(env_id)
+    except ImportError:
+        return True
+    except ValueError:
+        return False
+    return True
+
+
 def register_ale(env_id: str) -> None:
     """
     Register ALE's environments with Gymnasium, if ALE is installed: Gymnasium does not do it by itself.

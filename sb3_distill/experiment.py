@@ -39,6 +39,7 @@ from sb3_distill.evaluation import EVALUATION_SEED, play_episodes, random_play
 from sb3_distill.features import min_atar_student
 from sb3_distill.files import replacing, write_csv, write_figure, write_json
 from sb3_distill.interrupts import Postponed
+from sb3_distill.memory.check import check_arguments
 from sb3_distill.memory.fingerprint import fingerprint_of, memory_fingerprint
 from sb3_distill.nature_cnn import student_arch
 from sb3_distill.phases import phase
@@ -229,6 +230,8 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     )
     # A student without a teacher takes no time and checks the rest, before the teacher's temperature takes some.
     student = build(teacher=None, verbose=0)
+    if settings.memory is not None:
+        check_arguments(student.memory.about, trained.env_kwargs, f"The memory {settings.memory}")
     described = describe_settings(settings, trained.env_kwargs, student) | fingerprints(settings, student)
     return Plan(settings, described, environment_config(trained), build, partial(second_copy, trained), device)
 

@@ -7,7 +7,17 @@ from types import TracebackType
 #: packages that call an environment
 _CALLERS = ("stable_baselines3", "sb3_contrib", "gymnasium")
 #: those whose own frames are no place in an environment
-_LIBRARIES = (*_CALLERS, "torch", "numpy", "sb3_distill", "rl_zoo3", "imageio", "imageio_ffmpeg", "rich", "tqdm")
+_LIBRARIES: tuple[str, ...] = (
+    *_CALLERS,
+    "torch",
+    "numpy",
+    "sb3_distill",
+    "rl_zoo3",
+    "imageio",
+    "imageio_ffmpeg",
+    "rich",
+    "tqdm",
+)
 _LIBRARIES += ("matplotlib", "h5py", "yaml", "cloudpickle", "pygame")
 
 

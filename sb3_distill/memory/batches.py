@@ -1,8 +1,8 @@
 """What a student reads of a teacher's memory: batches of states with the teacher's answers, on disk or in RAM alike."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from gymnasium import spaces
@@ -32,6 +32,8 @@ class About(NamedTuple):
         π(·|s), the columns of :mod:`sb3_distill.distributions`
     :param fingerprint: of the teacher, see :func:`~sb3_distill.memory.fingerprint.fingerprint_of`; None if it was recorded before
         there were any
+    :param env_kwargs: what the environment was made with, as JSON; None if that is not known
+    :param module: which the user named to register the environment; None if none was named. It is told and never imported
     """
 
     env_id: str | None
@@ -40,6 +42,8 @@ class About(NamedTuple):
     action_space: spaces.Space
     kind: Kind
     fingerprint: str | None = None
+    env_kwargs: Mapping[str, Any] | None = None
+    module: str | None = None
 
 
 class Memory(ABC):

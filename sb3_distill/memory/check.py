@@ -1,7 +1,10 @@
 """Whether a memory is of the environment, the actions and the teacher that a student is for."""
 
+import json
 import re
 import warnings
+from collections.abc import Mapping
+from typing import Any
 
 from gymnasium import spaces
 
@@ -53,6 +56,25 @@ def _check_places(
                 f"{name} does not fit the student: its {kind} space is {mine}, the student's is {theirs}. Record one in the "
                 "student's environment."
             )
+
+
+def check_arguments(about: About, env_kwargs: Mapping[str, Any], name: str = "The memory") -> None:
+    """
+    Warn where a student plays in an environment with other arguments than that of its memory.
+
+    :param about: what the memory is of; one that does not know its arguments is not compared
+    :param env_kwargs: of the student's environment
+    :param name: of the memory, for the message
+    """
+    theirs = about.env_kwargs
+    if theirs is None or json.loads(json.dumps(dict(env_kwargs), default=str)) == dict(theirs):
+        return
+    shown = [" ".join(f"{key}={value}" for key, value in kwargs.items()) or "none" for kwargs in (theirs, env_kwargs)]
+    warnings.warn(
+        f"{name} was recorded in {about.env_id!r} with the arguments {shown[0]}, and the student's environment has {shown[1]}: it "
+        "learns of one and is compared in the other.",
+        stacklevel=2,
+    )
 
 
 def _check_teacher(about: About, teacher: str | None, fingerprint: str | None, name: str) -> None:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sb3_distill.arguments import add_environment, number, whole
+from sb3_distill.arguments import add_environment, number, split_module, whole
 
 if TYPE_CHECKING:
     from sb3_distill.memory.disk import DiskMemory
@@ -65,8 +65,9 @@ def prepare_record(args: argparse.Namespace) -> Callable[[], None]:
         trained = training_of(find_agent(args.teacher), args.teacher, args.env, args.env_kwargs)
         out = args.out or f"runs/memory-{str(trained.env_id).replace('/', '-')}-{args.seed}"
         env = trained.make_vec_env(args.n_envs)
+        module = split_module(args.env or "")[0] or None
         teacher = load_teacher(args.teacher, tune=False, device=args.device)
-        play = prepare(teacher, env, args.steps, out, args.epsilon, args.seed)
+        play = prepare(teacher, env, args.steps, out, args.epsilon, args.seed, trained.env_kwargs, module)
     return partial(record_and_tell, play, out, args.quiet, args.json)
 
 

@@ -65,7 +65,8 @@ class Settings(NamedTuple):
     def data(self) -> dict[str, Any]:
         """:return: as ``metadata.json`` has it"""
         about = self.about
-        known = {} if about.fingerprint is None else {"fingerprint": about.fingerprint}  # old memories keep their id
+        told = {name: getattr(about, name) for name in ("fingerprint", "env_kwargs", "module")}
+        known = {name: value for name, value in told.items() if value is not None}  # old memories keep their id
         return {
             "observation_space": json.dumps(space_to_data(about.observation_space)),
             "action_space": json.dumps(space_to_data(about.action_space)),
@@ -172,9 +173,13 @@ def _read_metadata(path: Path) -> tuple[Settings, int]:
             space_from_data(json.loads(_expect(data["action_space"], str))),
             _expect(ours["kind"], str),
             _expect(ours.get("fingerprint"), str, type(None)),
+            _expect(ours.get("env_kwargs"), dict, type(None)),
+            _expect(ours.get("module"), str, type(None)),
         )
         if about.kind not in get_args(Kind):
             raise ValueError(f"its answers are {about.kind[:80]!r}, and known are {' and '.join(get_args(Kind))}")
+        if about.module is not None and not re.fullmatch(r"[\w.]{1,200}", about.module):
+            raise ValueError(f"{about.module[:80]!r} is no module")
         parts(about.observation_space)
         n_columns(about)
         settings = Settings(

@@ -8,7 +8,8 @@ checked: an environment that does not repeat itself is found out.
 """
 
 import hashlib
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -72,12 +73,21 @@ def record(
 
 
 def prepare(
-    teacher: Any, env: VecEnv, n_steps: int, path: str | Path, epsilon: float, seed: int
+    teacher: Any,
+    env: VecEnv,
+    n_steps: int,
+    path: str | Path,
+    epsilon: float,
+    seed: int,
+    env_kwargs: Mapping[str, Any] | None = None,
+    module: str | None = None,
 ) -> Callable[[bool], DiskMemory]:
     """
     All of :func:`record` before any work.
 
     :param teacher: as there, like the others
+    :param env_kwargs: what the environments were made with, to be written down
+    :param module: that registers them, likewise
     :return: the work: with a progress bar or without, to a memory
     :raises ValueError: as there; also OSError
     """
@@ -87,7 +97,8 @@ def prepare(
     path = Path(path).expanduser()
     teacher = load_teacher(teacher, tune=False)
     env = as_teacher_reads(teacher, raw_env(env)[0])
-    settings = Settings(about_of(teacher, env), weights_of(teacher), env.num_envs, float(epsilon), int(seed))
+    about = about_of(teacher, env)._replace(env_kwargs=as_json(env_kwargs), module=module)
+    settings = Settings(about, weights_of(teacher), env.num_envs, float(epsilon), int(seed))
     there = recorded_there(path, settings)
     if there is not None:
         settings = there.settings
@@ -108,6 +119,17 @@ def prepare(
         return DiskMemory(path)
 
     return play
+
+
+def as_json(env_kwargs: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """
+    :param env_kwargs: of an environment
+    :return: as they will be read; None if JSON has no such values
+    """
+    try:
+        return None if env_kwargs is None else dict(json.loads(json.dumps(dict(env_kwargs), allow_nan=False)))
+    except (TypeError, ValueError):
+        return None
 
 
 def check_numbers(n_steps: int, epsilon: float, seed: int) -> None:
@@ -208,6 +230,7 @@ def described(settings: Settings) -> list[tuple[str, Any, str]]:
     about = settings.about
     values = {
         "environment": about.env_id,
+        "set of arguments of the environment": about.env_kwargs,
         "observation space": about.observation_space,
         "action space": about.action_space,
         "kind of answers": about.kind,
