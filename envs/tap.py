@@ -223,12 +223,16 @@ class StudentView(Layer):
 
     :param venv: the environment
     :param reward_scale: a factor for the environment's reward
+    :param is_paid: whether that has a weight at all; else NaN and infinity are taken for 0
     :param is_next: whether the step that comes is the rollout's; a callback may evaluate in this, too
     """
 
-    def __init__(self, venv: VecEnv, reward_scale: float, is_next: Callable[[], bool] = lambda: True) -> None:
+    def __init__(
+        self, venv: VecEnv, reward_scale: float, is_next: Callable[[], bool] = lambda: True, is_paid: bool = True
+    ) -> None:
         super().__init__(venv)
         self.reward_scale = reward_scale
+        self.is_paid = is_paid
         self.is_next = is_next
         #: whether the step that is being made is the rollout's
         self.stepping = False
@@ -250,7 +254,10 @@ class StudentView(Layer):
             if own and is_truncated(infos[i]):
                 self.truncated.append(copy_obs(infos[i]["terminal_observation"]))
         # A new array: SB3 adds bootstrap values to it in place.
-        return copy_obs(obs), as_rewards(rewards) * self.reward_scale, ends, infos
+        own_rewards = as_rewards(rewards)
+        if not self.is_paid:
+            own_rewards = np.where(np.isfinite(own_rewards), own_rewards, np.zeros_like(own_rewards))
+        return copy_obs(obs), own_rewards * self.reward_scale, ends, infos
 
 
 def ended(dones: np.ndarray) -> list[int]:
@@ -299,6 +306,22 @@ def same_obs(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
         return isinstance(b, dict) and all(np.array_equal(a[key], b[key]) for key in a)
     return not isinstance(b, dict) and np.array_equal(a, b)
+
+
+def check_rewards(rewards: np.ndarray, since: str = "of this rollout", before: int = 0) -> None:
+    """
+    :param rewards: of n environments, shape (steps, n)
+    :param since: for the message, since when steps are counted
+    :param before: how many steps there were before these
+    :raises ValueError: if one of them is NaN or infinity: which environment, which step
+    """
+    bad = np.argwhere(~np.isfinite(rewards))
+    if len(bad):
+        step, env = bad[0].tolist()
+        raise ValueError(
+            f"The reward of environment {env} in step {before + step + 1} {since} is not finite: {rewards[step, env]}. "
+            "Mend the environment."
+        )
 
 
 def check_finite(obs: Any, when: str, first: int = 0) -> None:

@@ -51,8 +51,9 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from sb3_distill import losses
 from sb3_distill.distributions import from_parameters
-from sb3_distill.envs.tap import concatenate_obs, copy_obs, stack_obs
+from sb3_distill.envs.tap import check_rewards, concatenate_obs, copy_obs, stack_obs
 from sb3_distill.envs.teacher_view import Wrap, view_of
+from sb3_distill.given_env import check_single_env, check_vec_env
 from sb3_distill.methods import LOG_PROB, TEACHER_VALUE
 from sb3_distill.questions import (
     Layer,
@@ -71,6 +72,20 @@ REWARDS = {"log_prob": LOG_PROB, "teacher_value": TEACHER_VALUE}
 SHIFTS = ("teacher_entropy", None)
 
 
+def _check_names(reward: str, shift: str | None) -> None:
+    if reward not in REWARDS:
+        raise ValueError(f"Unknown reward {reward!r}: choose one of {', '.join(map(repr, REWARDS))}.")
+    if shift not in SHIFTS:
+        raise ValueError(f"Unknown shift {shift!r}: choose one of {', '.join(map(repr, SHIFTS))}.")
+
+
+def _loaded(teacher: Any) -> Teacher:
+    """What ``load_teacher`` makes of it; that is imported here, for it imports environments."""
+    from sb3_distill.zoo.teachers import load_teacher
+
+    return load_teacher(teacher)
+
+
 class _Payer:
     """Computes r̂ for a batch of environments, step by step, asking the teacher about each state once."""
 
@@ -84,10 +99,6 @@ class _Payer:
         reward_coef: float,
         env_reward_coef: float,
     ) -> None:
-        if reward not in REWARDS:
-            raise ValueError(f"Unknown reward {reward!r}: choose one of {', '.join(map(repr, REWARDS))}.")
-        if shift not in SHIFTS:
-            raise ValueError(f"Unknown shift {shift!r}: choose one of {', '.join(map(repr, SHIFTS))}.")
         self.reward = REWARDS[reward]
         if self.reward.uses_value and not teacher.has_value:
             raise ValueError(f"reward={reward!r} needs the teacher's value function, and {teacher.name} has none.")
@@ -98,6 +109,7 @@ class _Payer:
         self.reward_coef = reward_coef
         self.env_reward_coef = env_reward_coef
         self.present: Answer | None = None
+        self.n_steps = 0
 
     def start(self, obs: Any) -> None:
         """:param obs: the n first observations"""
@@ -141,7 +153,13 @@ class _Payer:
         if self.shift == "teacher_entropy":
             injected = injected + losses.entropy(teacher_t)
         paid = injected.cpu().numpy()
-        return self.reward_coef * paid + self.env_reward_coef * rewards, paid
+        if self.env_reward_coef != 0 or (self.reward_coef != 0 and not np.isfinite(paid).all()):
+            check_rewards(rewards[None], "since it was wrapped", self.n_steps)
+        self.n_steps += 1
+        # Zeros, for 0 · NaN is not 0.
+        own = rewards if self.env_reward_coef != 0 else np.zeros_like(rewards)
+        teachers = paid if self.reward_coef != 0 else np.zeros_like(paid)
+        return self.reward_coef * teachers + self.env_reward_coef * own, paid
 
 
 class TeacherReward(gym.Wrapper):
@@ -149,25 +167,31 @@ class TeacherReward(gym.Wrapper):
     Pays the teacher's reward in one Gymnasium environment. See the module's docstring for the formulas.
 
     :param env: the environment; it is put in a ``Monitor`` first, unless it is in one
-    :param teacher: whose spaces must be those of ``env``
+    :param teacher: whose spaces must be those of ``env``: a :class:`~sb3_distill.teachers.Teacher`, or whatever
+        :func:`~sb3_distill.load_teacher` takes
     :param reward: ``"log_prob"`` or ``"teacher_value"``
     :param shift: of ``"log_prob"``: ``"teacher_entropy"`` or None
     :param gamma: γ in ``"teacher_value"``
     :param reward_coef: weight of r̂
     :param env_reward_coef: weight of the environment's own reward
-    :raises ValueError: for unknown names, spaces that differ, or a teacher without the value function that is asked for
+    :raises ValueError: for unknown names, spaces that differ, or a teacher without the value function that is asked for; in a step,
+        for a reward of the environment that has a weight and is not finite
+    :raises TypeError: for a vectorised environment
     """
 
     def __init__(
         self,
         env: gym.Env,
-        teacher: Teacher,
+        teacher: Any,
         reward: str = "log_prob",
         shift: str | None = "teacher_entropy",
         gamma: float = 0.99,
         reward_coef: float = 1.0,
         env_reward_coef: float = 0.0,
     ) -> None:
+        _check_names(reward, shift)
+        check_single_env("TeacherReward", env)
+        teacher = _loaded(teacher)
         check_spaces(
             teacher.name, teacher.observation_space, teacher.action_space, env.observation_space, env.action_space
         )
@@ -203,7 +227,8 @@ class VecTeacherReward(Layer):
     Pays the teacher's reward in an SB3 ``VecEnv``: one question to the teacher a step, for all environments.
 
     :param venv: the environments; a ``VecNormalize`` belongs outside, for the teacher reads raw observations
-    :param teacher: whose spaces must be those of ``venv``, or of what ``teacher_obs`` makes of it
+    :param teacher: whose spaces must be those of ``venv``, or of what ``teacher_obs`` makes of it; a
+        :class:`~sb3_distill.teachers.Teacher`, or whatever :func:`~sb3_distill.load_teacher` takes
     :param reward: ``"log_prob"`` or ``"teacher_value"``
     :param shift: of ``"log_prob"``: ``"teacher_entropy"`` or None
     :param gamma: γ in ``"teacher_value"``
@@ -211,13 +236,14 @@ class VecTeacherReward(Layer):
     :param env_reward_coef: weight of the environment's own reward
     :param teacher_obs: puts the teacher's wrappers around an environment, see :mod:`~sb3_distill.envs.teacher_view`
     :raises ValueError: for unknown names, spaces that differ, a teacher without the value function that is asked for, or
-        a ``VecNormalize`` inside
+        a ``VecNormalize`` inside; in a step, for a reward of the environment that has a weight and is not finite
+    :raises TypeError: for what is no ``VecEnv``
     """
 
     def __init__(
         self,
         venv: VecEnv,
-        teacher: Teacher,
+        teacher: Any,
         reward: str = "log_prob",
         shift: str | None = "teacher_entropy",
         gamma: float = 0.99,
@@ -225,11 +251,14 @@ class VecTeacherReward(Layer):
         env_reward_coef: float = 0.0,
         teacher_obs: Wrap | None = None,
     ) -> None:
+        _check_names(reward, shift)
+        check_vec_env("VecTeacherReward", venv)
         if is_vecenv_wrapped(venv, VecNormalize):
             raise ValueError(
                 "VecTeacherReward is around a VecNormalize, whose observations the teacher cannot read: "
                 "use VecNormalize(VecTeacherReward(env, teacher))."
             )
+        teacher = _loaded(teacher)
         super().__init__(venv)
         self._view = view_of(teacher, venv, venv, teacher_obs)
         self._payer = _Payer(venv, teacher, reward, shift, gamma, reward_coef, env_reward_coef)

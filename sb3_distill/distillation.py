@@ -38,6 +38,7 @@ from sb3_distill.envs.frame_stack import frame_stack_of, observation_log
 from sb3_distill.envs.tap import (
     StudentView,
     Tap,
+    check_rewards,
     concatenate_obs,
     copy_obs,
     raw_env,
@@ -47,6 +48,7 @@ from sb3_distill.envs.tap import (
     stack_obs,
 )
 from sb3_distill.envs.teacher_view import TeacherView, Wrap, view_of
+from sb3_distill.given_env import check_env
 from sb3_distill.methods import CONTROLS, Method, get_method
 from sb3_distill.optimizers import same_kind
 from sb3_distill.own_predict import compare_in_play
@@ -56,7 +58,7 @@ from sb3_distill.rewards import Transitions
 from sb3_distill.rollout_size import batch_that_fits, steps_that_fill, warn_of_cut_minibatch
 from sb3_distill.schedules import TRIED, LoggableLearningRate, has_effect, schedule_of, value_at
 from sb3_distill.spaces import action_tensor, any_action, draw_actions
-from sb3_distill.student_policy import check_policy
+from sb3_distill.student_policy import check_distribution, check_numbers, check_policy
 from sb3_distill.teachers import Answer, Teacher, join_answers
 from sb3_distill.threads import rollout_threads, torch_threads
 from sb3_distill.zoo.teachers import load_teacher
@@ -172,6 +174,13 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             raise ValueError(f"Unknown control policy {control!r}: choose one of {', '.join(map(repr, CONTROLS))}.")
         if isinstance(env, str) and ":" not in env:  # else Gymnasium imports a module first
             check_env_id(env)
+        if env is not None:
+            check_env(env)
+        elif _init_setup_model:
+            raise ValueError(
+                f"{type(self).__name__} learns in an environment: give env=…, one of Gymnasium's, a VecEnv or an id."
+            )
+        check_numbers(kwargs)
         if averaging is not None and not 0 <= averaging <= 1:
             raise ValueError(f"averaging is a share of the run between 0 and 1, not {averaging!r}.")
         check_rollout_buffer_class(kwargs.get("rollout_buffer_class"))
@@ -229,6 +238,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         if self.control is None:
             self.control = self._row.control
         check_policy(self.policy_class, self.policy_kwargs)
+        check_numbers(vars(self))
         self._set_coefficients()
         if self.rollout_buffer_class in (RolloutBuffer, DictRolloutBuffer):
             self.rollout_buffer_class = None  # loaded from what SB3's own algorithm has saved
@@ -278,6 +288,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._check_teacher()
         self._check_schedules()
+        self._warn_if_nothing_teaches()
         self._mean = None
         hearing: AbstractContextManager[None] = nullcontext()
         if self._view is not None:
@@ -294,6 +305,8 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             self._last_obs = copy_obs(self._last_obs)
             self._shown = (self._last_obs, copy_obs(self._present_obs()), self._view)
         self._played_by_others = True  # since the last rollout, for all that is known here
+        if self._row.reward is not None and self._row.reward.uses_next_state and self._row.reward.uses_student:
+            check_distribution(self.policy, self._last_obs)
         return total_timesteps, callback
 
     def _present_obs(self) -> Any:
@@ -338,6 +351,15 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         if self._distils:
             for progress in TRIED:
                 value_at("learning_rate", vars(self)["learning_rate"], progress)
+
+    def _warn_if_nothing_teaches(self) -> None:
+        never = not any(any(self._weights_at(progress)) for progress in TRIED)
+        if never and self.ent_coef == 0 and not any(any(self._weights_at(k / 100)) for k in range(101)):
+            warnings.warn(
+                "Nothing teaches: loss_coef, reward_coef and env_reward_coef are 0 throughout the run, so the student's policy stays "
+                "as it is. Give one of them a weight.",
+                stacklevel=2,
+            )
 
     def _weights(self) -> tuple[float, float, float]:
         """Present values of loss_coef, reward_coef and env_reward_coef."""
@@ -435,7 +457,8 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         env_scale = 1.0 if self._critic_is_of_env else env_reward_coef / self._pg_coef
         raw, vec_normalize = raw_env(env)
         # A callback may play in this environment, too: it does so after a step, before SB3's buffer has that step.
-        view = StudentView(env, env_scale, lambda: len(tap.rewards) == rollout_buffer.pos < n_rollout_steps)
+        is_next = lambda: len(tap.rewards) == rollout_buffer.pos < n_rollout_steps  # noqa: E731
+        view = StudentView(env, env_scale, is_next, self._uses_env_reward)
         student: list[np.ndarray] = []
         answers: list[Answer] = []
         n_threads = th.get_num_threads()
@@ -505,6 +528,11 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         return tap
 
     @property
+    def _uses_env_reward(self) -> bool:
+        """Whether anything learns from the environment's reward, r̂ apart."""
+        return self._weights()[2] > 0 or (self._critic_is_of_env and self.vf_coef > 0)
+
+    @property
     def _critic_is_of_env(self) -> bool:
         """Whether the critic learns the environment's return, and not that of the rewards that are optimised."""
         reward = self._row.reward
@@ -553,6 +581,8 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         """Add r̂ to the rewards and have returns and advantages computed."""
         buffer, row = self.rollout_buffer, self._row
         n = self.n_steps * self.n_envs
+        if self._uses_env_reward:
+            check_rewards(np.stack(tap.rewards))
         teacher_t = answer.parameters[:n]
         student_t = th.from_numpy(student).reshape(n, -1)
         buffer.teacher_parameters[:] = teacher_t.reshape(buffer.teacher_parameters.shape).numpy()
@@ -586,6 +616,8 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
                 student_tp1=self._distribution(next_states(student_all, n, self.n_envs, tap.truncated)),
             )
         injected = row.reward(step, row.loss).reshape(self.n_steps, self.n_envs).numpy()
+        if self._weights()[1] > 0 and not np.isfinite(injected).all():
+            check_rewards(np.stack(tap.rewards))
         self.logger.record("distill/reward", float(injected.mean()))
         self._mix_rewards(compute, last_values, injected)
 

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
+from sb3_distill.given_env import made
 from sb3_distill.questions import as_dones, as_rewards, is_monitored, returns_so_far, seed_envs
 from sb3_distill.spaces import any_action
 
@@ -48,13 +49,8 @@ def play_episodes(
     :raises ValueError: if the function makes another number of environments, and for a reward that is not finite, of which there is
         no mean
     """
-    venv = make_plain_envs(env, n_episodes) if isinstance(env, str) else env(n_episodes)
+    venv = make_plain_envs(env, n_episodes) if isinstance(env, str) else made(env, n_episodes)
     try:
-        if venv.num_envs != n_episodes:
-            raise ValueError(
-                f"env must be a function that makes as many environments as it is asked for: {n_episodes} were, and there are "
-                f"{venv.num_envs}."
-            )
         seed_envs(venv, seed)
         obs = venv.reset()
         returns = np.zeros(n_episodes)
@@ -118,6 +114,6 @@ def make_plain_envs(env_id: str, n_envs: int) -> VecEnv:
 def standard_error(returns: np.ndarray) -> float:
     """
     :param returns: of n episodes
-    :return: of their mean
+    :return: of their mean; NaN for one episode
     """
-    return float(returns.std(ddof=1) / np.sqrt(len(returns)))
+    return float(returns.std(ddof=1) / np.sqrt(len(returns))) if len(returns) > 1 else float("nan")

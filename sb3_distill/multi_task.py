@@ -29,7 +29,9 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_distill.distillation import in_few_calls
+from sb3_distill.env_ids import check_env_id
 from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, make_plain_envs
+from sb3_distill.given_env import check_maker
 from sb3_distill.memory.batches import Memory
 from sb3_distill.memory.ring import RingMemory
 from sb3_distill.memory.unplayable import unplayable
@@ -83,6 +85,8 @@ class MultiTaskDistillation(PolicyDistillation):
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
+        for name, given in (("env", env), ("teacher", teacher), ("memory", memory)):
+            _check_mapping(name, given)
         super().__init__(policy, None, _init_setup_model=False, **kwargs)
         self._envs = dict(env) if isinstance(env, Mapping) else {task_id: task_id for task_id in env or ()}
         self.teacher = teacher
@@ -98,6 +102,10 @@ class MultiTaskDistillation(PolicyDistillation):
     # --- setting up ---------------------------------------------------------------------------------------------------
 
     def _setup_model(self) -> None:
+        if not self.task_ids:
+            raise ValueError(
+                "There are no tasks in it: a student of one teacher is loaded with PolicyDistillation.load, which saved it."
+            )
         self._check_settings()
         self._setup_lr_schedule()
         self._convert_train_freq()
@@ -306,13 +314,17 @@ class MultiTaskDistillation(PolicyDistillation):
         :param seed: of the first episode; see :func:`~sb3_distill.evaluation.episode_returns`
         :param max_steps: an episode that has not ended by then is cut
         :return: from the tasks' ids to the returns of their episodes
-        :raises ValueError: for an unknown task, with the nearest ones
+        :raises ValueError: for an unknown task, with the nearest ones; before any is played, for one whose id is none of Gymnasium's
+            and that has no environment here, and for what is no function that makes n environments
         """
-        envs = {self._known(task_id): made for task_id, made in (env or {}).items()}
+        _check_mapping("env", env)
+        envs = {self._known(task_id): given for task_id, given in (env or {}).items()}
+        for task_id in self.task_ids:
+            _check_playable(task_id, envs)
         returns = {}
         for task_id, task in self.tasks.items():
-            made = envs.get(task_id, task_id)
-            make = partial(make_plain_envs, made) if isinstance(made, str) else made
+            given = envs.get(task_id, task_id)
+            make = partial(make_plain_envs, given) if isinstance(given, str) else given
             seen = partial(made_for, task, make)
             returns[task_id] = episode_returns(greedy(task.policy.predict), seen, n_episodes, seed, max_steps)
         return returns
@@ -357,6 +369,33 @@ class MultiTaskDistillation(PolicyDistillation):
         :return: the model
         """
         return super().load(path, None, *args, **kwargs, _envs=dict(env or {}))
+
+
+def _check_playable(task_id: str, envs: Mapping[str, Any]) -> None:
+    """That there is an environment to evaluate a task in."""
+    if task_id in envs:
+        check_maker(envs[task_id])
+        return
+    try:
+        check_env_id(task_id)
+    except ValueError:
+        raise ValueError(
+            f"There is no environment to play the task {task_id!r} in, whose id is none of Gymnasium's: give a function that makes n "
+            f"of them, evaluate({{{task_id!r}: lambda n: make_vec_env(make_one, n)}})."
+        ) from None
+
+
+def _check_mapping(name: str, given: Any) -> None:
+    """:raises ValueError: for one thing where there is one for each task"""
+    if given is None or isinstance(given, Mapping):
+        return
+    ids = name == "env" and isinstance(given, Sequence) and not isinstance(given, str)
+    if not (ids and all(isinstance(env_id, str) for env_id in given)):
+        also = ", or a list of Gymnasium ids" if name == "env" else ""
+        raise ValueError(
+            f"{name} must be a dict from the tasks' ids, such as {name}={{'CartPole-v1': …}}{also}, not "
+            f"{type(given).__name__} {' '.join(repr(given).split())[:80]}."
+        )
 
 
 class _Relay(BaseCallback):

@@ -43,7 +43,8 @@ class OnlineDistillation(LearningCurve):
     :param n_episodes: for each evaluation, with the same seeds
     :param seed: of the first episode; see :func:`~sb3_distill.evaluation.episode_returns`
     :param max_steps: an episode that has not ended by then is cut
-    :raises ValueError: if the student has nothing to play in, or a memory
+    :raises ValueError: if the student has nothing to play in, or a memory; and as :class:`~sb3_distill.report.LearningCurve` does
+    :raises TypeError: for a student of another kind
     """
 
     def __init__(
@@ -56,6 +57,8 @@ class OnlineDistillation(LearningCurve):
         seed: int = 1_000_000,
         max_steps: int | None = None,
     ) -> None:
+        if not isinstance(student, PolicyDistillation):
+            raise TypeError(f"The student has to be a PolicyDistillation, with env=…, not {type(student).__name__}.")
         if student.env is None or student.memory is not None:
             raise ValueError("The student has to play its teacher: make it with env=… and without memory=….")
         super().__init__(env, every, n_episodes, seed, max_steps)
@@ -67,6 +70,7 @@ class OnlineDistillation(LearningCurve):
         self.student_points: list[tuple[int, Score]] = []
 
     def _on_training_start(self) -> None:
+        super()._on_training_start()
         self.student.set_teacher(self._snapshot())  # does it fit at all?
 
     def _evaluate(self) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from itertools import islice
+from numbers import Real
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +33,7 @@ from sb3_distill.distributions import parameters, unvalidated
 from sb3_distill.envs.frame_stack import frame_stack_of
 from sb3_distill.envs.tap import check_finite, copy_obs, raw_env, replaced
 from sb3_distill.envs.teacher_view import TeacherView, Wrap, view_of
+from sb3_distill.given_env import check_env
 from sb3_distill.memory.answers import answers_of, greedy_actions, kind_of
 from sb3_distill.memory.batches import About, Memory
 from sb3_distill.memory.check import check_memory
@@ -47,6 +49,7 @@ from sb3_distill.q_units import QUnits, output_layer
 from sb3_distill.questions import env_id_of, innermost
 from sb3_distill.schedules import LoggableLearningRate
 from sb3_distill.spaces import any_action, channels_last
+from sb3_distill.student_policy import check_distribution
 from sb3_distill.teachers import Teacher
 from sb3_distill.temperature import ENOUGH_STATES, check_q_values, softest_by_confidence
 from sb3_distill.zoo.teachers import load_teacher
@@ -119,9 +122,9 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
     :param batch_size: states in a minibatch
     :param train_freq: steps of each environment in a round, or ``(n, "episode")`` with a single environment. With a memory,
         minibatches from one line of the log and one update of the learning rate to the next
-    :param gradient_steps: minibatches after a round; −1 for as many as it had steps, of all environments together. With a memory
-        it has no meaning
-    :param max_grad_norm: the gradient is cut to this length
+    :param gradient_steps: minibatches after a round; −1 for as many as it had steps, of all environments together. 0 fills the memory
+        alone, with a warning. With a memory it has no meaning
+    :param max_grad_norm: the gradient is cut to this length, greater than 0
     :param mixed_precision: whether the student's features extractors multiply in bfloat16 while it learns, see
         :func:`~sb3_distill.pixels.fast_pixels`; None where it sees images, on a device that does that faster
     :param stats_window_size: episodes of which ``rollout/ep_rew_mean`` is the mean
@@ -191,7 +194,10 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         self.dagger = dagger
         self.batch_size = batch_size
         self.train_freq = train_freq  # type: ignore[assignment]
+        self.max_grad_norm = max_grad_norm
         self._check_settings()
+        if env is not None:
+            check_env(env)
         if isinstance(env, str) and ":" not in env:  # else Gymnasium imports a module first
             check_env_id(env)
         opened = None if memory is None else open_memory(memory)
@@ -220,7 +226,6 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         self.teacher = teacher
         self.memory = opened
         self.teacher_obs = teacher_obs
-        self.max_grad_norm = max_grad_norm
         self.mixed_precision = mixed_precision
         if _init_setup_model:
             self._setup_model()
@@ -237,6 +242,8 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         """What can be wrong without a look at anything else."""
         if self.student not in STUDENTS:
             raise ValueError(f"Unknown student {self.student!r}: {nearest(str(self.student), STUDENTS)}")
+        if self.temperature != "auto" and not isinstance(self.temperature, Real):
+            raise ValueError(f"temperature must be a number greater than 0 or 'auto', not {self.temperature!r}.")
         check_loss(self.loss, 1.0 if isinstance(self.temperature, str) else self.temperature)
         if self.loss == "mse" and self.student == "ppo":
             raise ValueError("loss='mse' needs a student with Q-values: set student='dqn', or loss='kl' or 'nll'.")
@@ -246,6 +253,10 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         for name, value in (("batch_size", self.batch_size), ("train_freq", length)):
             if value < 1:  # else the run would go on for ever without a step
                 raise ValueError(f"{name} must be at least 1, not {value!r}.")
+        if not self.max_grad_norm > 0:  # nor is NaN
+            raise ValueError(
+                f"max_grad_norm, to which a gradient is cut, must be greater than 0, not {self.max_grad_norm!r}."
+            )
         self._beta(1.0)
 
     def _beta(self, progress_remaining: float) -> float:
@@ -264,6 +275,11 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         return aliases[policy_name]
 
     def _setup_model(self) -> None:
+        if getattr(self, "task_ids", None):
+            raise ValueError(
+                f"This is the student of several tasks, {self.task_ids}: load it with MultiTaskDistillation.load, or save each with "
+                "save_task."
+            )
         self._check_settings()
         algorithm, policy_class = STUDENTS[self.student]
         if not issubclass(self.policy_class, policy_class):
@@ -440,6 +456,10 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
             self._keep_shown(self._last_obs if self._vec_normalize_env is None else self._last_original_obs)
         if self.memory is None:
             self._cut()  # for all that is known here, others have played since
+            if self.gradient_steps == 0:
+                warnings.warn("gradient_steps=0: the memory is filled, and nothing is learnt of it.", stacklevel=2)
+            if isinstance(self.policy, ActorCriticPolicy):
+                check_distribution(self.policy, self._last_obs)
         self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
         self._reading = self._losses()
         return total_timesteps, callback

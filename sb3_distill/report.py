@@ -12,11 +12,12 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill import a2c, ppo
 from sb3_distill.evaluation import make_plain_envs, play_episodes, standard_error
+from sb3_distill.given_env import check_maker
 from sb3_distill.student_env import made_for
 
 #: of students; Okabe and Ito's palette, which colour-blind readers can tell apart
@@ -53,7 +54,7 @@ class Score(NamedTuple):
 
 def score(returns: np.ndarray, n_cut: int = 0) -> Score:
     """
-    :param returns: of at least two episodes
+    :param returns: of episodes; of one, nobody knows how sure its return is
     :param n_cut: how many of them did not come to their end
     :return: their mean and how sure it is
     """
@@ -203,6 +204,8 @@ class LearningCurve(BaseCallback):
     :param total_steps: how many steps all evaluations of a run may make, over all their environments: each has an equal share of what
         is left, and episodes that have not ended by then are cut. For environments without a time limit, where a student that
         has learnt nothing yet never ends an episode
+    :raises ValueError: for numbers below 1, an unknown id, and what is no function that makes n environments; before any step of the
+        training, if it makes others, or is within an event callback, which would never call it
     """
 
     def __init__(
@@ -215,6 +218,10 @@ class LearningCurve(BaseCallback):
         total_steps: int | None = None,
     ) -> None:
         super().__init__()
+        check_maker(env)
+        for name, value in (("every", every), ("n_episodes", n_episodes)):
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value!r}.")
         self.env = env
         self.every = every
         self.n_episodes = n_episodes
@@ -234,6 +241,13 @@ class LearningCurve(BaseCallback):
         """
         steps, scores = [p[0] for p in self.points], [p[1] for p in self.points]
         return Curve(name, steps, [s.mean for s in scores], [s.standard_error for s in scores])
+
+    def _on_training_start(self) -> None:
+        if isinstance(self.parent, EventCallback):
+            raise ValueError(
+                f"{type(self).__name__} would never be called within {type(self.parent).__name__}, which tells it of no rollout: give "
+                f"it to learn() as a callback of its own. It evaluates every {self.every} steps."
+            )
 
     def _on_rollout_start(self) -> None:
         # Not at steps: the network changes after rollouts only, and in its last step a rollout has changed nothing yet.

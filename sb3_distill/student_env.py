@@ -15,8 +15,9 @@ from stable_baselines3.common.vec_env import (
     unwrap_vec_normalize,
 )
 
+from sb3_distill.given_env import made
 from sb3_distill.questions import innermost
-from sb3_distill.spaces import signature
+from sb3_distill.spaces import same_kind, signature
 
 #: what need not be around an environment that is only played: SB3's ``predict`` turns images around itself
 _NOT_NEEDED = (VecCheckNan, VecMonitor, VecTransposeImage)
@@ -31,11 +32,12 @@ def seen_by(model: BaseAlgorithm, env: VecEnv) -> VecEnv:
         ``VecNormalize`` is given the model's statistics
     :return: ``env`` itself where the model has learnt without ``VecNormalize``, else the environment with normalised observations and
         rewards as they are; its statistics are a copy, and stand still
-    :raises ValueError: if there is a wrapper around the model's ``VecNormalize`` that cannot be made again, or the observations
-        are others than it has statistics of
+    :raises ValueError: if it has other spaces than the model, there is a wrapper around the model's ``VecNormalize`` that cannot be
+        made again, or the observations are others than it has statistics of
     """
     trained = model.get_vec_normalize_env()
     if trained is None:
+        _check_fit(model, env)
         return env
     frozen = unwrap_vec_normalize(env)
     if frozen is None:
@@ -61,6 +63,7 @@ def seen_by(model: BaseAlgorithm, env: VecEnv) -> VecEnv:
     frozen.training = frozen.norm_reward = False
     if trained.norm_obs:
         frozen.obs_rms = copy.deepcopy(trained.obs_rms)
+    _check_fit(model, env)
     return env
 
 
@@ -75,12 +78,24 @@ def made_for(model: BaseAlgorithm, make: Callable[[int], VecEnv], n_envs: int) -
     :raises ValueError: if these are those of training, whose episodes would end, and as :func:`seen_by` does
     """
     env = make(n_envs)
-    if model.env is not None and innermost(env) is innermost(model.env):
+    if model.env is not None and isinstance(env, VecEnv) and innermost(env) is innermost(model.env):
         raise ValueError(
             "The environment to evaluate in is the one of training, which would be reset and closed in the middle of its episodes: "
             "give a function that makes new ones, or the Gymnasium id."
         )
-    return seen_by(model, env)
+    return seen_by(model, made(lambda n: env, n_envs))
+
+
+def _check_fit(model: BaseAlgorithm, env: VecEnv) -> None:
+    for kind, mine, theirs in (
+        ("observation", model.observation_space, env.observation_space),
+        ("action", model.action_space, env.action_space),
+    ):
+        if not same_kind(mine, theirs):
+            raise ValueError(
+                f"The environment does not fit the {type(model).__name__} that is to play in it: its {kind} space is {theirs}, the "
+                f"model's is {mine}. Make it with the wrappers of training."
+            )
 
 
 def _around(layer: VecEnv | None, trained: VecNormalize, frozen: VecNormalize) -> VecEnv:

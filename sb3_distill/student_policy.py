@@ -1,9 +1,13 @@
-"""Which policies a student of PPO's and A2C's machinery may have: what is wrong is said before any work."""
+"""Which policies and sizes a student of PPO's and A2C's machinery may have: what is wrong is said before any work."""
 
+from collections.abc import Mapping
 from typing import Any
 
+import torch as th
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
+
+from sb3_distill.distributions import check_readable
 
 
 def check_policy(policy_class: Any, policy_kwargs: dict[str, Any]) -> None:
@@ -26,3 +30,39 @@ def check_policy(policy_class: Any, policy_kwargs: dict[str, Any]) -> None:
         raise ValueError(
             "A student with squashed actions cannot be compared with its teacher: leave squash_output=True out of policy_kwargs."
         )
+
+
+def check_numbers(settings: Mapping[str, Any]) -> None:
+    """
+    :param settings: of an algorithm, by their names; what is missing or None is SB3's default
+    :raises ValueError: for sizes below 1, and for ``max_grad_norm`` at or below 0, with which nothing would be learnt
+    """
+    for name in ("n_steps", "batch_size", "n_epochs"):
+        value = settings.get(name)
+        if value is not None and not value >= 1:
+            raise ValueError(f"{name} must be at least 1, not {value!r}.")
+    value = settings.get("max_grad_norm")
+    if value is not None and not value > 0:  # nor is NaN
+        raise ValueError(f"max_grad_norm, to which a gradient is cut, must be greater than 0, not {value!r}.")
+
+
+def check_distribution(policy: ActorCriticPolicy, obs: Any) -> None:
+    """
+    Ask a policy for its action distribution, once, before there is anything to lose. No random number is drawn.
+
+    :param policy: of the student
+    :param obs: of n environments, as the policy sees them
+    :raises ValueError: if its ``get_distribution`` fails
+    :raises TypeError: if what it returns cannot be read
+    """
+    policy.set_training_mode(False)
+    devices = [policy.device] if policy.device.type == "cuda" else []
+    with th.no_grad(), th.random.fork_rng(devices):
+        try:
+            distribution = policy.get_distribution(policy.obs_to_tensor(obs)[0])
+        except Exception as error:
+            raise ValueError(
+                f"The student's policy {type(policy).__name__} does not tell its action distribution: its get_distribution raises "
+                f"{type(error).__name__}: {error}. Give it one that returns what ActorCriticPolicy's does."
+            ) from error
+    check_readable(distribution)

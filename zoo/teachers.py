@@ -124,6 +124,10 @@ def load_teacher(
     options = {"temperature": None if temperature == "auto" else float(temperature)}
     options |= {"epsilon": epsilon, "action_std": action_std}
 
+    if env_id is not None and not isinstance(env_id, str):
+        raise ValueError(
+            f"env_id must be the id of a Gymnasium environment, such as 'CartPole-v1', not {_in_a_line(env_id)}."
+        )
     policy, kwargs = _policy_of(source, vec_normalize, device)
     is_its_own = isinstance(source, BaseAlgorithm)
     if env_id is not None and resolve_env_id(env_id) != kwargs["env_id"]:
