@@ -457,8 +457,9 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         env_scale = 1.0 if self._critic_is_of_env else env_reward_coef / self._pg_coef
         raw, vec_normalize = raw_env(env)
         # A callback may play in this environment, too: it does so after a step, before SB3's buffer has that step.
-        is_next = lambda: len(tap.rewards) == rollout_buffer.pos < n_rollout_steps  # noqa: E731
-        view = StudentView(env, env_scale, is_next, self._uses_env_reward)
+        paid = self._uses_env_reward
+        tap: Tap
+        view = StudentView(env, env_scale, lambda: len(tap.rewards) == rollout_buffer.pos < n_rollout_steps, paid)
         student: list[np.ndarray] = []
         answers: list[Answer] = []
         n_threads = th.get_num_threads()

@@ -275,9 +275,10 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         return aliases[policy_name]
 
     def _setup_model(self) -> None:
-        if getattr(self, "task_ids", None):
+        task_ids = vars(self).get("task_ids")
+        if task_ids:
             raise ValueError(
-                f"This is the student of several tasks, {self.task_ids}: load it with MultiTaskDistillation.load, or save each with "
+                f"This is the student of several tasks, {task_ids}: load it with MultiTaskDistillation.load, or save each with "
                 "save_task."
             )
         self._check_settings()
