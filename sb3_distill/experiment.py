@@ -45,7 +45,7 @@ from sb3_distill.nature_cnn import student_arch
 from sb3_distill.phases import phase
 from sb3_distill.progress import ProgressLine
 from sb3_distill.report import LearningCurve, Player, Score
-from sb3_distill.run_folder import RESULTS, STUDENT, RunFolder
+from sb3_distill.run_folder import FINGERPRINTS, RESULTS, STUDENT, RunFolder
 from sb3_distill.spaces import check_spaces
 from sb3_distill.teachers import QTeacher, Teacher, actor_size
 from sb3_distill.temperature import check_softness
@@ -501,7 +501,9 @@ class Experiment:
         means = [score.mean for _, score in keeper.points]
         next_try = advice(share, alike, self.plan.described, temperature, means)
         data = {
-            "settings": self.plan.described,
+            # These can be typed, the fingerprints cannot.
+            "settings": {name: value for name, value in self.plan.described.items() if name not in FINGERPRINTS},
+            "fingerprints": {name: value for name, value in self.plan.described.items() if name in FINGERPRINTS},
             "environment": self.plan.environment,
             "teacher": about_teacher(teacher, settings),
             "players": report.result_data(players),

@@ -258,7 +258,10 @@ def _results_in(folder: Path) -> dict[str, Any] | None:
     """Settings of a run that has ended; None if there is no ``results.json``, or it is somebody else's."""
     data = _json_in(folder / RESULTS)
     settings = data.get("settings")
-    return settings if isinstance(settings, dict) and ("players" in data or _are_ours(settings)) else None
+    if not isinstance(settings, dict) or not ("players" in data or _are_ours(settings)):
+        return None
+    fingerprints = data.get("fingerprints")
+    return settings | (fingerprints if isinstance(fingerprints, dict) else {})
 
 
 def _are_ours(settings: Mapping[str, Any]) -> bool:
