@@ -230,7 +230,7 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     )
     # A student without a teacher takes no time and checks the rest, before the teacher's temperature takes some.
     student = build(teacher=None, verbose=0)
-    if settings.memory is not None:
+    if not isinstance(student, Distillation) and student.memory is not None:
         check_arguments(student.memory.about, trained.env_kwargs, f"The memory {settings.memory}")
     described = describe_settings(settings, trained.env_kwargs, student) | fingerprints(settings, student)
     return Plan(settings, described, environment_config(trained), build, partial(second_copy, trained), device)

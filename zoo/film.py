@@ -53,7 +53,7 @@ def _gif(path: Path, rate: float, name: str) -> Iterator[Callable[[np.ndarray], 
 
     with io.BytesIO() as buffer:
         with v2.get_writer(buffer, format="GIF", duration=1_000 / rate, loop=0) as writer:  # type: ignore[arg-type]
-            yield writer.append_data
+            yield writer.append_data  # type: ignore[attr-defined]
         try:
             path.write_bytes(buffer.getvalue())
         except OSError as error:
