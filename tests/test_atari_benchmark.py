@@ -11,7 +11,7 @@ from stable_baselines3.common.torch_layers import NatureCNN
 from torch.utils.flop_counter import FlopCounterMode
 
 from sb3_distill.threads import torch_threads
-from sb3_distill.zoo import atari_benchmark
+from sb3_distill.zoo.benchmarks import atari as atari_benchmark
 
 
 def test_operations_are_what_torch_counts():

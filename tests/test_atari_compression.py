@@ -14,9 +14,9 @@ from sb3_distill import report
 from sb3_distill.envs.atari import make_atari_vec_env
 from sb3_distill.evaluation import Episodes
 from sb3_distill.report import score
-from sb3_distill.zoo import atari_compression
-from sb3_distill.zoo.atari_compression import BestOfCurve, Kind, cells, distil, first_at, main
-from sb3_distill.zoo.relative_scores import Reference, measured
+from sb3_distill.zoo.benchmarks import atari_compression
+from sb3_distill.zoo.benchmarks.atari_compression import BestOfCurve, Kind, cells, distil, first_at, main
+from sb3_distill.zoo.benchmarks.relative_scores import Reference, measured
 
 GAME = "PongNoFrameskip-v4"
 UNIT = Reference(teacher=20.0, error=0.1, random=-20.0, parameters=1_000)

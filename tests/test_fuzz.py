@@ -22,8 +22,12 @@ from gymnasium import spaces
 from stable_baselines3 import SAC
 
 from envs_for_tests import CountdownEnv
-from sb3_distill.zoo import fuzz
-from sb3_distill.zoo.corruptions import (
+from sb3_distill.zoo.errors import CheckpointError
+from sb3_distill.zoo.saved_weights import MoreThanWeightsError, read_weights
+from sb3_distill.zoo.teachers import BUNDLED, load_teacher
+from sb3_distill.zoo.unpickling import MAX_OPCODES, pickled_names, unpickle_inert
+from tools import fuzz
+from tools.corruptions import (
     CORRUPTIONS,
     PICKLE_BOMBS,
     Entry,
@@ -37,10 +41,6 @@ from sb3_distill.zoo.corruptions import (
     zeros,
     zip_of,
 )
-from sb3_distill.zoo.errors import CheckpointError
-from sb3_distill.zoo.saved_weights import MoreThanWeightsError, read_weights
-from sb3_distill.zoo.teachers import BUNDLED, load_teacher
-from sb3_distill.zoo.unpickling import MAX_OPCODES, pickled_names, unpickle_inert
 
 DQN, DICT = "dqn", "dict"
 

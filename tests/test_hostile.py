@@ -20,10 +20,10 @@ from stable_baselines3.common.save_util import load_from_zip_file
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from sb3_distill.zoo import fuzz
-from sb3_distill.zoo.corruptions import Entry, entries_of, opcodes, zip_of
 from sb3_distill.zoo.errors import CheckpointError
 from sb3_distill.zoo.teachers import BUNDLED, load_teacher
+from tools import fuzz
+from tools.corruptions import Entry, entries_of, opcodes, zip_of
 
 ZIPS = sorted(ZOO.rglob("*.zip")) if ZOO.is_dir() else []
 BUNDLED_ZIP = BUNDLED / "dqn" / "CartPole-v1_1" / "CartPole-v1.zip"

@@ -1,8 +1,8 @@
-"""Runs of ``distill`` that signals end at random moments; ``python -m sb3_distill.kills`` has fifty of them."""
+"""Runs of ``distill`` that signals end at random moments; ``python -m tests.tools.run_kills`` has fifty of them."""
 
 import pytest
 
-from sb3_distill.kills import Killer, Part, parts_of, trained_again
+from tools.run_kills import Killer, Part, parts_of, trained_again
 
 
 def check(folder, n_runs, n_steps):

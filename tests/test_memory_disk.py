@@ -16,10 +16,10 @@ from test_memory_record import cartpoles, countdowns, stacked
 from envs_for_tests import DICT_SPACE, actor_critic_teacher
 from sb3_distill.memory import About, DamagedMemoryError, DiskMemory, check_memory, disk, record, sealed
 from sb3_distill.memory.folder import METADATA, Settings
-from sb3_distill.memory.kills import content
 from sb3_distill.memory.sealed import USER_BLOCK, writing
 from sb3_distill.memory.space_text import space_from_data, space_to_data
 from sb3_distill.zoo.teachers import load_teacher
+from tools.recording_kills import content
 
 FIRST_FILE = "episodes_00000.hdf5"
 

@@ -1,8 +1,8 @@
-"""Recordings that SIGKILL ends at random moments; ``python -m sb3_distill.memory.kills`` has fifty of them."""
+"""Recordings that SIGKILL ends at random moments; ``python -m tests.tools.recording_kills`` has fifty of them."""
 
 import pytest
 
-from sb3_distill.memory.kills import Killer
+from tools.recording_kills import Killer
 
 
 def killed(folder, n, n_steps):

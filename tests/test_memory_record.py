@@ -15,9 +15,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecEnvW
 from envs_for_tests import ACTION_SPACES, DICT_SPACE, IMAGE_SPACE, CountdownEnv, actor_critic_teacher
 from sb3_distill.memory import DiskMemory, record
 from sb3_distill.memory import folder as folder_module
-from sb3_distill.memory.kills import content
 from sb3_distill.teachers import QTeacher
 from sb3_distill.zoo.teachers import load_teacher
+from tools.recording_kills import content
 
 
 @pytest.fixture(scope="module")

@@ -11,10 +11,11 @@ from stable_baselines3 import DQN
 from sb3_distill import teachers
 from sb3_distill.features import min_atar_student
 from sb3_distill.line_labels import apart
-from sb3_distill.zoo import nine_tasks, offline_benchmark
-from sb3_distill.zoo.nine_tasks import TASKS, hidden_units, student_arch
-from sb3_distill.zoo.offline_benchmark import main, steps_to
-from sb3_distill.zoo.relative_scores import Reference, Relative, geometric_mean, mean_of, relative
+from sb3_distill.zoo.benchmarks import nine_tasks
+from sb3_distill.zoo.benchmarks import offline as offline_benchmark
+from sb3_distill.zoo.benchmarks.nine_tasks import TASKS, hidden_units, student_arch
+from sb3_distill.zoo.benchmarks.offline import main, steps_to
+from sb3_distill.zoo.benchmarks.relative_scores import Reference, Relative, geometric_mean, mean_of, relative
 
 
 @pytest.fixture

@@ -1,7 +1,10 @@
 """What is installed, with what, and from where: pyproject.toml, the pins of CI, and the README say the same."""
 
 import re
+import shutil
+import subprocess
 import sys
+import zipfile
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -73,3 +76,28 @@ def test_the_readmes_commands_are_those_that_ci_runs(name):
         line[2:] for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("$ ")
     ]
     assert len(commands) == 2 and name in commands[name == "python -m pytest"]
+
+
+def test_the_wheel_has_what_users_need_and_no_more(tmp_path):
+    """Modules of the three folders, the agents and settings of the zoo, the licence: no benchmark, no test, nothing half-written."""
+    source = tmp_path / "source"
+    for name in ("sb3_distill", "envs", "zoo"):
+        shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source / name)
+    build = "from setuptools.build_meta import build_wheel; build_wheel('..')"
+    subprocess.run([sys.executable, "-c", build], cwd=source, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        installed = {name for name in archive.namelist() if not re.match(r"sb3_distill-[^/]+/", name)}
+    homes = {"sb3_distill": "sb3_distill", "envs": "sb3_distill/envs", "zoo": "sb3_distill/zoo"}
+    expected = {"sb3_distill/py.typed"}
+    for folder, home in homes.items():
+        shipped = [
+            *(ROOT / folder).rglob("*.py"),
+            *(ROOT / folder / "agents").rglob("*"),
+            *(ROOT / folder).rglob("*.yml"),
+        ]
+        relative = {path.relative_to(ROOT / folder) for path in shipped if path.is_file()}
+        expected |= {f"{home}/{path.as_posix()}" for path in relative if path.parts[0] != "benchmarks"}
+    assert installed == expected

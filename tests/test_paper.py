@@ -11,11 +11,12 @@ pytest.importorskip("numba")
 
 from sb3_distill.methods import METHODS
 from sb3_distill.parser import Parser
-from sb3_distill.tabular import benchmark, commands, experiments
+from sb3_distill.tabular import commands, experiments
 from sb3_distill.tabular.experiments import Size
 from sb3_distill.tabular.figures import FIGURES
 from sb3_distill.tabular.recommend import missing, recommendation
 from sb3_distill.tabular.simulation import distil, judge, random_states, softened
+from sb3_distill.zoo.benchmarks import tabular as benchmark
 
 TINY = Size(4, 300)
 

@@ -1,4 +1,4 @@
-"""How often ``sb3-distill distill`` loses what it has learnt when it is killed: ``python -m sb3_distill.kills``.
+"""How often ``sb3-distill distill`` loses what it has learnt when it is killed: ``python -m tests.tools.run_kills``.
 
 Begins runs of a small student and ends their processes at random moments, with SIGINT, SIGTERM or SIGKILL: while the teacher is
 loaded, while the student learns, is evaluated, compared, or written. Every run is given again as the same command until it has ended.

@@ -2,10 +2,10 @@
 
 .. code-block:: console
 
-    $ python -m sb3_distill.zoo.atari_benchmark speed     # steps/s, where the time goes, peak memory
-    $ python -m sb3_distill.zoo.atari_benchmark env       # our VecEnv beside the raw AtariVectorEnv
-    $ python -m sb3_distill.zoo.atari_benchmark memory    # resident memory after 20,000 and 200,000 steps
-    $ python -m sb3_distill.zoo.atari_benchmark score     # of one teacher, in our VecEnv and in SB3's
+    $ python -m sb3_distill.zoo.benchmarks.atari speed     # steps/s, where the time goes, peak memory
+    $ python -m sb3_distill.zoo.benchmarks.atari env       # our VecEnv beside the raw AtariVectorEnv
+    $ python -m sb3_distill.zoo.benchmarks.atari memory    # resident memory after 20,000 and 200,000 steps
+    $ python -m sb3_distill.zoo.benchmarks.atari score     # of one teacher, in our VecEnv and in SB3's
 
 Runs of a kind take turns in processes of their own, and medians are reported: machines are noisy. A teacher's weights have no
 influence on its speed, so it is a fresh network of the size of the RL Zoo's.
@@ -42,7 +42,7 @@ from sb3_distill.methods import METHODS
 from sb3_distill.nature_cnn import student_arch
 from sb3_distill.pixels import multiplies_bfloat16_faster
 from sb3_distill.ppo import DistillPPO
-from sb3_distill.zoo.atari_compression import MAX_STEPS, check_teacher
+from sb3_distill.zoo.benchmarks.atari_compression import MAX_STEPS, check_teacher
 from sb3_distill.zoo.teacher_settings import STICKY
 from sb3_distill.zoo.teachers import load_teacher
 

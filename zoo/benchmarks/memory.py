@@ -1,4 +1,4 @@
-"""What a memory of Atari takes and how fast it is read: ``python -m sb3_distill.memory.benchmark``.
+"""What a memory of Atari takes and how fast it is read: ``python -m sb3_distill.zoo.benchmarks.memory``.
 
 Records random play with an untrained network's answers, and prints the bytes of a step on disk and in RAM beside the 84 · 84 · 4
 of its observation, and the states that are read in a second, stacks rebuilt, beside those that NatureCNN trains on: forwards,

@@ -1,7 +1,7 @@
-"""Loads corrupted checkpoints by the thousand: ``python -m sb3_distill.zoo.fuzz``.
+"""Loads corrupted checkpoints by the thousand: ``python -m tests.tools.fuzz``.
 
 Each case is a real agent with one place of its files damaged, as an accident would, or somebody who wants to fill the memory,
-hang the loader, or have code run: :mod:`sb3_distill.zoo.corruptions`. It must load and answer, or be refused with a
+hang the loader, or have code run: :mod:`tests.tools.corruptions`. It must load and answer, or be refused with a
 ``CheckpointError``. A worker loads, so that a crash or a hang is seen and not suffered.
 """
 
@@ -34,9 +34,10 @@ from stable_baselines3.common.envs import SimpleMultiObsEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tqdm import tqdm
 
-from sb3_distill.zoo.corruptions import CANARY, CHECKED, CORRUPTIONS, MODULE, Files, Place, edit, places
 from sb3_distill.zoo.errors import CheckpointError
 from sb3_distill.zoo.teachers import BUNDLED, find_agent, load_teacher
+
+from .corruptions import CANARY, CHECKED, CORRUPTIONS, MODULE, Files, Place, edit, places
 
 #: what loading one checkpoint may take, beyond what the process has
 MAX_SECONDS, MAX_MEMORY = 2.0, 1 << 30
@@ -97,7 +98,7 @@ def make_case(agents: dict[str, Files], seed: int, number: int) -> Case:
     :param number: of this one
     :return: the case, the same whenever it is made
     """
-    rng = Random(f"{seed}/{number}")  # noqa: S311 - nothing secret
+    rng = Random(f"{seed}/{number}")
     kind = list(CORRUPTIONS)[number % len(CORRUPTIONS)]
     applies, corrupt = CORRUPTIONS[kind]
     found: dict[str, Place] = {}

@@ -1,14 +1,14 @@
 """The project's numbers, each printed by a command.
 
-``python -m sb3_distill.zoo.benchmark returns``
+``python -m sb3_distill.zoo.benchmarks.students returns``
     From the RL Zoo's DQN agents to students of 7.5% of their parameters, with every row and its default settings: how many
     of five seeds reach the teacher in a given number of steps. Needs the folder that RL_TRAINED_AGENTS names. A finished
     run is kept in ``--out`` and not repeated.
-``python -m sb3_distill.zoo.benchmark speed``
+``python -m sb3_distill.zoo.benchmarks.students speed``
     The time of DistillPPO over that of SB3's PPO on the same environment, network, rollout and epochs.
-``python -m sb3_distill.zoo.benchmark scale``
+``python -m sb3_distill.zoo.benchmarks.students scale``
     Returns of students of CartPole's agent with rewards times 1e-6 to 1e6: the unit of the reward does not matter.
-``python -m sb3_distill.zoo.benchmark load``
+``python -m sb3_distill.zoo.benchmarks.students load``
     Seconds that ``load_teacher`` takes, with the choice of a temperature.
 """
 
@@ -37,7 +37,7 @@ from sb3_distill.files import write_json
 from sb3_distill.methods import METHODS
 from sb3_distill.ppo import DistillPPO
 from sb3_distill.teachers import Teacher, actor_size
-from sb3_distill.zoo.scale_benchmark import load_table, scale_table
+from sb3_distill.zoo.benchmarks.scale import load_table, scale_table
 from sb3_distill.zoo.teachers import load_teacher
 
 #: environment: (the zoo's agent, steps for the rows with ∇ℓ towards the teacher)

@@ -1,4 +1,4 @@
-"""What the unit of the reward does to a student, and how long a teacher takes to load: two numbers of :mod:`.benchmark`."""
+"""What the unit of the reward does to a student, and how long a teacher takes to load: two numbers of :mod:`.students`."""
 
 import tempfile
 import time

@@ -1,4 +1,4 @@
-"""Ways to damage a checkpoint, by accident or on purpose: what :mod:`sb3_distill.zoo.fuzz` does to real ones.
+"""Ways to damage a checkpoint, by accident or on purpose: what :mod:`tests.tools.fuzz` does to real ones.
 
 A corruption is a function of a generator, the bytes at one place of an agent's files, and those at the same place of another
 agent; it returns other bytes. A place may be within a file within a file: ``agent.zip / policy.pth / archive/data.pkl``.

@@ -10,7 +10,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
 from sb3_distill.line_labels import label_ends
 from sb3_distill.report import COLORS, LEVEL_COLORS
-from sb3_distill.zoo.relative_scores import Relative
+from sb3_distill.zoo.benchmarks.relative_scores import Relative
 
 GREY = "#777777"
 #: of ten Atari games (Rusu et al. 2015)

@@ -1,4 +1,4 @@
-"""``python -m sb3_distill.zoo.verify``: the agents of RL_TRAINED_AGENTS against SB3's own ``load``, and against their files.
+"""``python -m tests.tools.verify``: the agents of RL_TRAINED_AGENTS against SB3's own ``load``, and against their files.
 
 For each agent: observations from its own environment, some greedy and some random steps; its greedy actions there, as our
 loader has them and as SB3 has them; and the return of 100 episodes beside the one that its files report. SB3 runs the
@@ -71,7 +71,7 @@ def sb3_actions(algo: str, checkpoint: Path, vec_normalize: Path | None, obs: An
     model = model_class.load(checkpoint, device="cpu")
     if vec_normalize is not None:
         with vec_normalize.open("rb") as file:
-            obs = pickle.load(file).normalize_obs(obs)  # noqa: S301 - what this process is for
+            obs = pickle.load(file).normalize_obs(obs)
     return model.predict(obs, deterministic=True)[0]  # type: ignore[no-any-return]
 
 

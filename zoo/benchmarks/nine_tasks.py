@@ -17,8 +17,8 @@ from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play
 from sb3_distill.features import min_atar_student
 from sb3_distill.memory import DiskMemory, record
 from sb3_distill.teachers import Teacher
-from sb3_distill.zoo.benchmark import zoo_teacher
-from sb3_distill.zoo.relative_scores import Reference, measured
+from sb3_distill.zoo.benchmarks.relative_scores import Reference, measured
+from sb3_distill.zoo.benchmarks.students import zoo_teacher
 from sb3_distill.zoo.teachers import load_teacher
 
 #: of students, relative to the teacher (Rusu et al. 2015)

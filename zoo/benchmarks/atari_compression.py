@@ -2,8 +2,8 @@
 
 .. code-block:: console
 
-    $ python -m sb3_distill.zoo.atari_compression --env PongNoFrameskip-v4
-    $ python -m sb3_distill.zoo.atari_compression --env PongNoFrameskip-v4 --sizes 7% --seeds 3
+    $ python -m sb3_distill.zoo.benchmarks.atari_compression --env PongNoFrameskip-v4
+    $ python -m sb3_distill.zoo.benchmarks.atari_compression --env PongNoFrameskip-v4 --sizes 7% --seeds 3
 
 Scores are relative to the teacher's, (student − random) / (teacher − random), of whole games, played greedily. As the RL Zoo has the
 games, nothing in them is random but how long a game's start is waited for, so greedy games are few different ones, over and
@@ -38,10 +38,10 @@ from sb3_distill.ppo import DistillPPO
 from sb3_distill.report import LearningCurve, greedy
 from sb3_distill.spaces import check_spaces
 from sb3_distill.teachers import QTeacher, actor_size
-from sb3_distill.zoo.benchmark import cached
+from sb3_distill.zoo.benchmarks.relative_scores import Reference, measured
+from sb3_distill.zoo.benchmarks.score_figures import curves
+from sb3_distill.zoo.benchmarks.students import cached
 from sb3_distill.zoo.dqn_training import MAX_EVALUATED_STEPS
-from sb3_distill.zoo.relative_scores import Reference, measured
-from sb3_distill.zoo.score_figures import curves
 from sb3_distill.zoo.teacher_settings import STICKY
 from sb3_distill.zoo.teachers import load_teacher
 

@@ -1,4 +1,4 @@
-"""Recordings that are killed: ``python -m sb3_distill.memory.kills``.
+"""Recordings that are killed: ``python -m tests.tools.recording_kills``.
 
 Records a memory without interruption, and then the same one again and again, in processes that SIGKILL ends at random
 moments: one that begins it, and one that goes on with it. After each kill the memory is opened, and has to hold every episode

@@ -2,10 +2,10 @@
 
 .. code-block:: console
 
-    $ python -m sb3_distill.zoo.offline_benchmark losses     # KL, NLL and MSE with one architecture
-    $ python -m sb3_distill.zoo.offline_benchmark sizes      # students of 25%, 7% and 4% of the teacher's parameters
-    $ python -m sb3_distill.zoo.offline_benchmark tasks      # one student of MinAtar's five games
-    $ python -m sb3_distill.zoo.offline_benchmark control    # environment steps to 95% of the teacher: its play, or the student's
+    $ python -m sb3_distill.zoo.benchmarks.offline losses     # KL, NLL and MSE with one architecture
+    $ python -m sb3_distill.zoo.benchmarks.offline sizes      # students of 25%, 7% and 4% of the teacher's parameters
+    $ python -m sb3_distill.zoo.benchmarks.offline tasks      # one student of MinAtar's five games
+    $ python -m sb3_distill.zoo.benchmarks.offline control    # environment steps to 95% of the teacher: its play, or the student's
 
 ``losses`` and ``sizes`` let the student play more and more in the teacher's place (``dagger``): a small student gets into states that
 its teacher never sees. ``tasks`` learns from memories of the teachers alone, as the paper does, and so does one side of ``control``.
@@ -43,9 +43,8 @@ from sb3_distill.policy_distillation import PolicyDistillation
 from sb3_distill.ppo import DistillPPO
 from sb3_distill.report import LearningCurve, greedy
 from sb3_distill.teachers import actor_size
-from sb3_distill.zoo import score_figures as figures
-from sb3_distill.zoo.benchmark import cached
-from sb3_distill.zoo.nine_tasks import (
+from sb3_distill.zoo.benchmarks import score_figures as figures
+from sb3_distill.zoo.benchmarks.nine_tasks import (
     EPISODES,
     MAX_STEPS,
     PLAY_ENVS,
@@ -56,7 +55,8 @@ from sb3_distill.zoo.nine_tasks import (
     student_arch,
     teacher_of,
 )
-from sb3_distill.zoo.relative_scores import Reference, Relative, mean_of, relative
+from sb3_distill.zoo.benchmarks.relative_scores import Reference, Relative, mean_of, relative
+from sb3_distill.zoo.benchmarks.students import cached
 
 #: what ``losses`` compares has this share of the teacher's parameters, and so have the students of ``control``
 SHARE = "25%"

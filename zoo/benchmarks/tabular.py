@@ -1,4 +1,4 @@
-"""How fast the simulation is: ``python -m sb3_distill.tabular.benchmark``.
+"""How fast the simulation is: ``python -m sb3_distill.zoo.benchmarks.tabular``.
 
 Runs figure 3 at one temperature in full, from Q-learning to the last evaluation, and prints its seconds, the memory of the
 process and the environment steps per second of distillation, beside those of the same work in plain numpy on one core: the
