@@ -31,6 +31,8 @@ from stable_baselines3.common.distributions import (
 from stable_baselines3.common.distributions import kl_divergence as sb3_kl_divergence
 from torch.nn import functional
 
+from sb3_distill.shapes import check_same_shape
+
 
 def cross_entropy_of(p: Distribution, q: Distribution) -> th.Tensor:
     """
@@ -39,7 +41,9 @@ def cross_entropy_of(p: Distribution, q: Distribution) -> th.Tensor:
     :param p: the distribution that the expectation is under
     :param q: the distribution whose log-probability is averaged; of the same class
     :return: shape (n,), in nats; for Gaussians it is the differential one and may be negative
+    :raises ValueError: if they are of different numbers of states or actions
     """
+    _check_alike(p, q)
     dp: Any = p.distribution
     dq: Any = q.distribution
     if isinstance(p, MultiCategoricalDistribution):
@@ -54,6 +58,18 @@ def cross_entropy_of(p: Distribution, q: Distribution) -> th.Tensor:
     raise TypeError(f"No closed form of the cross-entropy for {type(p).__name__}.")
 
 
+def _check_alike(p: Distribution, q: Distribution) -> None:
+    dp: Any = p.distribution
+    dq: Any = q.distribution
+    for one, other in zip(dp, dq, strict=True) if isinstance(dp, list) else [(dp, dq)]:
+        check_same_shape(p=_columns(one), q=_columns(other))
+
+
+def _columns(distribution: Any) -> th.Tensor:
+    """A number for each state and action, or part of one."""
+    return distribution.logits if hasattr(distribution, "logits") else distribution.mean
+
+
 def kl_of(p: Distribution, q: Distribution) -> th.Tensor:
     """
     KL(p‖q) = E_{a∼p} [log p(a) − log q(a)], in closed form.
@@ -61,7 +77,9 @@ def kl_of(p: Distribution, q: Distribution) -> th.Tensor:
     :param p: the distribution that the expectation is under
     :param q: the other one; of the same class
     :return: shape (n,), in nats, at least 0 up to rounding
+    :raises ValueError: if they are of different numbers of states or actions
     """
+    _check_alike(p, q)
     dp: Any = p.distribution
     dq: Any = q.distribution
     # Not SB3's: that is infinite as soon as a probability of q rounds to 0 or 1, at logits of 17 in float32, and its care

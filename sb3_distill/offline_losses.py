@@ -29,6 +29,7 @@ from torch.nn import functional
 from sb3_distill import losses
 from sb3_distill.distributions import from_parameters
 from sb3_distill.methods import nearest
+from sb3_distill.shapes import check_same_shape
 from sb3_distill.temperature import soften
 
 LOSSES = ("kl", "nll", "mse")
@@ -44,7 +45,9 @@ def kl(teacher_q: th.Tensor, student_q: th.Tensor, temperature: float) -> th.Ten
     :param student_q: Q-values or log-probabilities, of which only differences within a row count; shape (n, |A|)
     :param temperature: τ > 0, in units of Q
     :return: shape (n,), in nats
+    :raises ValueError: if the shapes differ
     """
+    check_same_shape(teacher_q=teacher_q, student_q=student_q)
     log_p = soften(teacher_q, temperature)
     return (log_p.exp() * (log_p - functional.log_softmax(student_q, dim=-1))).sum(-1)
 
@@ -56,7 +59,9 @@ def nll(teacher_q: th.Tensor, student_q: th.Tensor) -> th.Tensor:
     :param teacher_q: Q(s, ·) or log-probabilities, shape (n, |A|); of equal ones the first counts, as when a DQN plays
     :param student_q: as for :func:`kl`
     :return: shape (n,), in nats
+    :raises ValueError: if the shapes differ
     """
+    check_same_shape(teacher_q=teacher_q, student_q=student_q)
     return functional.cross_entropy(student_q, teacher_q.argmax(-1), reduction="none")
 
 
@@ -67,7 +72,9 @@ def mse(teacher_q: th.Tensor, student_q: th.Tensor) -> th.Tensor:
     :param teacher_q: Q(s, ·), shape (n, |A|)
     :param student_q: the student's, in the same units; shape (n, |A|)
     :return: shape (n,), in units of Q squared
+    :raises ValueError: if the shapes differ
     """
+    check_same_shape(teacher_q=teacher_q, student_q=student_q)
     return (teacher_q - student_q).square().sum(-1)
 
 

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch as th
 from stable_baselines3.common.distributions import Distribution
 
+from sb3_distill.shapes import check_same_shape
+
 
 class Transitions(NamedTuple):
     """A batch of n transitions as the teacher and the student see them. Tensors have shape (n,) unless said otherwise.
@@ -55,6 +57,7 @@ def next_loss(step: Transitions, loss: LossFunction) -> th.Tensor:
     """
     # where, not a product: the loss of a state that follows nothing may be anything, and 0 · inf is not 0.
     loss_tp1 = loss(step.teacher_tp1, step.student_tp1)
+    check_same_shape(loss_tp1=loss_tp1, continues_t=step.continues_t)
     return -step.gamma * th.where(step.continues_t > 0, loss_tp1, th.zeros_like(loss_tp1))
 
 
@@ -69,7 +72,9 @@ def log_ratio(step: Transitions, loss: LossFunction | None = None) -> th.Tensor:
     Its return is minus the KL divergence between the student's and the teacher's distributions over trajectories, which
     is least at the teacher however episodes end.
     """
-    return step.teacher_t.log_prob(step.action_t) - step.student_t.log_prob(step.action_t)
+    teacher, student = step.teacher_t.log_prob(step.action_t), step.student_t.log_prob(step.action_t)
+    check_same_shape(teacher=teacher, student=student)
+    return teacher - student
 
 
 def teacher_value(step: Transitions, loss: LossFunction | None = None) -> th.Tensor:
@@ -77,9 +82,17 @@ def teacher_value(step: Transitions, loss: LossFunction | None = None) -> th.Ten
 
     The sum over an episode telescopes to its return minus V_π(s_1): in expectation plain policy gradient.
     """
-    return step.reward_t + step.gamma * step.continues_t * step.teacher_value_tp1 - step.teacher_value_t
+    return _advantage(step, step.teacher_value_t)
 
 
 def teacher_value_student_baseline(step: Transitions, loss: LossFunction | None = None) -> th.Tensor:
     """r̂_t = r_t + γ V_π(s_{t+1}) − V_πθ(s_t): teacher V reward as table 1 of the paper prints it. No gradient field."""
-    return step.reward_t + step.gamma * step.continues_t * step.teacher_value_tp1 - step.student_value_t
+    return _advantage(step, step.student_value_t)
+
+
+def _advantage(step: Transitions, value_t: th.Tensor) -> th.Tensor:
+    """Of the teacher's critic where the step led to, and of any where it came from."""
+    check_same_shape(
+        reward_t=step.reward_t, continues_t=step.continues_t, value_t=value_t, teacher_value_tp1=step.teacher_value_tp1
+    )
+    return step.reward_t + step.gamma * step.continues_t * step.teacher_value_tp1 - value_t

@@ -9,6 +9,7 @@ from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 if sys.version_info >= (3, 11):
@@ -101,3 +102,19 @@ def test_the_wheel_has_what_users_need_and_no_more(tmp_path):
         relative = {path.relative_to(ROOT / folder) for path in shipped if path.is_file()}
         expected |= {f"{home}/{path.as_posix()}" for path in relative if path.parts[0] != "benchmarks"}
     assert installed == expected
+
+
+def test_every_version_of_python_that_is_named_is_tested():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf-8"))
+    named = [text.rpartition(" ")[2] for text in PROJECT["classifiers"] if re.search(r":: 3\.\d+$", text)]
+    assert workflow["jobs"]["tests"]["strategy"]["matrix"]["python"] == named
+    assert named[0] == PROJECT["requires-python"].removeprefix(">=")
+
+
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "docs/installation.md"])
+def test_a_page_names_files_and_targets_that_are_there(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    for path in re.findall(r"`((?:sb3_distill|tests|zoo|\.ci)/[\w./]+)", text):
+        assert (ROOT / path).exists(), path
+    for target in re.findall(r"`make (\w+)`", text):
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M), target

@@ -22,7 +22,6 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecFrameStack,
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from envs_for_tests import DICT_SPACE, IMAGE_SPACE, CountdownEnv, actor_critic_teacher
-
 from sb3_distill import DistillA2C, DistillPPO, MultiTaskDistillation, PolicyDistillation
 from sb3_distill.memory import record
 from sb3_distill.methods import METHODS
@@ -149,7 +148,9 @@ def main(argv: list[str] | None = None) -> int:
     changed = sorted(name for name in before.keys() | found.keys() if before.get(name) != found.get(name))
     for name in changed:
         print(f"{name}: {before.get(name)} before, {found.get(name)} now")
-    print(f"{len(before.keys() & found.keys()) - len(set(changed) & before.keys() & found.keys())} of {len(found)} end with the same weights.")
+    print(
+        f"{len(before.keys() & found.keys()) - len(set(changed) & before.keys() & found.keys())} of {len(found)} end with the same weights."
+    )
     return int(bool(changed))
 
 
