@@ -1,7 +1,7 @@
 """The weights that small runs end with, to the bit: ``python -m tests.tools.digests save FILE``, and after a change ``compare FILE``.
 
-Every row on both engines, policy distillation while playing and from memories, and several tasks, in CartPole, with ``Dict`` observations and
-with stacked frames. Arithmetic differs between processors and versions of torch, so a file is compared where it was saved.
+Every row on both engines, policy distillation while playing and from memories, and several tasks, in CartPole, with ``Dict``
+observations and with stacked frames. Arithmetic differs between processors and versions of torch, so a file is compared where it was saved.
 """
 
 import argparse
@@ -148,9 +148,8 @@ def main(argv: list[str] | None = None) -> int:
     changed = sorted(name for name in before.keys() | found.keys() if before.get(name) != found.get(name))
     for name in changed:
         print(f"{name}: {before.get(name)} before, {found.get(name)} now")
-    print(
-        f"{len(before.keys() & found.keys()) - len(set(changed) & before.keys() & found.keys())} of {len(found)} end with the same weights."
-    )
+    same = sum(before.get(name) == value for name, value in found.items())
+    print(f"{same} of {len(found)} end with the same weights.")
     return int(bool(changed))
 
 
