@@ -32,6 +32,11 @@ def check_spaces(
             raise ValueError(
                 f"The teacher {name} does not fit the environment: its {kind} space is {mine}, the environment's is {theirs}."
                 + _atari_hint(mine, theirs)
+                + (
+                    " If it sees something else than its student, say so: teacher_obs=…"
+                    if kind == "observation"
+                    else ""
+                )
                 + (units_hint(mine, theirs) if kind == "action" else "")
             )
 

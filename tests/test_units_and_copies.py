@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import warnings
 
 import gymnasium as gym
 import numpy as np
@@ -222,3 +223,18 @@ def test_a_custom_network_can_be_printed():
     teacher = load_teacher(PPO(CustomPolicy, "CartPole-v1", device="cpu"))
     assert teacher.n_parameters == (4 * 8 + 8) + (8 * 2 + 2)
     assert f"{teacher.n_parameters:,} parameters" in repr(teacher)
+
+
+def test_a_live_model_that_was_loaded_without_its_vec_normalize_is_said(tmp_path):
+    """As its zip is; not where it has the statistics, is given them, or never had any."""
+    venv = VecNormalize(make_vec_env("CartPole-v1", 2, seed=0))
+    model = PPO("MlpPolicy", venv, n_steps=32, batch_size=64, device="cpu").learn(64)
+    model.save(tmp_path / "agent.zip")
+    venv.save(tmp_path / "statistics.pkl")
+    with pytest.warns(UserWarning, match=r"^PPO model was trained under a VecNormalize, and was loaded without it"):
+        load_teacher(PPO.load(tmp_path / "agent.zip", device="cpu"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        load_teacher(model)
+        load_teacher(PPO.load(tmp_path / "agent.zip", device="cpu"), vec_normalize=tmp_path / "statistics.pkl")
+        load_teacher(PPO("MlpPolicy", "CartPole-v1", n_steps=32, batch_size=32, device="cpu").learn(32))

@@ -56,7 +56,10 @@ def run(program: str, name: str) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except (OSError, ValueError, ImportError) as error:
-        sys.stderr.write(f"{program}: error: {' '.join(str(error).split())}\n")
+        message = " ".join(str(error).split())
+        if message.startswith("Hyperparameters not found"):
+            message += ": write an entry for it into a file of your own, and give that with -conf FILE (docs/rl_zoo.md)"
+        sys.stderr.write(f"{program}: error: {message}\n")
         return 2
     return 0
 

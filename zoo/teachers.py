@@ -17,6 +17,7 @@ from sb3_contrib.crossq.policies import CrossQPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from sb3_contrib.tqc.policies import TQCPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.utils import get_device
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
@@ -434,7 +435,18 @@ def _policy_of(
         )
     if vec_normalize is not None:
         kwargs |= _normalization(read_given(vec_normalize, policy.observation_space))
+    elif isinstance(source, OnPolicyAlgorithm) and source.get_vec_normalize_env() is None and _was_normalized(source):
+        warnings.warn(
+            f"{kwargs['name']} was trained under a VecNormalize, and was loaded without it: it is asked about observations as they "
+            "are, and may play badly. Give load_teacher vec_normalize=PATH, or load the model with its environment.",
+            stacklevel=3,
+        )
     return policy, kwargs
+
+
+def _was_normalized(model: OnPolicyAlgorithm) -> bool:
+    """SB3's on-policy algorithms keep an observation from beneath a VecNormalize alone; the others keep one in any case."""
+    return model._last_original_obs is not None
 
 
 def _make_no_second_env(name: str, env_id: str, n_envs: int) -> VecEnv:

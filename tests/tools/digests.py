@@ -87,7 +87,7 @@ def offline(world: str, source: str) -> BaseAlgorithm:
     make, policy = WORLDS[world]
     env = make(2)
     teacher = teacher_of(env)
-    settings = dict(student="ppo", seed=SEED, device="cpu", batch_size=16)
+    settings: dict[str, Any] = dict(student="ppo", seed=SEED, device="cpu", batch_size=16)
     if source == "playing":
         return PolicyDistillation(policy, env, teacher=teacher, buffer_size=400, **settings).learn(200)
     with tempfile.TemporaryDirectory() as folder:
