@@ -214,7 +214,7 @@ def play_and_tell(show: Show) -> None:
         about = {
             "agent": show.teacher.name,
             "env": show.trained.env_id,
-            "env_kwargs": json.loads(json.dumps(show.trained.env_kwargs, default=str)),
+            "env_kwargs": json.loads(json.dumps(dict(show.trained.env_kwargs), default=str)),
             "stochastic": args.stochastic,
             "seed": args.seed,
             "mean_return": mark.mean,
