@@ -7,6 +7,8 @@ import torch as th
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from sb3_distill.torch_draws import same_draws
+
 #: what torch starts a spectral norm with; it is more than a mean needs, whose vectors are nearly right
 POWER_ITERATIONS = 15
 #: states that are kept for a network with BatchNorm
@@ -78,7 +80,7 @@ def renew_statistics(network: th.nn.Module, states: Any) -> None:
         module.momentum = None  # the mean of all, and not a running one
         module.train()
     try:
-        with th.random.fork_rng():  # a policy draws actions, which nobody takes
+        with same_draws(next(network.parameters()).device):  # a policy draws actions, which nobody takes
             network(states)
     finally:
         for module, momentum in momenta.items():

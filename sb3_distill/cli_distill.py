@@ -231,9 +231,9 @@ def settings_of(args: argparse.Namespace) -> "Settings":
     from sb3_distill.memory.check import check_memory
     from sb3_distill.policy_distillation import open_memory
 
-    env = args.env or default_env(args)
-    env_id = import_environment(env)
     about = None if args.memory is None else open_memory(args.memory).about
+    env = args.env or (default_env(args.teacher) if about is None else env_of_memory(args.memory, about))
+    env_id = import_environment(env)
     if about is not None:
         check_memory(about, env_id=env_id, name=f"The memory {args.memory}")
     given = {f.name: getattr(args, f.name) for f in fields(Settings)}
@@ -259,39 +259,46 @@ def default_out(plan: "Plan") -> Path:
     return default_folder(start, named, {name: given[name] for name in ALSO_NAMED if name in given}, plan.described)
 
 
-def default_env(args: argparse.Namespace) -> str:
+def default_env(teacher: str | None) -> str:
     """
-    :param args: of ``distill``
-    :return: the environment of what was named: of the memory, or of the teacher's training; the bundled agent's if neither was
-    :raises ValueError: if nothing says it; also for a memory or a teacher that cannot be read
+    :param teacher: as it was typed, if it was
+    :return: the environment of its training; the bundled agent's if no teacher was named
+    :raises ValueError: if nothing says it; also for a teacher that cannot be read
+    """
+    from sb3_distill.zoo.teachers import find_agent, read_training_of
+    from sb3_distill.zoo.training_envs import of_unknown_module
+
+    if teacher is None:
+        return "CartPole-v1"
+    agent = find_agent(teacher)
+    trained = read_training_of(agent)
+    if trained is None or trained.env_id is None:
+        raise ValueError(
+            of_unknown_module(agent, teacher) or f"Nothing says which environment {teacher} is of: add --env."
+        )
+    return trained.env_id
+
+
+def env_of_memory(memory: str, about: "About") -> str:
+    """
+    :param memory: as it was typed
+    :param about: what it is of
+    :return: the environment that it was recorded in
+    :raises ValueError: if it does not say, or that is not registered here
     """
     import gymnasium as gym
 
     from sb3_distill.env_ids import is_known
-    from sb3_distill.policy_distillation import open_memory
-    from sb3_distill.zoo.teachers import find_agent, read_training_of
-    from sb3_distill.zoo.training_envs import of_unknown_module
 
-    if args.memory is None and args.teacher is None:
-        return "CartPole-v1"
-    if args.memory is not None:
-        about = open_memory(args.memory).about
-        env_id = about.env_id
-        if env_id is not None and env_id not in gym.registry and (about.module or not is_known(env_id)):
-            of = f"{about.module or 'MODULE'}:{env_id}"
-            raise ValueError(
-                f"The memory {args.memory} was recorded in {of}, which is not registered here: add --env {of} if you trust that module, "
-                "which is imported then."
-            )
-    else:
-        agent = find_agent(args.teacher)
-        trained = read_training_of(agent)
-        env_id = None if trained is None else trained.env_id
-        problem = of_unknown_module(agent, args.teacher) if env_id is None else None
-        if problem is not None:
-            raise ValueError(problem)
+    env_id = about.env_id
     if env_id is None:
-        raise ValueError(f"Nothing says which environment {args.memory or args.teacher} is of: add --env.")
+        raise ValueError(f"Nothing says which environment {memory} is of: add --env.")
+    if env_id not in gym.registry and (about.module or not is_known(env_id)):
+        of = f"{about.module or 'MODULE'}:{env_id}"
+        raise ValueError(
+            f"The memory {memory} was recorded in {of}, which is not registered here: add --env {of} if you trust that module, "
+            "which is imported then."
+        )
     return env_id
 
 

@@ -355,8 +355,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
                 value_at("learning_rate", vars(self)["learning_rate"], progress)
 
     def _warn_if_nothing_teaches(self) -> None:
-        never = not any(any(self._weights_at(progress)) for progress in TRIED)
-        if never and self.ent_coef == 0 and not any(any(self._weights_at(k / 100)) for k in range(101)):
+        if self.ent_coef == 0 and not any(any(self._weights_at(1 - k / 100)) for k in range(101)):
             warnings.warn(
                 "Nothing teaches: loss_coef, reward_coef and env_reward_coef are 0 throughout the run, so the student's policy stays "
                 "as it is. Give one of them a weight.",

@@ -25,6 +25,7 @@ from sb3_distill.distributions import from_parameters, parameter_size
 from sb3_distill.recent_states import recent_states
 from sb3_distill.spaces import action_tensor
 from sb3_distill.teachers import QTeacher, Teacher, size_of
+from sb3_distill.torch_draws import same_draws
 
 #: states in a comparison, at most, and how many numbers they may hold together
 N_STATES, N_NUMBERS = 256, 500_000
@@ -162,9 +163,8 @@ def _sampled(space: spaces.Space) -> Any:
 def _unseen(teacher: Teacher) -> Iterator[None]:
     """A context that nobody notices: without errors and warnings, and with the random states as they are."""
     own, numbers = random.getstate(), np.random.get_state()
-    devices = [teacher.device] if teacher.device.type == "cuda" else []
     try:
-        with warnings.catch_warnings(), np.errstate(all="ignore"), th.random.fork_rng(devices):
+        with warnings.catch_warnings(), np.errstate(all="ignore"), same_draws(teacher.device):
             warnings.simplefilter("ignore")
             yield
     except Exception:  # noqa: S110 - whatever a policy of a user's own does: there is no comparison

@@ -8,6 +8,7 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_distill.distributions import check_readable
+from sb3_distill.torch_draws import same_draws
 
 
 def check_policy(policy_class: Any, policy_kwargs: dict[str, Any]) -> None:
@@ -37,7 +38,7 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
     :param settings: of an algorithm, by their names; what is missing or None is SB3's default
     :raises ValueError: for sizes below 1, and for ``max_grad_norm`` at or below 0, with which nothing would be learnt
     """
-    for name in ("n_steps", "batch_size", "n_epochs"):
+    for name in ("n_steps", "batch_size", "n_epochs", "train_freq"):
         value = settings.get(name)
         if value is not None and not value >= 1:
             raise ValueError(f"{name} must be at least 1, not {value!r}.")
@@ -56,8 +57,7 @@ def check_distribution(policy: ActorCriticPolicy, obs: Any) -> None:
     :raises TypeError: if what it returns cannot be read
     """
     policy.set_training_mode(False)
-    devices = [policy.device] if policy.device.type == "cuda" else []
-    with th.no_grad(), th.random.fork_rng(devices):
+    with th.no_grad(), same_draws(policy.device):
         try:
             distribution = policy.get_distribution(policy.obs_to_tensor(obs)[0])
         except Exception as error:

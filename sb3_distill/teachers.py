@@ -36,6 +36,7 @@ from sb3_distill.temperature import (
     softest_by_return,
     spread,
 )
+from sb3_distill.user_code import first_line
 
 Observation = np.ndarray | dict[str, np.ndarray]
 
@@ -385,8 +386,9 @@ def tune_temperature(
         instead = (
             f"{len(seen)} states that it met there" if by_states else "the first observations that it is asked about"
         )
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
-        warnings.warn(f"Not choosing {what} ({type(error).__name__}: {first_line}): {instead} decide.", stacklevel=2)
+        warnings.warn(
+            f"Not choosing {what} ({type(error).__name__}: {first_line(error)}): {instead} decide.", stacklevel=2
+        )
         if by_states:
             teacher.choose_temperature(seen)
         return

@@ -51,6 +51,14 @@ def told(error: BaseException, place: TracebackType) -> str:
     return f"{type(error).__name__} in {name} ({Path(code.co_filename).name}:{place.tb_lineno}){': ' if said else ''}{said}"
 
 
+def first_line(error: BaseException) -> str:
+    """
+    :param error: that was raised, by anybody's code
+    :return: the first line of what it says, or its class if it says nothing
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def traceback_text(error: BaseException) -> str:
     """
     :param error: that was raised

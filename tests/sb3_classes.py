@@ -1,5 +1,6 @@
 """Every class that is to be as good an SB3 model as PPO and A2C are, and the smallest student of each."""
 
+import pytest
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import DummyVecEnv
 
@@ -41,6 +42,23 @@ def countdown_envs(observation_space=None, action_space=None, n_envs=N_ENVS, see
     envs = DummyVecEnv([lambda: CountdownEnv(observation_space, action_space)] * n_envs)
     envs.seed(seed)
     return envs
+
+
+def check_parameters(a, b, are_same):
+    """All of them, or some with exact_match=False; names too many or too few are SB3's errors."""
+    params = a.get_parameters()
+    assert set(params) == {"policy", "policy.optimizer"}
+    assert not are_same(a, b)
+    b.set_parameters(params, exact_match=True, device="cpu")
+    assert are_same(a, b)
+    fewer = {"policy": dict(list(params["policy"].items())[1:])}
+    b.set_parameters(fewer, exact_match=False)
+    with pytest.raises(RuntimeError, match="Missing key"):
+        b.set_parameters(params | fewer)
+    with pytest.raises(ValueError, match="do not match agents' parameters"):
+        b.set_parameters({"policy": params["policy"]})
+    with pytest.raises(ValueError, match="invalid object name"):
+        b.set_parameters(params | {"q_net": {}})
 
 
 def teacher_for(env):

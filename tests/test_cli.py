@@ -1,6 +1,5 @@
 """The command line: one small run end to end, errors in one line, and evaluation that leaves no trace in training."""
 
-import argparse
 import csv
 import json
 import subprocess
@@ -16,10 +15,10 @@ import torch as th
 import sb3_distill
 from sb3_distill import METHODS, DistillA2C, DistillPPO, load_teacher
 from sb3_distill.cli import main
-from sb3_distill.cli_distill import default_env
+from sb3_distill.cli_distill import env_of_memory
 from sb3_distill.evaluation import episode_returns
 from sb3_distill.files import replacing
-from sb3_distill.policy_distillation import PolicyDistillation
+from sb3_distill.policy_distillation import PolicyDistillation, open_memory
 from sb3_distill.report import RUN_FILES, LearningCurve, Player, Score, method_classes, result_table, size_ratio
 
 TEACHER = "zoo:dqn/CartPole-v1"
@@ -187,7 +186,7 @@ def test_the_environment_is_that_of_what_was_named(tmp_path, memory, capsys):
     out = tmp_path / "out"
     assert main(["distill", *SMALL, "--steps", "64", "--teacher", str(folder), "--out", str(out)]) == 0
     assert json.loads((out / "results.json").read_text())["settings"]["env"] == "Acrobot-v1"
-    assert default_env(argparse.Namespace(memory=str(memory), teacher=str(folder))) == "CartPole-v1"
+    assert env_of_memory(str(memory), open_memory(memory).about) == "CartPole-v1"
     (folder / "Acrobot-v1.zip").rename(tmp_path / "agent.zip")
     assert main(["distill", *SMALL, "--teacher", str(tmp_path / "agent.zip")]) == 2
     assert "Nothing says which environment" in capsys.readouterr().err

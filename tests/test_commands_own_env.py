@@ -42,17 +42,25 @@ ENV = "own_faults:Mine/Own-v0"
 SMALL = ["--steps", "64", "--n-envs", "2", "--eval-episodes", "2", "--net-arch", "8"]
 
 
-@pytest.fixture
-def here(tmp_path, monkeypatch):
+def move_to(folder, monkeypatch):
     """A working directory with a module and a DQN."""
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != ""])
-    (tmp_path / "own_faults.py").write_text(MODULE)
-    shutil.copy(AGENT, tmp_path / "agent.zip")
-    yield tmp_path
+    (folder / "own_faults.py").write_text(MODULE)
+    shutil.copy(AGENT, folder / "agent.zip")
+
+
+def forget():
     for name in ("Mine/Own-v0", "Mine/Other-v0"):
         gym.registry.pop(name, None)
     sys.modules.pop("own_faults", None)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    move_to(tmp_path, monkeypatch)
+    yield tmp_path
+    forget()
 
 
 def results(folder):

@@ -1,12 +1,10 @@
 """A memory knows the arguments and the module of its environment, and its teacher, and a student is told where they differ."""
 
 import json
-import shutil
 import sys
 
-import gymnasium as gym
 import pytest
-from test_commands_own_env import AGENT, ENV, MODULE
+from test_commands_own_env import ENV, forget, move_to
 
 from sb3_distill.cli import main
 from sb3_distill.memory.disk import DiskMemory
@@ -14,19 +12,10 @@ from sb3_distill.memory.disk import DiskMemory
 OFFLINE = ["distill", "--method", "policy-distillation", "--steps", "16", "--n-envs", "1", "--eval-episodes", "2"]
 
 
-def forget():
-    for name in ("Mine/Own-v0", "Mine/Other-v0"):
-        gym.registry.pop(name, None)
-    sys.modules.pop("own_faults", None)
-
-
 @pytest.fixture
 def here(tmp_path, monkeypatch):
     """With a memory of 7 steps an episode."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry != ""])
-    (tmp_path / "own_faults.py").write_text(MODULE)
-    shutil.copy(AGENT, tmp_path / "agent.zip")
+    move_to(tmp_path, monkeypatch)
     options = ["--steps", "60", "--n-envs", "1", "--out", "m", "--quiet"]
     assert main(["record", "agent.zip", "--env", ENV, "--env-kwargs", "limit=7", *options]) == 0
     yield tmp_path

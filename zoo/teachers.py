@@ -34,6 +34,7 @@ from sb3_distill.recent_states import recent_states
 from sb3_distill.recurrent_teacher import RecurrentTeacher
 from sb3_distill.teachers import ActorCriticTeacher, QTeacher, Teacher, check_softness, tune_temperature
 from sb3_distill.temperature import check_q_values
+from sb3_distill.user_code import first_line
 from sb3_distill.zoo.checkpoint import Checkpoint, in_short
 from sb3_distill.zoo.errors import CheckpointError
 from sb3_distill.zoo.goals import by_key, is_joined
@@ -163,10 +164,9 @@ def _tune_by_memory(teacher: QTeacher, model: BaseAlgorithm) -> None:
             return
         check_q_values(q_values, teacher.name)
     except Exception as error:  # a buffer of the user's own class may hold anything
-        first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
         warnings.warn(
             f"Not choosing the temperature of {teacher.name} by the states in its replay buffer ({type(error).__name__}: "
-            f"{first_line}): the first observations that it is asked about decide.",
+            f"{first_line(error)}): the first observations that it is asked about decide.",
             stacklevel=2,
         )
         return

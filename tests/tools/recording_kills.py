@@ -5,9 +5,7 @@ moments: one that begins it, and one that goes on with it. After each kill the m
 that had ended by then. A third process finishes it, and it has to equal the one that was not interrupted, array by array.
 """
 
-import argparse
 import hashlib
-import multiprocessing
 import os
 import sys
 import tempfile
@@ -26,6 +24,8 @@ from sb3_distill.memory.folder import METADATA
 from sb3_distill.memory.recorder import record
 from sb3_distill.report import show
 from sb3_distill.zoo.teachers import load_teacher
+
+from . import killing
 
 N_ENVS = 8
 #: so random a player that its episodes are short, and a good part of the time goes into writing them
@@ -98,7 +98,7 @@ def content(memory: DiskMemory) -> str:
     return digest.hexdigest()
 
 
-class Killer:
+class Killer(killing.Killer):
     """
     Starts recordings and kills them.
 
@@ -108,13 +108,7 @@ class Killer:
     """
 
     def __init__(self, folder: Path, n_steps: int, seed: int) -> None:
-        self.folder = folder
-        self.n_steps = n_steps
-        self.dice = np.random.default_rng(seed)
-        # Processes that have imported everything (torch a part of itself with its first network), and have no threads that a
-        # fork would tear.
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(["sb3_distill.memory.recorder", "torch._dynamo"])
+        super().__init__(folder, n_steps, seed, "sb3_distill.memory.recorder")
         self.start("whole").join()
         memory = DiskMemory(folder / "whole")
         self.n_episodes = memory.n_episodes
@@ -126,10 +120,7 @@ class Killer:
         :return: the process
         """
         self._count(name).unlink(missing_ok=True)
-        arguments = (self.folder / name, self._count(name), self.n_steps)
-        process: Any = self.context.Process(target=record_cartpole, args=arguments, daemon=True)
-        process.start()
-        return process
+        return self.begin(record_cartpole, self.folder / name, self._count(name), self.n_steps)
 
     def _count(self, name: str) -> Path:
         return self.folder / f"{name}.count"
@@ -181,19 +172,10 @@ def main(argv: list[str] | None = None) -> int:
     :param argv: arguments, by default those of the process
     :return: 0 if nothing was lost and all is equal, else 1
     """
-    parser = argparse.ArgumentParser(description="Kill recordings and see what is left of them.")
-    parser.add_argument("--recordings", type=int, default=50, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=20_000, metavar="N", help="of each (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments (default: %(default)s)")
-    args = parser.parse_args(argv)
+    args = killing.parser_of("Kill recordings and see what is left of them.", "recordings", 20_000).parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         killer = Killer(Path(folder), args.steps // N_ENVS * N_ENVS, args.seed)
-        results: list[Result] = []
-        runs = 0
-        while len(results) < args.recordings:
-            result = killer.run(f"memory_{runs}")
-            runs += 1
-            results += [result] if result.n_kills else []  # else it had finished before the moment came
+        results = killing.until(args.recordings, lambda n: killer.run(f"memory_{n}"), lambda result: result.n_kills)
     kills = sum(result.n_kills for result in results)
     opened = sum(result.n_opened for result in results)
     equal = sum(result.equal for result in results)

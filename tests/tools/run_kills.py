@@ -6,10 +6,8 @@ After each kill every file has to be whole, and the next part has to go on from 
 the very step that was reached.
 """
 
-import argparse
 import csv
 import json
-import multiprocessing
 import os
 import signal
 import sys
@@ -27,6 +25,8 @@ from rich.table import Table
 from sb3_distill.checkpoints import read_checkpoint
 from sb3_distill.damaged_zip import UNREADABLE_ZIP
 from sb3_distill.report import RUN_FILES, show
+
+from . import killing
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 #: seconds that a process may take to end after SIGINT or SIGTERM
@@ -102,7 +102,7 @@ def distil(folder: Path, trace: Path, n_steps: int) -> None:
     sys.exit(cli.main([*words, "--steps", str(n_steps), "--out", str(folder)]))
 
 
-class Killer:
+class Killer(killing.Killer):
     """
     Starts runs and kills them.
 
@@ -112,14 +112,7 @@ class Killer:
     """
 
     def __init__(self, folder: Path, n_steps: int, seed: int) -> None:
-        self.folder = folder
-        self.n_steps = n_steps
-        self.dice = np.random.default_rng(seed)
-        # Processes that have imported everything, so that the moments fall into the work.
-        self.context = multiprocessing.get_context("forkserver")
-        self.context.set_forkserver_preload(
-            ["sb3_distill.experiment", "sb3_distill.policy_distillation", "torch._dynamo"]
-        )
+        super().__init__(folder, n_steps, seed, "sb3_distill.experiment", "sb3_distill.policy_distillation")
         self._start("first").join()
         start = time.monotonic()
         self._start("whole").join()
@@ -127,10 +120,7 @@ class Killer:
         self.seconds = time.monotonic() - start
 
     def _start(self, name: str) -> Any:
-        arguments = (self.folder / name, self._trace(name), self.n_steps)
-        process: Any = self.context.Process(target=distil, args=arguments, daemon=True)
-        process.start()
-        return process
+        return self.begin(distil, self.folder / name, self._trace(name), self.n_steps)
 
     def _trace(self, name: str) -> Path:
         return self.folder / f"{name}.trace"
@@ -253,19 +243,10 @@ def main(argv: list[str] | None = None) -> int:
     :param argv: arguments, by default those of the process
     :return: 0 if nothing was lost, else 1
     """
-    parser = argparse.ArgumentParser(description="Kill distillations and see what is left of them.")
-    parser.add_argument("--runs", type=int, default=50, metavar="N", help="(default: %(default)s)")
-    parser.add_argument("--steps", type=int, default=4_096, metavar="N", help="of each (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the moments (default: %(default)s)")
-    args = parser.parse_args(argv)
+    args = killing.parser_of("Kill distillations and see what is left of them.", "runs", 4_096).parse_args(argv)
     with tempfile.TemporaryDirectory() as folder:
         killer = Killer(Path(folder), args.steps, args.seed)
-        results: list[Result] = []
-        n = 0
-        while len(results) < args.runs:
-            result = killer.run(f"run_{n}")
-            n += 1
-            results += [result] if result.signals else []  # else it had ended before the moment came
+        results = killing.until(args.runs, lambda n: killer.run(f"run_{n}"), lambda result: result.signals)
     show(results_table(results, args.steps))
     good = all(result.whole for result in results) and not sum(r.n_lost + r.n_broken for r in results)
     return 0 if good else 1
