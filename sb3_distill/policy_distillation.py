@@ -49,7 +49,7 @@ from sb3_distill.q_units import QUnits, output_layer
 from sb3_distill.questions import env_id_of, innermost
 from sb3_distill.schedules import LoggableLearningRate
 from sb3_distill.spaces import any_action, channels_last
-from sb3_distill.student_policy import check_distribution
+from sb3_distill.student_policy import check_distribution, check_numbers
 from sb3_distill.teachers import Teacher
 from sb3_distill.temperature import ENOUGH_STATES, check_q_values, softest_by_confidence
 from sb3_distill.zoo.teachers import load_teacher
@@ -250,13 +250,8 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         if not 0 <= self.epsilon <= 1:
             raise ValueError(f"epsilon must lie between 0 and 1, not {self.epsilon!r}.")
         length = self.train_freq[0] if isinstance(self.train_freq, tuple) else self.train_freq
-        for name, value in (("batch_size", self.batch_size), ("train_freq", length)):
-            if value < 1:  # else the run would go on for ever without a step
-                raise ValueError(f"{name} must be at least 1, not {value!r}.")
-        if not self.max_grad_norm > 0:  # nor is NaN
-            raise ValueError(
-                f"max_grad_norm, to which a gradient is cut, must be greater than 0, not {self.max_grad_norm!r}."
-            )
+        sizes = {"batch_size": self.batch_size, "train_freq": length}  # below 1 the run would go on for ever
+        check_numbers(sizes | {"max_grad_norm": self.max_grad_norm})
         self._beta(1.0)
 
     def _beta(self, progress_remaining: float) -> float:
@@ -357,7 +352,7 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         seen = (self.teacher, self.env, self.teacher_obs)
         if all(a is b for a, b in zip(self._seen, seen, strict=True)):
             mark, was = fingerprint_of(self.teacher), self.replay_buffer.about.fingerprint
-            if mark == was:
+            if was in (mark, None):  # a file of an older version does not know it, and its teacher's name was compared
                 return
             # A live model may learn on, and a memory is of one teacher.
             warnings.warn(

@@ -329,6 +329,14 @@ def test_a_live_teacher_that_has_learnt_on_begins_a_new_memory():
     assert model.replay_buffer.about.fingerprint == fingerprint_of(teacher)
 
 
+def test_a_memory_of_an_older_version_goes_on():
+    """Its file has no fingerprint to compare."""
+    model = make(countdown(), q_teacher()).learn(32)
+    model.replay_buffer.about = model.replay_buffer.about._replace(fingerprint=None)
+    model.learn(32)
+    assert len(model.replay_buffer) == 64
+
+
 def test_frames_are_kept_once():
     """Of a stack of four, a quarter of the bytes; and what is read is what the environment gave."""
     env = VecFrameStack(countdown(observation_space=IMAGE_SPACE), 4)
