@@ -24,7 +24,7 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from sb3_distill.bounded_play import BoundedEnv, Clock, TooSlow, in_time
 from sb3_distill.distributions import from_parameters, parameters
 from sb3_distill.evaluation import episode_returns, make_plain_envs
-from sb3_distill.spaces import action_tensor, channels_last, check_spaces, env_actions
+from sb3_distill.spaces import action_tensor, channels_last, check_spaces, env_actions, signature
 from sb3_distill.temperature import (
     ENOUGH_STATES,
     Choice,
@@ -355,6 +355,19 @@ class QTeacher(Teacher):
 
     def __repr__(self) -> str:
         return f"{super().__repr__()[:-1]}, temperature={self.temperature}, epsilon={self.epsilon})"
+
+
+def as_teacher_reads(teacher: Teacher, env: VecEnv) -> VecEnv:
+    """
+    :param teacher: who
+    :param env: the environments, without a ``VecNormalize``
+    :return: they, with what the teacher's training put around its own if they lack it
+    :raises ValueError: if the teacher cannot read their observations or does other actions; both spaces are shown
+    """
+    if teacher.vec_wrapper is not None and signature(env.observation_space) != signature(teacher.observation_space):
+        env = teacher.vec_wrapper(env)
+    check_spaces(teacher.name, teacher.observation_space, teacher.action_space, env.observation_space, env.action_space)
+    return env
 
 
 def tune_temperature(

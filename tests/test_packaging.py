@@ -61,6 +61,21 @@ def test_a_plain_install_brings_what_the_first_run_needs_and_no_more():
     }
 
 
+def test_the_first_run_needs_no_extra(tmp_path):
+    """What the extras bring cannot be imported here: distilling, playing and looking around do without."""
+    program = """
+import sys
+for name in ("h5py", "numba", "ale_py", "cv2", "minatar", "huggingface_hub", "rl_zoo3", "imageio", "argcomplete", "tensorboard", "Box2D"):
+    sys.modules[name] = None
+from sb3_distill import cli
+distill = ["distill", "--steps", "64", "--n-envs", "2", "--eval-episodes", "2", "--net-arch", "8", "--out", "run", "--quiet"]
+for words in (distill, ["play", "run", "--episodes", "2"], ["teachers"], ["methods"], ["inspect", "run"]):
+    assert cli.main(words) == 0, words
+"""
+    run = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+
+
 def test_the_readme_can_be_read_on_pypi():
     """There a relative link leads nowhere, and a relative picture is none."""
     base = PROJECT["urls"]["Homepage"]

@@ -101,9 +101,9 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     :return: plays
     :raises ValueError: for what does not exist or does not go together; also OSError and ImportError
     """
-    from sb3_distill.memory.recorder import as_teacher_reads
     from sb3_distill.phases import phase
     from sb3_distill.teacher_names import typed_teacher
+    from sb3_distill.teachers import as_teacher_reads
     from sb3_distill.zoo.teachers import find_agent
     from sb3_distill.zoo.train_teacher import check_device
     from sb3_distill.zoo.training_envs import training_of

@@ -5,8 +5,7 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_distill.memory.recorder import as_teacher_reads
-from sb3_distill.teachers import QTeacher, Teacher, tune_temperature
+from sb3_distill.teachers import QTeacher, Teacher, as_teacher_reads, tune_temperature
 from sb3_distill.zoo.teachers import EPISODES, load_teacher
 
 

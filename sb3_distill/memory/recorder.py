@@ -27,8 +27,7 @@ from sb3_distill.memory.playing import Recording
 from sb3_distill.memory.room import check_room
 from sb3_distill.memory.space_text import space_to_data
 from sb3_distill.questions import env_id_of, seed_envs
-from sb3_distill.spaces import check_spaces, signature
-from sb3_distill.teachers import Teacher
+from sb3_distill.teachers import Teacher, as_teacher_reads
 from sb3_distill.temperature import check_softness
 from sb3_distill.zoo.teachers import load_teacher
 
@@ -143,19 +142,6 @@ def check_numbers(n_steps: int, epsilon: float, seed: int) -> None:
         if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
             raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
     check_softness(None, epsilon)
-
-
-def as_teacher_reads(teacher: Teacher, env: VecEnv) -> VecEnv:
-    """
-    :param teacher: who
-    :param env: the environments, without a ``VecNormalize``
-    :return: they, with what the teacher's training put around its own if they lack it
-    :raises ValueError: if the teacher cannot read their observations or does other actions; both spaces are shown
-    """
-    if teacher.vec_wrapper is not None and signature(env.observation_space) != signature(teacher.observation_space):
-        env = teacher.vec_wrapper(env)
-    check_spaces(teacher.name, teacher.observation_space, teacher.action_space, env.observation_space, env.action_space)
-    return env
 
 
 def about_of(teacher: Teacher, env: VecEnv) -> About:
