@@ -18,8 +18,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_distill import NDistill, load_teacher
-from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, standard_error
-from sb3_distill.report import greedy
+from sb3_distill.evaluation.episodes import EVALUATION_SEED, episode_returns, greedy, standard_error
 
 HERE = Path(__file__).parent
 PICTURE = (320, 214)

@@ -1,13 +1,17 @@
 """Environments and environment wrappers. Importing it registers the paper's environments with Gymnasium."""
 
-from gymnasium.envs.registration import register
+from typing import TYPE_CHECKING
 
-from sb3_distill.envs.corridor import MAX_EPISODE_STEPS, Corridor
-from sb3_distill.envs.grid_world import GridWorld
-from sb3_distill.envs.oscillation import Oscillation
-from sb3_distill.envs.tabular import TabularEnv, TabularMDP
-from sb3_distill.envs.teacher_reward import LogTeacherReward, TeacherReward, VecTeacherReward
-from sb3_distill.envs.vector_env import GymnasiumVecEnv
+import sb3_distill.common.env_ids  # noqa: F401 - registers them
+from sb3_distill.common.lazy_names import lazy_names
+
+if TYPE_CHECKING:
+    from sb3_distill.envs.corridor import Corridor
+    from sb3_distill.envs.grid_world import GridWorld
+    from sb3_distill.envs.oscillation import Oscillation
+    from sb3_distill.envs.tabular import TabularEnv, TabularMDP
+    from sb3_distill.envs.vector_env import GymnasiumVecEnv
+    from sb3_distill.wrappers.teacher_reward import LogTeacherReward, TeacherReward, VecTeacherReward
 
 __all__ = [
     "Corridor",
@@ -21,21 +25,17 @@ __all__ = [
     "VecTeacherReward",
 ]
 
-register("sb3_distill/GridWorld-v0", entry_point="sb3_distill.envs.grid_world:GridWorld")
-register(
-    "sb3_distill/Corridor-v0",
-    entry_point="sb3_distill.envs.corridor:Corridor",
-    max_episode_steps=MAX_EPISODE_STEPS,
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+    "Corridor": "sb3_distill.envs.corridor",
+    "GridWorld": "sb3_distill.envs.grid_world",
+    "Oscillation": "sb3_distill.envs.oscillation",
+    "TabularEnv": "sb3_distill.envs.tabular",
+    "TabularMDP": "sb3_distill.envs.tabular",
+    "GymnasiumVecEnv": "sb3_distill.envs.vector_env",
+    "LogTeacherReward": "sb3_distill.wrappers.teacher_reward",
+    "TeacherReward": "sb3_distill.wrappers.teacher_reward",
+    "VecTeacherReward": "sb3_distill.wrappers.teacher_reward",
+    },
 )
-register("sb3_distill/Oscillation-v0", entry_point="sb3_distill.envs.oscillation:Oscillation")
-
-# An episode of Seaquest has no end while the submarine stays at the surface, so all games are cut, long after any that was ever
-# played in earnest; the package's own environments are not.
-for _game in ("asterix", "breakout", "freeway", "seaquest", "space_invaders"):
-    for _version in (0, 1):
-        register(
-            f"MinAtar/{_game.title().replace('_', '')}-v{_version}",
-            entry_point="sb3_distill.envs.min_atar:MinAtarEnv",
-            max_episode_steps=10_000,
-            kwargs={"game": _game, "use_minimal_action_set": _version == 1},
-        )

@@ -12,13 +12,12 @@ from gymnasium.vector.utils import batch_space
 from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
+from sb3_distill.common.env_ids import ATARI_SUFFIX, rom_of
 from sb3_distill.envs.vector_env import GymnasiumVecEnv
-from sb3_distill.methods import nearest
 
 _NOOP, _FIRE, _UP_OR_RIGHT = 0, 1, 2
 #: of a paddle, which games of buttons do without
 _FULL_STRENGTH = [1.0]
-_SUFFIX = "NoFrameskip-v4"
 
 
 class AtariGames(VectorEnv):
@@ -103,7 +102,7 @@ class AtariGames(VectorEnv):
         self.action_space = batch_space(self.single_action_space, n_envs)
         self.metadata = {"autoreset_mode": AutoresetMode.SAME_STEP, "render_modes": ["rgb_array"], "render_fps": 15}
         self.render_mode = "rgb_array"
-        self.spec = EnvSpec("".join(part.capitalize() for part in rom.split("_")) + _SUFFIX)
+        self.spec = EnvSpec("".join(part.capitalize() for part in rom.split("_")) + ATARI_SUFFIX)
         self._restart = [_FIRE, _UP_OR_RIGHT] if "FIRE" in self.action_meanings else []
         #: what was given out last; never written to again
         self._stacks = np.zeros((n_envs, frame_stack, screen_size, screen_size), dtype=np.uint8)
@@ -252,30 +251,3 @@ def make_atari_vec_env(game: str, n_envs: int = 1, seed: int | None = None, **kw
     if seed is not None:
         env.seed(seed)
     return env
-
-
-def rom_of(game: str) -> str:
-    """
-    :param game: as :func:`make_atari_vec_env` takes it
-    :return: ALE's name of it
-    :raises ValueError: for an unknown game: the nearest ones
-    :raises ImportError: if ale-py is missing
-    """
-    try:
-        from ale_py import roms
-    except ImportError as error:
-        raise ImportError(f"{game} needs ale-py: pip install 'sb3-distill[atari]'.") from error
-    known = {"".join(part.capitalize() for part in name.split("_")): name for name in roms.get_all_rom_ids()}
-    name = game.removesuffix(_SUFFIX)
-    same = [rom for known_name, rom in known.items() if known_name.lower() == name.replace("_", "").lower()]
-    if not same:
-        raise ValueError(f"Unknown Atari game {game!r}: {nearest(name, known, limit=8)}")
-    return same[0]
-
-
-def is_atari(env_id: str) -> bool:
-    """
-    :param env_id: of Gymnasium
-    :return: whether :func:`make_atari_vec_env` makes it
-    """
-    return env_id.endswith(_SUFFIX)

@@ -18,7 +18,6 @@ from sb3_distill.envs.grid_world import CELLS
 from sb3_distill.envs.tabular import Look, TabularEnv, TabularMDP
 
 LEFT, RIGHT = 0, 1
-MAX_EPISODE_STEPS = 200
 
 
 def corridor_mdp(length: int = 11, reward: float = 1.0, penalty: float = -1.0) -> TabularMDP:

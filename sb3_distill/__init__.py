@@ -1,10 +1,12 @@
 """Policy distillation for Stable-Baselines3."""
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sb3_distill.common.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from sb3_distill.a2c import (
+    from sb3_distill.agents.load import load_teacher
+    from sb3_distill.algorithms.a2c import (
         DistillA2C,
         EntropyRegularisedA2C,
         ExpectedEntropyDistillA2C,
@@ -13,11 +15,10 @@ if TYPE_CHECKING:
         TeacherDistillA2C,
         TeacherVRewardA2C,
     )
-    from sb3_distill.methods import METHODS, Loss, Method, Reward
-    from sb3_distill.multi_task import MultiTaskDistillation
-    from sb3_distill.online import OnlineDistillation
-    from sb3_distill.policy_distillation import PolicyDistillation
-    from sb3_distill.ppo import (
+    from sb3_distill.algorithms.multi_task import MultiTaskDistillation
+    from sb3_distill.algorithms.online import OnlineDistillation
+    from sb3_distill.algorithms.policy_distillation import PolicyDistillation
+    from sb3_distill.algorithms.ppo import (
         DistillPPO,
         EntropyRegularised,
         ExpectedEntropyDistill,
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
         TeacherDistill,
         TeacherVReward,
     )
-    from sb3_distill.teachers import Teacher
-    from sb3_distill.zoo.teachers import load_teacher
+    from sb3_distill.rules.methods import METHODS, Loss, Method, Reward
+    from sb3_distill.teachers.teacher import Teacher
 
 __version__ = "0.1.0"
 
@@ -57,19 +58,31 @@ __all__ = [
     "load_teacher",
 ]
 
-_MODULES = ("ppo", "a2c", "methods", "teachers", "zoo.teachers", "policy_distillation", "multi_task", "online")
-
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for: torch takes a second, and ``sb3-distill --help`` does not need it."""
-    if name in __all__:
-        for module in _MODULES:
-            value = getattr(importlib.import_module(f"{__name__}.{module}"), name, None)
-            if value is not None:
-                globals()[name] = value
-                return value
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+    "load_teacher": "sb3_distill.agents.load",
+    "DistillA2C": "sb3_distill.algorithms.a2c",
+    "EntropyRegularisedA2C": "sb3_distill.algorithms.a2c",
+    "ExpectedEntropyDistillA2C": "sb3_distill.algorithms.a2c",
+    "NDistillA2C": "sb3_distill.algorithms.a2c",
+    "OnPolicyDistillA2C": "sb3_distill.algorithms.a2c",
+    "TeacherDistillA2C": "sb3_distill.algorithms.a2c",
+    "TeacherVRewardA2C": "sb3_distill.algorithms.a2c",
+    "MultiTaskDistillation": "sb3_distill.algorithms.multi_task",
+    "OnlineDistillation": "sb3_distill.algorithms.online",
+    "PolicyDistillation": "sb3_distill.algorithms.policy_distillation",
+    "DistillPPO": "sb3_distill.algorithms.ppo",
+    "EntropyRegularised": "sb3_distill.algorithms.ppo",
+    "ExpectedEntropyDistill": "sb3_distill.algorithms.ppo",
+    "NDistill": "sb3_distill.algorithms.ppo",
+    "OnPolicyDistill": "sb3_distill.algorithms.ppo",
+    "TeacherDistill": "sb3_distill.algorithms.ppo",
+    "TeacherVReward": "sb3_distill.algorithms.ppo",
+    "Loss": "sb3_distill.rules.methods",
+    "METHODS": "sb3_distill.rules.methods",
+    "Method": "sb3_distill.rules.methods",
+    "Reward": "sb3_distill.rules.methods",
+    "Teacher": "sb3_distill.teachers.teacher",
+    },
+)

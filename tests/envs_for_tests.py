@@ -6,7 +6,8 @@ import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.policies import ActorCriticPolicy, MultiInputActorCriticPolicy
 
-from sb3_distill.teachers import ActorCriticTeacher, QTeacher
+from sb3_distill.teachers.actor_critic import ActorCriticTeacher
+from sb3_distill.teachers.q_network import QTeacher
 
 
 class CountdownEnv(gym.Env):

@@ -6,7 +6,7 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.tabular.exact import MDP
-from sb3_distill.teachers import Answer, Teacher
+from sb3_distill.teachers.teacher import Answer, Teacher
 
 __all__ = ["MDP", "MDPVecEnv", "TableTeacher", "rollout_visits"]
 

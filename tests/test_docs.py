@@ -16,7 +16,7 @@ pytest.importorskip("sphinx")
 import sb3_distill
 from sb3_distill import envs
 from sb3_distill.cli import make_parser
-from sb3_distill.tabular.commands import FIGURES
+from sb3_distill.cli.tabular import FIGURES
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"

@@ -24,11 +24,10 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.utils import get_device, polyak_update
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_distill.evaluation import episode_returns
-from sb3_distill.files import write_json
-from sb3_distill.interrupts import Postponed
-from sb3_distill.pixels import fast_pixels
-from sb3_distill.report import greedy
+from sb3_distill.common.files import write_json
+from sb3_distill.common.interrupts import Postponed
+from sb3_distill.evaluation.episodes import episode_returns, greedy
+from sb3_distill.students.pixels import fast_pixels
 from sb3_distill.zoo.teacher_settings import TeacherSettings
 
 #: makes environments: how many, and the seed of the first

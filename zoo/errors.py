@@ -1,5 +1,3 @@
-"""The one exception for files that cannot be used."""
+"""What a damaged checkpoint raises."""
 
-
-class CheckpointError(ValueError):
-    """A file that is no usable checkpoint. The message says what is wrong with it."""
+from sb3_distill.agents.errors import CheckpointError as CheckpointError

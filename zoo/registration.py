@@ -15,13 +15,13 @@ import rl_zoo3.train
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from stable_baselines3 import PPO
 
-import sb3_distill.envs  # noqa: F401 - registers environments, MinAtar's games among them
-from sb3_distill import a2c, ppo
-from sb3_distill.distillation import Distillation
-from sb3_distill.features import MinAtarCNN
-from sb3_distill.methods import get_method
-from sb3_distill.nature_cnn import student_arch
-from sb3_distill.policy_distillation import PolicyDistillation
+import sb3_distill.common.env_ids  # noqa: F401 - registers environments, MinAtar's games among them
+from sb3_distill.algorithms import a2c, ppo
+from sb3_distill.algorithms.distillation import Distillation
+from sb3_distill.algorithms.policy_distillation import PolicyDistillation
+from sb3_distill.rules.methods import get_method
+from sb3_distill.students.features import MinAtarCNN
+from sb3_distill.students.nature_cnn import student_arch
 
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from sb3_distill.arguments import import_environment, split_module, working_directory_on_path
+from sb3_distill.common.own_env import import_environment, split_module, working_directory_on_path
 
 USAGE = "usage: python -m sb3_distill.zoo.rl_zoo MODULE ..., where MODULE is one of rl_zoo3's, such as record_video"
 

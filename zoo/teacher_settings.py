@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 
 from stable_baselines3.common.utils import LinearSchedule
 
-import sb3_distill.envs  # noqa: F401 - registers the environments
-from sb3_distill.features import MinAtarCNN
-from sb3_distill.frames import FrameReplayBuffer
+import sb3_distill.common.env_ids  # noqa: F401 - registers the environments
+from sb3_distill.common.frames import FrameReplayBuffer
+from sb3_distill.students.features import MinAtarCNN
 
 
 class TeacherSettings(NamedTuple):

@@ -6,33 +6,36 @@
 * :func:`check_memory` sees whether a memory fits a student.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from sb3_distill.common.lazy_names import lazy_names
 
 if TYPE_CHECKING:
-    from sb3_distill.memory.batches import About, Batch, Memory
     from sb3_distill.memory.check import check_memory
     from sb3_distill.memory.disk import DiskMemory
     from sb3_distill.memory.errors import DamagedMemoryError
+    from sb3_distill.memory.memory import About, Batch, Memory
     from sb3_distill.memory.recorder import record
 
-__all__ = ["About", "Batch", "DamagedMemoryError", "DiskMemory", "Memory", "check_memory", "record"]
+__all__ = [
+    "About",
+    "Batch",
+    "DamagedMemoryError",
+    "DiskMemory",
+    "Memory",
+    "check_memory",
+    "record",
+]
 
-_HOME = {
-    "About": "batches",
-    "Batch": "batches",
-    "DamagedMemoryError": "errors",
-    "DiskMemory": "disk",
-    "Memory": "batches",
-    "check_memory": "check",
-    "record": "recorder",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import what is asked for when it is asked for: h5py is an extra, and a memory in RAM does not need it."""
-    if name not in _HOME:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__, __dir__ = lazy_names(
+    __name__,
+    {
+    "check_memory": "sb3_distill.memory.check",
+    "DiskMemory": "sb3_distill.memory.disk",
+    "DamagedMemoryError": "sb3_distill.memory.errors",
+    "About": "sb3_distill.memory.memory",
+    "Batch": "sb3_distill.memory.memory",
+    "Memory": "sb3_distill.memory.memory",
+    "record": "sb3_distill.memory.recorder",
+    },
+)

@@ -6,10 +6,11 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 
-from sb3_distill.distributions import from_parameters
-from sb3_distill.memory.batches import Kind
-from sb3_distill.spaces import env_actions
-from sb3_distill.teachers import QTeacher, Teacher
+from sb3_distill.common.spaces import env_actions
+from sb3_distill.memory.memory import Kind
+from sb3_distill.rules.distributions import from_parameters
+from sb3_distill.teachers.q_network import QTeacher
+from sb3_distill.teachers.teacher import Teacher
 
 
 def kind_of(teacher: Teacher) -> Kind:

@@ -8,8 +8,8 @@ from typing import Any
 
 from gymnasium import spaces
 
-from sb3_distill.memory.batches import About
-from sb3_distill.spaces import same_actions, same_kind
+from sb3_distill.common.spaces import same_actions, same_kind
+from sb3_distill.memory.memory import About
 
 
 def check_memory(

@@ -13,8 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from sb3_distill.envs.tap import concatenate_obs
-from sb3_distill.memory.batches import About, Batch, Memory
+from sb3_distill.common.observations import concatenate_obs
 from sb3_distill.memory.episode import (
     Entry,
     Episode,
@@ -25,6 +24,7 @@ from sb3_distill.memory.episode import (
     read_episode,
 )
 from sb3_distill.memory.folder import opened, read_folder
+from sb3_distill.memory.memory import About, Batch, Memory
 from sb3_distill.memory.planes import from_planes, is_image, plane_shape
 
 #: states in a row that are read at once

@@ -19,11 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from gymnasium import spaces
 
-from sb3_distill.distributions import parameter_size
-from sb3_distill.memory.batches import About
 from sb3_distill.memory.errors import DamagedMemoryError
 from sb3_distill.memory.hdf5 import h5py
+from sb3_distill.memory.memory import About
 from sb3_distill.memory.planes import channel_axis, is_image, plane_shape, to_planes
+from sb3_distill.rules.distributions import parameter_size
 
 #: bytes of planes that are compressed together: more of them compress no better
 CHUNK_BYTES = 1 << 18

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from sb3_distill.memory.batches import Memory
-from sb3_distill.teachers import Teacher
+from sb3_distill.memory.memory import Memory
+from sb3_distill.teachers.teacher import Teacher
 
 #: copies that a network is trained towards, and that never answer
 _TARGETS = ("q_net_target.", "quantile_net_target.", "critic_target.", "actor_target.")

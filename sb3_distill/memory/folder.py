@@ -28,11 +28,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
-from sb3_distill.files import replacing, write_json
-from sb3_distill.memory.batches import About, Kind
+from sb3_distill.common.files import replacing, write_json
 from sb3_distill.memory.episode import Entry, Episode, n_columns, parts, read_entry, write_episode
 from sb3_distill.memory.errors import DamagedMemoryError
 from sb3_distill.memory.hdf5 import FileLock, Timeout, h5py
+from sb3_distill.memory.memory import About, Kind
 from sb3_distill.memory.sealed import FORMAT, check_format, check_seal, writing
 from sb3_distill.memory.space_text import space_from_data, space_to_data
 

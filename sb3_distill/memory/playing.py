@@ -10,17 +10,17 @@ import numpy as np
 from stable_baselines3.common import callbacks
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_distill.distributions import unvalidated
-from sb3_distill.envs.tap import check_finite, copy_obs, observation_of
-from sb3_distill.envs.teacher_view import TeacherView
+from sb3_distill.common.observations import check_finite, copy_obs, observation_of
+from sb3_distill.common.questions import as_dones, as_rewards, is_truncated
+from sb3_distill.common.spaces import any_action
 from sb3_distill.memory.answers import answers_of, greedy_actions
 from sb3_distill.memory.episode import Episode, read_played
 from sb3_distill.memory.folder import Recorded, Writer, opened
-from sb3_distill.memory.replay import Replay
+from sb3_distill.memory.played_before import Replay
 from sb3_distill.memory.running import Running
-from sb3_distill.questions import as_dones, as_rewards, is_truncated
-from sb3_distill.spaces import any_action
-from sb3_distill.teachers import Teacher
+from sb3_distill.rules.distributions import unvalidated
+from sb3_distill.teachers.teacher import Teacher
+from sb3_distill.teachers.view import TeacherView
 
 
 class Recording:

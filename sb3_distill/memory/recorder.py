@@ -16,20 +16,21 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_distill.envs.tap import copy_obs, raw_env
+from sb3_distill.agents.load import load_teacher
+from sb3_distill.common.layers import raw_env
+from sb3_distill.common.observations import copy_obs
+from sb3_distill.common.questions import env_id_of, seed_envs
 from sb3_distill.memory.answers import kind_of
-from sb3_distill.memory.batches import About
 from sb3_distill.memory.disk import DiskMemory
+from sb3_distill.memory.disk_space import check_room
 from sb3_distill.memory.episode import n_columns, parts
 from sb3_distill.memory.fingerprint import fingerprint_of
 from sb3_distill.memory.folder import LOCK, METADATA, Recorded, Settings, Writer, locked, read_folder
+from sb3_distill.memory.memory import About
 from sb3_distill.memory.playing import Recording
-from sb3_distill.memory.room import check_room
 from sb3_distill.memory.space_text import space_to_data
-from sb3_distill.questions import env_id_of, seed_envs
-from sb3_distill.teachers import Teacher, as_teacher_reads
-from sb3_distill.temperature import check_softness
-from sb3_distill.zoo.teachers import load_teacher
+from sb3_distill.rules.temperature import check_softness
+from sb3_distill.teachers.teacher import Teacher, as_teacher_reads
 
 
 def record(

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from sb3_distill.frames import FrameStore
-from sb3_distill.memory.batches import About, Batch, Memory
+from sb3_distill.common.frames import FrameStore
+from sb3_distill.memory.memory import About, Batch, Memory
 
 
 class RingMemory(Memory):
@@ -18,7 +18,7 @@ class RingMemory(Memory):
 
     :param capacity: how many states there is room for, at least 1
     :param about: what it is of
-    :param n_stack: how many frames a state is a stack of, see :func:`~sb3_distill.frames.frame_stack_of`; None keeps states whole
+    :param n_stack: how many frames a state is a stack of, see :func:`~sb3_distill.common.frames.frame_stack_of`; None keeps states whole
     :raises ValueError: if there is room for none
     """
 

@@ -9,10 +9,10 @@ from typing import Any, get_args
 
 import numpy as np
 
-from sb3_distill.damaged_zip import DAMAGED_ZIP
-from sb3_distill.files import replacing
-from sb3_distill.memory.batches import About, Kind
+from sb3_distill.common.damaged_zip import DAMAGED_ZIP
+from sb3_distill.common.files import replacing
 from sb3_distill.memory.errors import DamagedMemoryError
+from sb3_distill.memory.memory import About, Kind
 from sb3_distill.memory.ring import RingMemory
 from sb3_distill.memory.space_text import space_from_data, space_to_data
 

@@ -4,8 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from sb3_distill.memory.batches import About
 from sb3_distill.memory.episode import Episode, parts, stored
+from sb3_distill.memory.memory import About
 from sb3_distill.memory.planes import PlaneLog, is_image
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from sb3_distill.zoo.saved_spaces import MAX_PARTS, read_space
+from sb3_distill.agents.saved_spaces import MAX_PARTS, read_space
 
 
 def space_to_data(space: spaces.Space) -> dict[str, Any]:

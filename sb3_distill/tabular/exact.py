@@ -1,8 +1,8 @@
 """Exact mathematics of distillation in tables: no sampling, float64, any number of MDPs at once.
 
-:class:`MDP` holds an MDP with a teacher and gives the expected update g(θ) of a row of :data:`sb3_distill.methods.METHODS`, its
+:class:`MDP` holds an MDP with a teacher and gives the expected update g(θ) of a row of :data:`sb3_distill.METHODS`, its
 Jacobian and the loss that the row descends (Czarnecki et al. 2019, equation 1, table 1, theorems 1 and 2). ℓ and r̂ are
-those of :mod:`sb3_distill.losses` and :mod:`sb3_distill.rewards`, so what is proved here is proved about the functions that
+those of :mod:`sb3_distill.rules.losses` and :mod:`sb3_distill.rules.rewards`, so what is proved here is proved about the functions that
 train networks.
 
 :func:`policy_value`, :func:`state_visits` and :func:`expected_return` are for the environments' larger arrays.
@@ -24,8 +24,8 @@ import torch as th
 from stable_baselines3.common.distributions import CategoricalDistribution, Distribution
 
 from sb3_distill.envs.tabular import TabularMDP
-from sb3_distill.methods import Method
-from sb3_distill.rewards import Transitions
+from sb3_distill.rules.methods import Method
+from sb3_distill.rules.rewards import Transitions
 
 #: worlds whose dense matrices exist at the same time, 1.3 MB each at 400 states
 CHUNK = 64
@@ -292,7 +292,7 @@ class MDP:
     def stated_loss(self, method: Method, logits: th.Tensor, gamma: float) -> th.Tensor:
         """
         What the table says that a row descends: E_q Σ_t γ^{t−1} c(s_t), c written out here from the table and not by the
-        functions of :mod:`sb3_distill.losses`, which are under test.
+        functions of :mod:`sb3_distill.rules.losses`, which are under test.
 
         :param method: a row that is a gradient field
         :param logits: the student's θ, shape (…, S, A); the result is differentiable in it

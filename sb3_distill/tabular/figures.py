@@ -15,8 +15,8 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
 from sb3_distill.envs.grid_world import CELLS, look, random_cells
-from sb3_distill.line_labels import label_ends
-from sb3_distill.report import COLORS, LEVEL_COLORS
+from sb3_distill.evaluation.learning_curves import COLORS, LEVEL_COLORS
+from sb3_distill.evaluation.line_labels import label_ends
 from sb3_distill.tabular import experiments
 from sb3_distill.tabular.experiments import REACHED, Interval, Result, Size
 from sb3_distill.tabular.oscillation import CENTRE, LIMIT, ROWS, orbit, returns

@@ -1,6 +1,6 @@
 """Compiled loops: many MDPs side by side, a table of logits each, one transition and one update of a table a step.
 
-Compiled code cannot call :mod:`sb3_distill.losses` and :mod:`sb3_distill.rewards`, so what it restates of them stands in
+Compiled code cannot call :mod:`sb3_distill.rules.losses` and :mod:`sb3_distill.rules.rewards`, so what it restates of them stands in
 functions of its own here, and a test holds each equal to the function that it restates. Every MDP has its own random
 numbers, seeded by its index, and no MDP's numbers are added to another's, so results depend neither on the number of
 threads nor on which MDPs are simulated together.
@@ -160,7 +160,7 @@ def softmax(logits: Any, probability: Any, log_probability: Any) -> None:
 def loss_of(code: Any, teacher: Any, log_teacher: Any, s: Any, student: Any, log_student: Any) -> Any:
     """
     :return: ℓ of state s, from the tables π and log π and the student's π_θ(·|s) and its logarithm; see
-        :mod:`sb3_distill.losses`. Tables and s, as cutting rows out of them takes time
+        :mod:`sb3_distill.rules.losses`. Tables and s, as cutting rows out of them takes time
     """
     total = 0.0
     if code == 1:
@@ -214,7 +214,7 @@ def reward_of(
     value_next: Any,
 ) -> Any:
     """
-    :return: r̂ of a step; see :mod:`sb3_distill.rewards`. Log-probabilities are those of the action, ``value`` is V_π(s), or
+    :return: r̂ of a step; see :mod:`sb3_distill.rules.rewards`. Log-probabilities are those of the action, ``value`` is V_π(s), or
         V_πθ(s) with the student's baseline
     """
     if code == 1:

@@ -16,7 +16,7 @@ from sb3_distill.envs.oscillation import (
     oscillation_policy,
     oscillation_teacher,
 )
-from sb3_distill.methods import NEXT_LOSS, Loss, Method
+from sb3_distill.rules.methods import NEXT_LOSS, Loss, Method
 from sb3_distill.tabular.exact import MDP
 
 

@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from sb3_distill import losses, rewards
-from sb3_distill.damaged_zip import UNREADABLE_ZIP
+from sb3_distill.common.damaged_zip import UNREADABLE_ZIP
+from sb3_distill.common.files import replacing
 from sb3_distill.envs.tabular import TabularMDP
-from sb3_distill.files import replacing
-from sb3_distill.methods import Method, get_method
+from sb3_distill.rules import losses, rewards
+from sb3_distill.rules.methods import Method, get_method
 from sb3_distill.tabular import kernels
 
 #: the array of a chunk's file that says which work it is of

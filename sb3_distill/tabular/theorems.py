@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from sb3_distill.distributions import unvalidated
-from sb3_distill.methods import METHODS, Method
+from sb3_distill.rules.distributions import unvalidated
+from sb3_distill.rules.methods import METHODS, Method
 from sb3_distill.tabular.exact import MDP, asymmetry
 from sb3_distill.tabular.oscillation import CENTRE, LIMIT, invariant, orbit, returns
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import torch as th
 
-from sb3_distill.zoo.saved_policy import ARGUMENTS
+from sb3_distill.agents.saved_policy import ARGUMENTS
 
 Files = dict[str, bytes]
 Place = tuple[str, ...]

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from envs_for_tests import DICT_SPACE, IMAGE_SPACE, CountdownEnv, actor_critic_teacher
 from sb3_distill import DistillA2C, DistillPPO, MultiTaskDistillation, PolicyDistillation
 from sb3_distill.memory import record
-from sb3_distill.methods import METHODS
+from sb3_distill.rules.methods import METHODS
 
 SEED = 5
 ENGINES: dict[str, tuple[type, dict[str, Any]]] = {

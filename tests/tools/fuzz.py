@@ -34,8 +34,9 @@ from stable_baselines3.common.envs import SimpleMultiObsEnv
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from tqdm import tqdm
 
-from sb3_distill.zoo.errors import CheckpointError
-from sb3_distill.zoo.teachers import BUNDLED, find_agent, load_teacher
+from sb3_distill.agents.errors import CheckpointError
+from sb3_distill.agents.find import BUNDLED, find_agent
+from sb3_distill.agents.load import load_teacher
 
 from .corruptions import CANARY, CHECKED, CORRUPTIONS, MODULE, Files, Place, edit, places
 

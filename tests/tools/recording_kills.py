@@ -18,12 +18,12 @@ from rich.table import Table
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
-from sb3_distill.evaluation import make_plain_envs
+from sb3_distill.agents.load import load_teacher
+from sb3_distill.evaluation.episodes import make_plain_envs
+from sb3_distill.evaluation.scores import show
 from sb3_distill.memory.disk import DiskMemory
 from sb3_distill.memory.folder import METADATA
 from sb3_distill.memory.recorder import record
-from sb3_distill.report import show
-from sb3_distill.zoo.teachers import load_teacher
 
 from . import killing
 

@@ -22,9 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.table import Table
 
-from sb3_distill.checkpoints import read_checkpoint
-from sb3_distill.damaged_zip import UNREADABLE_ZIP
-from sb3_distill.report import RUN_FILES, show
+from sb3_distill.common.damaged_zip import UNREADABLE_ZIP
+from sb3_distill.evaluation.scores import show
+from sb3_distill.experiment.checkpoints import read_checkpoint
+from sb3_distill.experiment.run_folder import RUN_FILES
 
 from . import killing
 
@@ -74,7 +75,8 @@ def distil(folder: Path, trace: Path, n_steps: int) -> None:
     :param trace: a file that tells what was learnt and saved, line by line
     :param n_steps: of the run
     """
-    from sb3_distill import cli, experiment
+    from sb3_distill import cli
+    from sb3_distill.experiment import run as experiment
 
     file = os.open(trace, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
@@ -112,7 +114,9 @@ class Killer(killing.Killer):
     """
 
     def __init__(self, folder: Path, n_steps: int, seed: int) -> None:
-        super().__init__(folder, n_steps, seed, "sb3_distill.experiment", "sb3_distill.policy_distillation")
+        super().__init__(
+            folder, n_steps, seed, "sb3_distill.experiment.run", "sb3_distill.algorithms.policy_distillation"
+        )
         self._start("first").join()
         start = time.monotonic()
         self._start("whole").join()
@@ -256,7 +260,7 @@ def results_table(results: list[Result], n_steps: int) -> Table:
     """
     :param results: of runs that were killed
     :param n_steps: of each
-    :return: for :func:`~sb3_distill.report.show`
+    :return: for :func:`~sb3_distill.evaluation.scores.show`
     """
     table = Table(title=f"{len(results)} runs of {n_steps:,} steps", title_justify="left", show_header=False)
     names = [name for result in results for name in result.signals]

@@ -22,10 +22,11 @@ from rich.console import Console
 from rich.table import Table
 from tqdm import tqdm
 
-from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, standard_error
-from sb3_distill.teachers import Teacher
-from sb3_distill.zoo.inspection import checkpoints_in, inspect
-from sb3_distill.zoo.teachers import BUNDLED, find_agent, load_teacher
+from sb3_distill.agents.find import BUNDLED, find_agent
+from sb3_distill.agents.inspection import checkpoints_in, inspect
+from sb3_distill.agents.load import load_teacher
+from sb3_distill.evaluation.episodes import EVALUATION_SEED, episode_returns, standard_error
+from sb3_distill.teachers.teacher import Teacher
 
 N_ENVS = 8
 

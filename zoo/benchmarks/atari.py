@@ -35,16 +35,16 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_atari_env
 from stable_baselines3.common.vec_env import VecFrameStack
 
-from sb3_distill.distillation import Distillation
+from sb3_distill.agents.load import load_teacher
+from sb3_distill.algorithms.distillation import Distillation
+from sb3_distill.algorithms.ppo import DistillPPO
 from sb3_distill.envs.atari import make_atari_vec_env
-from sb3_distill.evaluation import episode_returns, standard_error
-from sb3_distill.methods import METHODS
-from sb3_distill.nature_cnn import student_arch
-from sb3_distill.pixels import multiplies_bfloat16_faster
-from sb3_distill.ppo import DistillPPO
+from sb3_distill.evaluation.episodes import episode_returns, standard_error
+from sb3_distill.rules.methods import METHODS
+from sb3_distill.students.nature_cnn import student_arch
+from sb3_distill.students.pixels import multiplies_bfloat16_faster
 from sb3_distill.zoo.benchmarks.atari_compression import MAX_STEPS, check_teacher
 from sb3_distill.zoo.teacher_settings import STICKY
-from sb3_distill.zoo.teachers import load_teacher
 
 #: behind a row's name, for one that does without bfloat16
 IN_FLOAT32 = " in float32"

@@ -29,21 +29,23 @@ from rich.console import Console
 from rich.table import Table
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_distill.envs.atari import make_atari_vec_env, rom_of
-from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play
-from sb3_distill.files import replacing, write_csv, write_figure
-from sb3_distill.methods import METHODS
-from sb3_distill.nature_cnn import STUDENTS, student_arch
-from sb3_distill.ppo import DistillPPO
-from sb3_distill.report import LearningCurve, greedy
-from sb3_distill.spaces import check_spaces
-from sb3_distill.teachers import QTeacher, actor_size
+from sb3_distill.agents.load import load_teacher
+from sb3_distill.algorithms.ppo import DistillPPO
+from sb3_distill.common.env_ids import rom_of
+from sb3_distill.common.files import replacing, write_csv, write_figure
+from sb3_distill.common.spaces import check_spaces
+from sb3_distill.envs.atari import make_atari_vec_env
+from sb3_distill.evaluation.episodes import EVALUATION_SEED, episode_returns, greedy, random_play
+from sb3_distill.evaluation.learning_curves import LearningCurve
+from sb3_distill.rules.methods import METHODS
+from sb3_distill.students.nature_cnn import STUDENTS, student_arch
+from sb3_distill.teachers.q_network import QTeacher
+from sb3_distill.teachers.teacher import actor_size
 from sb3_distill.zoo.benchmarks.relative_scores import Reference, measured
 from sb3_distill.zoo.benchmarks.score_figures import curves
 from sb3_distill.zoo.benchmarks.students import cached
 from sb3_distill.zoo.dqn_training import MAX_EVALUATED_STEPS
 from sb3_distill.zoo.teacher_settings import STICKY
-from sb3_distill.zoo.teachers import load_teacher
 
 METHODS_SHOWN = ("expected_entropy", "n_distill", "on_policy_distill")
 N_ENVS = 32

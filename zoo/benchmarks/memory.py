@@ -17,12 +17,12 @@ from rich.table import Table
 from stable_baselines3 import DQN
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_distill.agents.load import load_teacher
+from sb3_distill.algorithms.threads import torch_threads
 from sb3_distill.envs.atari import make_atari_vec_env
+from sb3_distill.evaluation.scores import show
 from sb3_distill.memory.disk import DiskMemory
 from sb3_distill.memory.recorder import record
-from sb3_distill.report import show
-from sb3_distill.threads import torch_threads
-from sb3_distill.zoo.teachers import load_teacher
 
 N_ENVS, BATCH = 8, 256
 #: batches that are trained on to time it, after as many to warm up

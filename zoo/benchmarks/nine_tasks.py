@@ -12,14 +12,14 @@ from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 from torch import nn
 
-import sb3_distill.envs  # noqa: F401 - registers MinAtar's games
-from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play
-from sb3_distill.features import min_atar_student
+import sb3_distill.common.env_ids  # noqa: F401 - registers MinAtar's games
+from sb3_distill.agents.load import load_teacher
+from sb3_distill.evaluation.episodes import EVALUATION_SEED, episode_returns, random_play
 from sb3_distill.memory import DiskMemory, record
-from sb3_distill.teachers import Teacher
+from sb3_distill.students.features import min_atar_student
+from sb3_distill.teachers.teacher import Teacher
 from sb3_distill.zoo.benchmarks.relative_scores import Reference, measured
 from sb3_distill.zoo.benchmarks.students import zoo_teacher
-from sb3_distill.zoo.teachers import load_teacher
 
 #: of students, relative to the teacher (Rusu et al. 2015)
 SHARES = ("25%", "7%", "4%")

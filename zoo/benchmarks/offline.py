@@ -34,15 +34,15 @@ from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.utils import LinearSchedule
 from tqdm import tqdm
 
-from sb3_distill.evaluation import EVALUATION_SEED, episode_returns
-from sb3_distill.features import MinAtarCNN
-from sb3_distill.files import write_csv, write_figure
-from sb3_distill.multi_task import MultiTaskDistillation
-from sb3_distill.offline_losses import LOSSES
-from sb3_distill.policy_distillation import PolicyDistillation
-from sb3_distill.ppo import DistillPPO
-from sb3_distill.report import LearningCurve, greedy
-from sb3_distill.teachers import actor_size
+from sb3_distill.algorithms.multi_task import MultiTaskDistillation
+from sb3_distill.algorithms.policy_distillation import PolicyDistillation
+from sb3_distill.algorithms.ppo import DistillPPO
+from sb3_distill.common.files import write_csv, write_figure
+from sb3_distill.evaluation.episodes import EVALUATION_SEED, episode_returns, greedy
+from sb3_distill.evaluation.learning_curves import LearningCurve
+from sb3_distill.rules.offline_losses import LOSSES
+from sb3_distill.students.features import MinAtarCNN
+from sb3_distill.teachers.teacher import actor_size
 from sb3_distill.zoo.benchmarks import score_figures as figures
 from sb3_distill.zoo.benchmarks.nine_tasks import (
     EPISODES,

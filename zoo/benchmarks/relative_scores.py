@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sb3_distill.evaluation import standard_error
+from sb3_distill.evaluation.episodes import standard_error
 
 
 class Reference(NamedTuple):

@@ -16,13 +16,13 @@ from rich.table import Table
 from stable_baselines3 import DQN
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, standard_error
-from sb3_distill.files import write_json
-from sb3_distill.methods import METHODS
-from sb3_distill.ppo import DistillPPO
-from sb3_distill.report import greedy
-from sb3_distill.teachers import QTeacher, tune_temperature
-from sb3_distill.zoo.teachers import EPISODES, load_teacher
+from sb3_distill.agents.load import EPISODES, load_teacher
+from sb3_distill.algorithms.ppo import DistillPPO
+from sb3_distill.common.files import write_json
+from sb3_distill.evaluation.episodes import EVALUATION_SEED, episode_returns, greedy, standard_error
+from sb3_distill.rules.methods import METHODS
+from sb3_distill.teachers.q_network import QTeacher
+from sb3_distill.teachers.tuning import tune_temperature
 
 #: what rewards are multiplied by
 SCALES = (1e-6, 1e-3, 1.0, 1e3, 1e6)

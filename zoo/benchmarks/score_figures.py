@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
-from sb3_distill.line_labels import label_ends
-from sb3_distill.report import COLORS, LEVEL_COLORS
+from sb3_distill.evaluation.learning_curves import COLORS, LEVEL_COLORS
+from sb3_distill.evaluation.line_labels import label_ends
 from sb3_distill.zoo.benchmarks.relative_scores import Relative
 
 GREY = "#777777"

@@ -32,13 +32,13 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
 from tqdm import tqdm
 
-from sb3_distill.evaluation import EVALUATION_SEED, episode_returns, random_play, standard_error
-from sb3_distill.files import write_json
-from sb3_distill.methods import METHODS
-from sb3_distill.ppo import DistillPPO
-from sb3_distill.teachers import Teacher, actor_size
+from sb3_distill.agents.load import load_teacher
+from sb3_distill.algorithms.ppo import DistillPPO
+from sb3_distill.common.files import write_json
+from sb3_distill.evaluation.episodes import EVALUATION_SEED, episode_returns, random_play, standard_error
+from sb3_distill.rules.methods import METHODS
+from sb3_distill.teachers.teacher import Teacher, actor_size
 from sb3_distill.zoo.benchmarks.scale import load_table, scale_table
-from sb3_distill.zoo.teachers import load_teacher
 
 #: environment: (the zoo's agent, steps for the rows with ∇ℓ towards the teacher)
 TASKS = {

@@ -1,0 +1,245 @@
+"""Finds teachers and makes them answer: loaded models, checkpoints, folders of the RL Zoo, bundled agents."""
+
+import warnings
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch as th
+from gymnasium import spaces
+from sb3_contrib.ars.policies import ARSPolicy
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from sb3_contrib.crossq.policies import CrossQPolicy
+from sb3_contrib.qrdqn.policies import QRDQNPolicy
+from sb3_contrib.tqc.policies import TQCPolicy
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.utils import get_device
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+from stable_baselines3.dqn.policies import DQNPolicy
+from stable_baselines3.sac.policies import SACPolicy
+from stable_baselines3.td3.policies import TD3Policy
+
+from sb3_distill.agents.errors import CheckpointError
+from sb3_distill.agents.find import (
+    find_agent,
+    resolve_env_id,
+)
+from sb3_distill.agents.normalization import (
+    normalize_statistics,
+)
+from sb3_distill.agents.rebuilt import _in_a_line, _normalization, policy_and_settings, read_given
+from sb3_distill.agents.training import usual_training
+from sb3_distill.common.env_ids import is_atari
+from sb3_distill.common.questions import env_id_of
+from sb3_distill.common.user_code import first_line
+from sb3_distill.rules.temperature import check_q_values, check_softness
+from sb3_distill.teachers.actor_critic import ActorCriticTeacher
+from sb3_distill.teachers.bounded import DeterministicTeacher, SquashedTeacher
+from sb3_distill.teachers.own_predict import compare_at_load
+from sb3_distill.teachers.q_network import QTeacher
+from sb3_distill.teachers.recent_states import recent_states
+from sb3_distill.teachers.recurrent import RecurrentTeacher
+from sb3_distill.teachers.teacher import Teacher
+from sb3_distill.teachers.tuning import tune_temperature
+
+#: Which policies can teach, and how: the first line that fits. A further family of algorithms is a further line here and a
+#: class of its own.
+FAMILIES: tuple[tuple[type[BasePolicy], type[Teacher]], ...] = (
+    (DQNPolicy, QTeacher),
+    (QRDQNPolicy, QTeacher),
+    (RecurrentActorCriticPolicy, RecurrentTeacher),
+    (ActorCriticPolicy, ActorCriticTeacher),
+    (MaskableActorCriticPolicy, ActorCriticTeacher),
+    (SACPolicy, SquashedTeacher),
+    (TQCPolicy, SquashedTeacher),
+    (CrossQPolicy, SquashedTeacher),
+    (TD3Policy, DeterministicTeacher),
+    (ARSPolicy, DeterministicTeacher),
+)
+
+#: ε of Q-network teachers: it bounds log π from below at log(ε/|A|), −5.3 for two actions
+DEFAULT_EPSILON = 0.01
+#: episodes that choose a temperature, at each of the values
+EPISODES = 6
+
+
+def load_teacher(
+    source: "str | Path | BaseAlgorithm | BasePolicy | Teacher",
+    *,
+    env_id: str | None = None,
+    vec_normalize: "str | Path | VecNormalize | None" = None,
+    temperature: "float | str" = "auto",
+    epsilon: float | None = None,
+    action_std: float | None = None,
+    device: str = "auto",
+    tune: bool = True,
+) -> Teacher:
+    """
+    Make a teacher.
+
+    A Q-network's policy is (1−ε) softmax(Q/τ) + ε/|A|. ``temperature="auto"`` chooses the largest τ that does what the greedy
+    policy does; ``teacher.temperature_report`` says by what and what it costs. Of a checkpoint that tells its environment, by 6
+    episodes there, for at most 10 seconds (mostly one). Of a loaded model, whose environment may be one that exists once, no
+    second one is made: by the states in its replay buffer, or if there are none, the first observations that the teacher is asked
+    about, until there are 256. So it is where the episodes fail, too, after a warning. τ is in units of Q, and found in units of
+    the Q-values' own spread: whatever the rewards are multiplied by, the policy is the same.
+
+    :param source: a :class:`Teacher`, which is returned as it is; a loaded model of any algorithm of SB3 or sb3-contrib
+        (its network is shared, not copied), or its policy alone; its network teaches, and that its ``predict`` does something else is
+        a warning; a path to an SB3 zip, or to what ``policy.save`` wrote; a path
+        to a folder ``ALGO/ENV_1`` of the RL Zoo;
+        ``"zoo:dqn/CartPole-v1"``, looked for among the bundled agents and then in the folders that the environment
+        variable ``RL_TRAINED_AGENTS`` lists; or ``"hub:sb3/dqn-CartPole-v1"``, from the Hugging Face hub
+    :param env_id: the teacher's environment, where it is another than the source tells; only used to choose a temperature, and
+        made for that
+    :param vec_normalize: the ``VecNormalize`` that the teacher was trained under, or a path to its pickle, where it is another
+        than the source tells; of a policy, nothing else can tell it
+    :param temperature: τ > 0 in units of Q, or ``"auto"``; of Q-networks only
+    :param epsilon: ε in [0, 1], by default 0.01; of Q-networks and ARS only
+    :param action_std: of the Gaussian around the one action of TD3, DDPG and ARS, in units of half the action's range,
+        by default 0.1; of these only
+    :param device: where the teacher answers; a loaded model stays on its own
+    :param tune: whether episodes may be played to choose a temperature: no need where it has no effect
+    :return: the teacher
+    :raises FileNotFoundError: if nothing is found under that path or name; names come with the nearest matches
+    :raises CheckpointError: if a file is damaged, no checkpoint, or lacks what it needs
+    :raises ValueError: for τ ≤ 0, ε outside [0, 1], or an option that the teacher's family does not have
+    """
+    if isinstance(source, Teacher):
+        return source
+    if temperature != "auto" and not isinstance(temperature, (int, float)):
+        raise ValueError(f"temperature must be a number greater than 0 or 'auto', not {temperature!r}.")
+    check_softness(None if temperature == "auto" else float(temperature), 0.0 if epsilon is None else epsilon)
+    options = {"temperature": None if temperature == "auto" else float(temperature)}
+    options |= {"epsilon": epsilon, "action_std": action_std}
+
+    if env_id is not None and not isinstance(env_id, str):
+        raise ValueError(
+            f"env_id must be the id of a Gymnasium environment, such as 'CartPole-v1', not {_in_a_line(env_id)}."
+        )
+    policy, kwargs = _policy_of(source, vec_normalize, device)
+    is_its_own = isinstance(source, BaseAlgorithm)
+    if env_id is not None and resolve_env_id(env_id) != kwargs["env_id"]:
+        kwargs |= {"env_id": resolve_env_id(env_id), "make_env": None}
+        is_its_own = False
+    if kwargs["env_id"] is not None and kwargs.get("make_env") is None and is_atari(kwargs["env_id"]):
+        kwargs["make_env"] = usual_training(kwargs["env_id"]).make_vec_env
+    teacher_class = family_of(type(policy))
+    if teacher_class is None:
+        raise CheckpointError(
+            f"Cannot learn from {kwargs['name']}: its policy is a {type(policy).__name__}, and known teachers have one of "
+            f"{', '.join(sorted({p.__name__ for p, _ in FAMILIES}))}."
+        )
+    kwargs |= _options_for(teacher_class, policy, options, kwargs["name"])
+    teacher = teacher_class(policy, **kwargs)
+    if tune and isinstance(teacher, QTeacher) and teacher.temperature is None:
+        if not is_its_own and teacher.env_id is not None:
+            tune_temperature(teacher, EPISODES)
+        elif isinstance(source, BaseAlgorithm):
+            _tune_by_memory(teacher, source)
+    if isinstance(source, (BaseAlgorithm, BasePolicy)):
+        compare_at_load(teacher, source)
+    return teacher
+
+
+def _tune_by_memory(teacher: QTeacher, model: BaseAlgorithm) -> None:
+    """Choose the temperature by the states in the model's replay buffer, if there are enough and the network can read them."""
+    try:
+        obs = recent_states(model)
+        q_values = None if obs is None else th.cat([teacher.q_values(part) for part in obs])
+        if q_values is None:
+            return
+        check_q_values(q_values, teacher.name)
+    except Exception as error:  # a buffer of the user's own class may hold anything
+        warnings.warn(
+            f"Not choosing the temperature of {teacher.name} by the states in its replay buffer ({type(error).__name__}: "
+            f"{first_line(error)}): the first observations that it is asked about decide.",
+            stacklevel=2,
+        )
+        return
+    teacher.choose_temperature(q_values)
+
+
+def family_of(policy_class: type[BasePolicy]) -> type[Teacher] | None:
+    """
+    :param policy_class: of SB3 or sb3-contrib
+    :return: the class of teacher that it makes, if any
+    """
+    return next((teacher for policy, teacher in FAMILIES if issubclass(policy_class, policy)), None)
+
+
+def _options_for(
+    teacher_class: type[Teacher], policy: BasePolicy, options: dict[str, float | None], name: str
+) -> dict[str, float]:
+    """The given options, if they are this family's; what is not given is the class's own default, but for ε."""
+    known: tuple[str, ...] = ()
+    if issubclass(teacher_class, QTeacher):
+        known = ("temperature", "epsilon")
+    elif issubclass(teacher_class, DeterministicTeacher):
+        known = ("epsilon",) if isinstance(policy.action_space, spaces.Discrete) else ("action_std",)
+    given = {option: value for option, value in options.items() if value is not None}
+    for option in given:
+        if option not in known:
+            raise ValueError(
+                f"{option} is no option of {name}, a {teacher_class.__name__}: leave it out"
+                f"{' (it has ' + ' and '.join(known) + ')' if known else ''}."
+            )
+    return ({"epsilon": DEFAULT_EPSILON} if "epsilon" in known else {}) | given
+
+
+def _policy_of(
+    source: Any, vec_normalize: "str | Path | VecNormalize | None", device: str
+) -> tuple[BasePolicy, dict[str, Any]]:
+    """What load_teacher was given, as a policy and arguments of :class:`Teacher`."""
+    if isinstance(source, (str, Path)):
+        policy, kwargs = policy_and_settings(find_agent(source), vec_normalize=vec_normalize)
+        policy.to(get_device(device))
+        return policy, kwargs
+    if isinstance(source, BaseAlgorithm):
+        policy, kwargs = _from_model(source)
+    elif isinstance(source, BasePolicy):
+        policy, kwargs = source, {"env_id": None, "name": f"{type(source).__name__} given"}
+    else:
+        raise ValueError(
+            f"Cannot learn from {_in_a_line(source)}: give a Teacher, a model or a policy of SB3 or sb3-contrib, a path to its "
+            "file or folder, or a name such as 'zoo:dqn/CartPole-v1'."
+        )
+    if vec_normalize is not None:
+        kwargs |= _normalization(read_given(vec_normalize, policy.observation_space))
+    elif isinstance(source, OnPolicyAlgorithm) and source.get_vec_normalize_env() is None and _was_normalized(source):
+        warnings.warn(
+            f"{kwargs['name']} was trained under a VecNormalize, and was loaded without it: it is asked about observations as they "
+            "are, and may play badly. Give load_teacher vec_normalize=PATH, or load the model with its environment.",
+            stacklevel=3,
+        )
+    return policy, kwargs
+
+
+def _was_normalized(model: OnPolicyAlgorithm) -> bool:
+    """SB3's on-policy algorithms keep an observation from beneath a VecNormalize alone; the others keep one in any case."""
+    return model._last_original_obs is not None
+
+
+def _make_no_second_env(name: str, env_id: str, n_envs: int) -> VecEnv:
+    """
+    An id says neither the arguments that the environment was made with nor what is around it; a simulator, a window or a robot
+    exists once, and another constructor may stop the first one.
+    """
+    raise ValueError(
+        f"The environment of {name} is its own, and no second one is made of its id {env_id!r}: give load_teacher the id of another as "
+        "env_id, or play in the model's."
+    )
+
+
+def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
+    name = f"{type(model).__name__} model"
+    kwargs: dict[str, Any] = {"env_id": env_id_of(model.env), "name": name}
+    if kwargs["env_id"] is not None:
+        kwargs["make_env"] = partial(_make_no_second_env, name, kwargs["env_id"])
+    vec_normalize = model.get_vec_normalize_env()
+    if vec_normalize is not None:
+        kwargs |= _normalization(normalize_statistics(vec_normalize))
+    return model.policy, kwargs

@@ -1,0 +1,118 @@
+"""Rollout buffers that carry the teacher's answers beside the observations."""
+
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+
+from sb3_distill.common.frames import FrameStore, RolloutFrames
+from sb3_distill.rules.distributions import parameter_size
+
+
+class _TeacherAnswers(RolloutBuffer):
+    """
+    What both buffers add to SB3's.
+
+    ``teacher_parameters`` has shape (n_steps, n_envs, columns) while a rollout is collected, and
+    (n_steps · n_envs, columns) from the first ``get`` on, as SB3's own arrays do.
+    """
+
+    teacher_parameters: np.ndarray
+    #: called at a rollout's end, when rewards may still change, with SB3's own computation of returns and advantages
+    finish_rollout: Callable[[Callable[[th.Tensor], None], th.Tensor], None] | None = None
+    #: the teacher's answers for the minibatch that ``get`` gave out last, shape (batch, columns), on the buffer's device
+    batch_teacher_parameters: th.Tensor
+    #: Whether minibatches are cut from one shuffled copy of the rollout, which is faster than to gather them one by one. The copy
+    #: of a rollout that holds each frame once would be four times as large as the rollout.
+    _copies_epoch = True
+    #: which states SB3 asked for last, in their order
+    _order: np.ndarray
+    #: whether the rollout's second observation need not go on where its first one was
+    cut_at_start: bool = False
+
+    def reset(self) -> None:
+        super().reset()
+        shape = (self.buffer_size, self.n_envs, parameter_size(self.action_space))
+        self.teacher_parameters = np.zeros(shape, dtype=np.float32)
+
+    def compute_returns_and_advantage(self, last_values: th.Tensor, dones: np.ndarray) -> None:
+        compute = partial(super().compute_returns_and_advantage, dones=dones)
+        if self.finish_rollout is None:
+            compute(last_values)
+        else:
+            self.finish_rollout(compute, last_values)
+
+    def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:  # type: ignore[override]
+        """SB3's minibatches, in SB3's order."""
+        if not self.generator_ready:
+            self.teacher_parameters = self.swap_and_flatten(self.teacher_parameters)
+        for gathered in super().get(None if self._copies_epoch else batch_size):
+            teacher_parameters = self.to_torch(self.teacher_parameters[self._order])
+            n = len(self._order)
+            size = batch_size or n
+            for start in range(0, n, size):
+                batch = slice(start, start + size)
+                self.batch_teacher_parameters = teacher_parameters[batch]
+                yield type(gathered)(
+                    *(
+                        {k: v[batch] for k, v in field.items()} if isinstance(field, dict) else field[batch]
+                        for field in gathered
+                    )
+                )
+
+    def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
+        self._order = batch_inds
+        return super()._get_samples(batch_inds, env)
+
+    def to_torch(self, array: np.ndarray, copy: bool = False) -> th.Tensor:
+        """SB3's without its copy: what is picked by an array of indices is one already."""
+        return super().to_torch(array, copy)
+
+
+class DistillRolloutBuffer(_TeacherAnswers, RolloutBuffer):
+    """SB3's ``RolloutBuffer`` with the teacher's answers."""
+
+
+class DistillFrameRolloutBuffer(DistillRolloutBuffer):
+    """
+    A rollout buffer for observations that are stacks of frames: each frame is kept once.
+
+    :param n_stack: frames in a stack, along its first axis
+    """
+
+    _copies_epoch = False
+
+    def __init__(self, *args: Any, n_stack: int, **kwargs: Any) -> None:
+        self.n_stack = n_stack
+        self._store: FrameStore | None = None
+        super().__init__(*args, **kwargs)
+
+    def cut(self, time: int) -> None:
+        """:param time: of the first observation that need not go on where the one before was"""
+        if self._store is not None:
+            self._store.cut(time)
+
+    def reset(self) -> None:
+        # Neither SB3's array of observations, which would stay empty, nor a new store for each rollout: a long run's memory is to
+        # stay as it is.
+        shape, self.obs_shape = self.obs_shape, (0,)
+        super().reset()
+        self.obs_shape = shape
+        if self._store is None:
+            self._store = FrameStore(self.buffer_size, self.n_envs, self.n_stack, shape, self.observation_space.dtype)
+        self._store.clear()
+        if self.cut_at_start:
+            self._store.cut(1)
+        self.cut_at_start = False
+        self.observations = RolloutFrames(self._store, self.buffer_size)  # type: ignore[assignment]
+
+    @staticmethod
+    def swap_and_flatten(arr: Any) -> Any:
+        return arr if isinstance(arr, RolloutFrames) else RolloutBuffer.swap_and_flatten(arr)
+
+
+class DistillDictRolloutBuffer(_TeacherAnswers, DictRolloutBuffer):
+    """SB3's ``DictRolloutBuffer`` with the teacher's answers."""

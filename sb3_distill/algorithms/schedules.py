@@ -1,0 +1,98 @@
+"""Numbers that may depend on the progress of a run, as SB3 has them, for whoever makes, reads or logs them."""
+
+from typing import Any
+
+from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.type_aliases import Schedule
+from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
+
+#: where schedules are tried before a run: its beginning, middle and end
+TRIED = (1.0, 0.5, 0.0)
+
+
+class LoggableSchedule(LinearSchedule, float):
+    """
+    SB3's ``LinearSchedule`` that is a number, too, its first value: TensorBoard's table of hyperparameters, JSON and the like
+    take it, and a student with default settings has one.
+
+    >>> from sb3_distill.algorithms.schedules import LoggableSchedule
+    >>> rate = LoggableSchedule(4e-3, 2e-4, 1.0)
+    >>> rate, rate * 1, rate(1.0)
+    (LinearSchedule(start=0.004, end=0.0002, end_fraction=1.0), 0.004, 0.004)
+
+    :param start: the value where ``progress_remaining`` is 1
+    :param end: the last value
+    :param end_fraction: share of the run after which it is reached
+    """
+
+    def __new__(cls, start: float, end: float, end_fraction: float) -> "LoggableSchedule":
+        return super().__new__(cls, start)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # who reads it elsewhere needs SB3 alone
+        return LinearSchedule, (self.start, self.end, self.end_fraction)
+
+
+class LoggableLearningRate(BaseAlgorithm):
+    """
+    An algorithm whose ``learning_rate`` can be logged where it is a ``LinearSchedule``. What is saved stays SB3's own. Put it
+    before the SB3 algorithm in a class's bases.
+    """
+
+    @property
+    def learning_rate(self) -> Any:
+        """As it was given; of a ``LinearSchedule``, one that is its first value, too."""
+        rate = vars(self)["learning_rate"]
+        return LoggableSchedule(rate.start, rate.end, rate.end_fraction) if type(rate) is LinearSchedule else rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate: float | Schedule) -> None:
+        if isinstance(rate, LoggableSchedule):
+            rate = LinearSchedule(rate.start, rate.end, rate.end_fraction)
+        vars(self)["learning_rate"] = rate
+
+    def _setup_lr_schedule(self) -> None:
+        self.lr_schedule = FloatSchedule(vars(self)["learning_rate"])
+
+
+def schedule_of(name: str, value: Any) -> FloatSchedule:
+    """
+    :param name: of the setting, for the message
+    :param value: a number of Python, NumPy or torch, or a schedule
+    :return: a schedule
+    :raises ValueError: for anything else
+    """
+    if callable(value):
+        return FloatSchedule(value)
+    try:
+        return FloatSchedule(float(value))
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be a number or a schedule of progress_remaining, not {value!r}.") from None
+
+
+def value_at(name: str, value: Any, progress: float) -> float:
+    """
+    :param name: of the setting, for the message
+    :param value: as of :func:`schedule_of`
+    :param progress: what is left of the run, from 1 to 0. SB3's own falls a little below 0 in a last rollout that ends after the
+        run does; that counts as 0
+    :return: the number that it is then
+    :raises ValueError: where the schedule fails
+    """
+    progress = min(max(progress, 0.0), 1.0)
+    schedule = schedule_of(name, value)
+    try:
+        return schedule(progress)
+    except Exception as error:
+        raise ValueError(
+            f"{name} must give a number for every progress_remaining from 1 to 0, both included, and for {progress:g} its "
+            f"schedule fails with {type(error).__name__}: {error}."
+        ) from error
+
+
+def has_effect(name: str, value: Any) -> bool:
+    """
+    :param name: of the setting, for the message
+    :param value: as of :func:`schedule_of`
+    :return: whether it is other than 0 at the beginning, in the middle or at the end of a run
+    """
+    return any(value_at(name, value, progress) != 0 for progress in TRIED)

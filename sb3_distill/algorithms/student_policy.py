@@ -1,0 +1,68 @@
+"""Which policies and sizes a student of PPO's and A2C's machinery may have: what is wrong is said before any work."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch as th
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from sb3_distill.common.torch_draws import same_draws
+from sb3_distill.rules.distributions import check_readable
+
+
+def check_policy(policy_class: Any, policy_kwargs: dict[str, Any]) -> None:
+    """
+    :param policy_class: of the student
+    :param policy_kwargs: its arguments
+    :raises ValueError: for a policy that PPO and A2C cannot train, and for squashed actions
+    """
+    if isinstance(policy_class, type):
+        if not issubclass(policy_class, ActorCriticPolicy):
+            raise ValueError(
+                f"A student of PPO's or A2C's machinery has an actor-critic policy, not {policy_class.__name__}: give 'MlpPolicy', "
+                "'CnnPolicy', 'MultiInputPolicy' or a subclass of ActorCriticPolicy. (PolicyDistillation trains a DQN's.)"
+            )
+        if issubclass(policy_class, RecurrentActorCriticPolicy):
+            raise ValueError(
+                f"{policy_class.__name__} has a memory, which PPO and A2C cannot train: give another policy, or stack observations."
+            )
+    if policy_kwargs.get("squash_output"):
+        raise ValueError(
+            "A student with squashed actions cannot be compared with its teacher: leave squash_output=True out of policy_kwargs."
+        )
+
+
+def check_numbers(settings: Mapping[str, Any]) -> None:
+    """
+    :param settings: of an algorithm, by their names; what is missing or None is SB3's default
+    :raises ValueError: for sizes below 1, and for ``max_grad_norm`` at or below 0, with which nothing would be learnt
+    """
+    for name in ("n_steps", "batch_size", "n_epochs", "train_freq"):
+        value = settings.get(name)
+        if value is not None and not value >= 1:
+            raise ValueError(f"{name} must be at least 1, not {value!r}.")
+    value = settings.get("max_grad_norm")
+    if value is not None and not value > 0:  # nor is NaN
+        raise ValueError(f"max_grad_norm, to which a gradient is cut, must be greater than 0, not {value!r}.")
+
+
+def check_distribution(policy: ActorCriticPolicy, obs: Any) -> None:
+    """
+    Ask a policy for its action distribution, once, before there is anything to lose. No random number is drawn.
+
+    :param policy: of the student
+    :param obs: of n environments, as the policy sees them
+    :raises ValueError: if its ``get_distribution`` fails
+    :raises TypeError: if what it returns cannot be read
+    """
+    policy.set_training_mode(False)
+    with th.no_grad(), same_draws(policy.device):
+        try:
+            distribution = policy.get_distribution(policy.obs_to_tensor(obs)[0])
+        except Exception as error:
+            raise ValueError(
+                f"The student's policy {type(policy).__name__} does not tell its action distribution: its get_distribution raises "
+                f"{type(error).__name__}: {error}. Give it one that returns what ActorCriticPolicy's does."
+            ) from error
+    check_readable(distribution)

@@ -1,0 +1,1 @@
+"""Whole episodes, scores, tables and learning curves."""

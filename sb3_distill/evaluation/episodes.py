@@ -1,0 +1,127 @@
+"""Returns of whole episodes, with the same seeds for everyone who plays."""
+
+import copy
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
+
+from sb3_distill.common.given_env import made
+from sb3_distill.common.questions import as_dones, as_rewards, is_monitored, returns_so_far, seed_envs
+from sb3_distill.common.spaces import any_action
+
+#: of the first episode of a comparison: the same for every run, and far from the seeds that training takes
+EVALUATION_SEED = 2_000_000
+
+
+class Episodes(NamedTuple):
+    """What came of some episodes.
+
+    :param returns: undiscounted, shape (n,); of an episode that was cut, what it had brought until then
+    :param n_cut: how many did not come to their end
+    :param n_steps: that were made, of all environments together
+    """
+
+    returns: np.ndarray
+    n_cut: int
+    n_steps: int
+
+
+def play_episodes(
+    act: Callable[[Any], np.ndarray],
+    env: str | Callable[[int], VecEnv],
+    n_episodes: int = 100,
+    seed: int = 0,
+    max_steps: int | None = None,
+) -> Episodes:
+    """
+    Play one episode in each of n environments, side by side. Where a ``Monitor`` beneath other wrappers counts whole games and
+    unclipped rewards, as on Atari, these are the episodes.
+
+    :param act: from a batch of n observations to n actions
+    :param env: a Gymnasium id, or a function that makes n environments; they are closed in the end
+    :param n_episodes: n
+    :param seed: episode k is seeded with ``seed + k``, so that two players meet the same episodes
+    :param max_steps: an episode that has not ended by then is cut; None waits for its end
+    :return: the episodes, all in the same units
+    :raises ValueError: if the function makes another number of environments, and for a reward that is not finite, of which there is
+        no mean
+    """
+    venv = make_plain_envs(env, n_episodes) if isinstance(env, str) else made(env, n_episodes)
+    try:
+        seed_envs(venv, seed)
+        obs = venv.reset()
+        returns = np.zeros(n_episodes)
+        running = np.ones(n_episodes, dtype=bool)
+        monitored = is_monitored(venv)
+        step = 0
+        while running.any() and (max_steps is None or step < max_steps):
+            obs, rewards, ends, infos = venv.step(act(obs))
+            paid = np.where(running, as_rewards(rewards), 0.0)
+            if not np.isfinite(paid).all():
+                raise ValueError(
+                    f"The reward after step {step + 1} of an episode is not finite: {paid[~np.isfinite(paid)][0]}. Mend the environment."
+                )
+            returns += paid
+            dones = as_dones(ends)
+            for i in np.flatnonzero(dones & running):
+                running[i] = monitored and "episode" not in infos[i]
+                if monitored and not running[i]:
+                    returns[i] = infos[i]["episode"]["r"]
+            step += 1
+        cut = np.flatnonzero(running)
+        if monitored and len(cut):
+            returns[cut] = returns_so_far(venv, cut, returns[cut])  # in the units of those that have ended
+        return Episodes(returns, len(cut), step * n_episodes)
+    finally:
+        venv.close()
+
+
+def episode_returns(*args: Any, **kwargs: Any) -> np.ndarray:
+    """
+    The returns of :func:`play_episodes`.
+
+    :param args: of that function
+    :param kwargs: of that function
+    :return: shape (n,)
+    """
+    return play_episodes(*args, **kwargs).returns
+
+
+def random_play(space: gym.Space, n: int, seed: int = 0) -> Callable[[Any], np.ndarray]:
+    """
+    :param space: of the actions
+    :param n: environments side by side
+    :param seed: of the actions
+    :return: from observations to n uniformly random actions, for :func:`episode_returns`
+    """
+    own = copy.deepcopy(space)
+    own.seed(seed)
+    return lambda obs: np.stack([any_action(own) for _ in range(n)])
+
+
+def make_plain_envs(env_id: str, n_envs: int) -> VecEnv:
+    """
+    :param env_id: a Gymnasium id
+    :param n_envs: how many
+    :return: n environments in one process, without a ``Monitor``
+    """
+    return DummyVecEnv([lambda: gym.make(env_id)] * n_envs)
+
+
+def standard_error(returns: np.ndarray) -> float:
+    """
+    :param returns: of n episodes
+    :return: of their mean; NaN for one episode
+    """
+    return float(returns.std(ddof=1) / np.sqrt(len(returns))) if len(returns) > 1 else float("nan")
+
+
+def greedy(predict: Callable[..., tuple[np.ndarray, Any]]) -> Callable[[Any], np.ndarray]:
+    """
+    :param predict: of an SB3 model
+    :return: from observations to its deterministic actions, for :func:`~sb3_distill.evaluation.episodes.episode_returns`
+    """
+    return lambda obs: predict(obs, deterministic=True)[0]

@@ -1,0 +1,203 @@
+"""All that a student has learnt so far, in one file, from which its training goes on.
+
+The file is an npz: arrays, and a tree of plain values in JSON that refers to them. It is read without a pickle: a folder that
+somebody else has sent may hold anything, and the worst that it does is to be refused.
+"""
+
+import json
+import random
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch as th
+
+from sb3_distill.algorithms.averaging import WeightMean
+from sb3_distill.common.damaged_zip import DAMAGED_ZIP
+from sb3_distill.common.files import replacing
+
+if TYPE_CHECKING:
+    from sb3_distill.algorithms.distillation import Distillation
+    from sb3_distill.algorithms.policy_distillation import PolicyDistillation
+
+#: the array that holds the tree
+TREE = "tree"
+#: counters of SB3's algorithms that go on
+COUNTERS = ("num_timesteps", "_n_updates", "_episode_num")
+
+
+# --- the file ---------------------------------------------------------------------------------------------------------
+
+
+def write_checkpoint(path: Path, state: Any) -> None:
+    """
+    :param path: of the file; what is there is replaced by the whole new one, or stays
+    :param state: of tensors, arrays, numbers, text, None, and lists, tuples and dictionaries of these
+    :raises OSError: if the disk is full
+    """
+    arrays: dict[str, np.ndarray] = {}
+    tree = json.dumps(_packed(state, arrays)).encode()
+    with replacing(path) as temporary:
+        np.savez(temporary, **{TREE: np.frombuffer(tree, np.uint8)}, **arrays)  # type: ignore[arg-type]
+
+
+def read_checkpoint(path: Path) -> Any:
+    """
+    :param path: of a file that :func:`write_checkpoint` wrote
+    :return: the state; tensors are on the CPU
+    :raises ValueError: if the file is damaged or none of these
+    :raises OSError: if it cannot be read
+    """
+    try:
+        with zipfile.ZipFile(path) as members:
+            if any(member.compress_type != zipfile.ZIP_STORED for member in members.infolist()):
+                raise ValueError("its parts are compressed")  # to what size, nobody knows
+        with np.load(path, allow_pickle=False) as saved:
+            return _unpacked(json.loads(saved[TREE].tobytes()), saved)
+    except DAMAGED_ZIP as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it, and the same command begins anew.") from error
+
+
+def _packed(value: Any, arrays: dict[str, np.ndarray]) -> Any:
+    """JSON that tells lists from tuples and arrays from tensors; arrays go to ``arrays``."""
+    if isinstance(value, (th.Tensor, np.ndarray)):
+        name = f"array_{len(arrays)}"
+        arrays[name] = value.detach().cpu().numpy() if isinstance(value, th.Tensor) else value
+        return ["tensor" if isinstance(value, th.Tensor) else "array", name]
+    if isinstance(value, Mapping):
+        return ["dict", [[key, _packed(item, arrays)] for key, item in value.items()]]
+    if isinstance(value, (list, tuple)):
+        return [type(value).__name__, [_packed(item, arrays) for item in value]]
+    if isinstance(value, np.generic):
+        return value.item()
+    return value
+
+
+def _unpacked(packed: Any, arrays: Mapping[str, np.ndarray]) -> Any:
+    """What :func:`_packed` was given."""
+    if not isinstance(packed, list):
+        return packed
+    kind, content = packed
+    if kind in ("tensor", "array"):
+        return th.from_numpy(arrays[content]) if kind == "tensor" else arrays[content]
+    if kind == "dict":
+        return {key: _unpacked(item, arrays) for key, item in content}
+    items = [_unpacked(item, arrays) for item in content]
+    return tuple(items) if kind == "tuple" else items
+
+
+def check_state(state: Any, path: Path) -> dict[str, Any]:
+    """
+    :param state: that was read
+    :param path: for the message
+    :return: the state, with all that a run takes up from it
+    :raises ValueError: if it is of something else
+    """
+    numbers, number = (int, float), (int,)
+    kinds = {"evaluation_seconds": numbers, "training_seconds": numbers, "evaluation_steps": number, "points": (list,)}
+    try:
+        for name, kind in kinds.items():
+            if not isinstance(state[name], kind):
+                raise TypeError(f"its {name} are {str(state[name])[:80]!r}")
+        for steps, score in state["points"]:
+            if not isinstance(steps, int) or not all(isinstance(value, numbers) for value in score):
+                raise TypeError(f"a point is {str(score)[:80]!r}")
+        if state["temperature"] is not None:
+            temperature, report = state["temperature"]
+            if not isinstance(temperature, numbers) or not isinstance(report, str):
+                raise TypeError(f"its temperature is {str(temperature)[:80]!r}")
+        for name in ("weights", "optimizer", "mean", "counters", "random"):
+            state["student"][name]
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}): remove it, and the same command begins anew.") from error
+    return dict(state)
+
+
+# --- a student --------------------------------------------------------------------------------------------------------
+
+
+def student_state(student: "Distillation | PolicyDistillation") -> dict[str, Any]:
+    """
+    :param student: between two of its rollouts
+    :return: what it is: weights, optimiser, the mean of its weights, counters, and the random numbers that come next. Its
+        environments are not in it, which cannot be saved in general: episodes begin anew. Nor is the memory of a
+        policy distillation with an environment, which fills again
+    """
+    mean = getattr(student, "_mean", None)
+    return {
+        "weights": student.policy.state_dict(),
+        "optimizer": student.policy.optimizer.state_dict(),
+        "mean": None if mean is None else vars(mean),
+        "counters": {name: getattr(student, name) for name in COUNTERS},
+        "random": _random_state(student),
+    }
+
+
+def restore_student(student: "Distillation | PolicyDistillation", state: Mapping[str, Any], path: Path) -> None:
+    """
+    Take up what was learnt.
+
+    :param student: made with the same settings; its environments begin episodes that it has not met
+    :param state: of :func:`student_state`
+    :param path: for the message
+    :raises ValueError: if the state is of another network
+    """
+    try:
+        student.policy.load_state_dict(state["weights"])
+        student.policy.optimizer.load_state_dict(state["optimizer"])
+        for name in COUNTERS:
+            setattr(student, name, int(state["counters"][name]))
+        if student.env is not None:
+            # The seed itself would bring the first episodes again.
+            (seed,) = np.random.SeedSequence([student.seed or 0, student.num_timesteps]).generate_state(1)
+            student.env.seed(int(seed) % (1 << 31))
+        _restore_random_state(student, state["random"])
+    except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        first = next(iter(str(error).splitlines()), "")
+        raise ValueError(
+            f"{path} is not of the student that these settings make ({first}): remove it, and the same command begins anew."
+        ) from error
+
+
+def restore_mean(student: "Distillation | PolicyDistillation", state: Mapping[str, Any]) -> None:
+    """
+    :param student: whose ``learn`` has begun, which forgets the mean of the weights
+    :param state: of :func:`student_state`
+    """
+    if state["mean"] is not None:
+        mean = WeightMean()
+        vars(mean).update(_on(student.device, state["mean"]))
+        student._mean = mean  # type: ignore[union-attr]
+
+
+def _on(device: th.device, value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _on(device, item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_on(device, item) for item in value]
+    return value.to(device) if isinstance(value, th.Tensor) else value
+
+
+def _random_state(student: "Distillation | PolicyDistillation") -> dict[str, Any]:
+    state = {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),
+        "torch": th.get_rng_state(),
+        "cuda": th.cuda.get_rng_state_all() if student.device.type == "cuda" else [],
+        "actions": student.action_space.np_random.bit_generator.state,
+    }
+    own = getattr(student, "_rng", None)  # a policy distillation's
+    return state if own is None else state | {"own": own.bit_generator.state}
+
+
+def _restore_random_state(student: "Distillation | PolicyDistillation", state: Mapping[str, Any]) -> None:
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])
+    th.set_rng_state(state["torch"])
+    if student.device.type == "cuda" and len(state["cuda"]) == th.cuda.device_count():
+        th.cuda.set_rng_state_all(state["cuda"])
+    student.action_space.np_random.bit_generator.state = state["actions"]
+    if "own" in state:
+        student._rng.bit_generator.state = state["own"]  # type: ignore[union-attr]

@@ -1,0 +1,1 @@
+"""What a teacher is, and the families of them."""

@@ -1,0 +1,283 @@
+"""What a teacher is: anything that answers, for a batch of observations, with an action distribution and a value.
+
+One class per family of SB3 algorithms. A teacher wraps an SB3 *policy* (the network), never an algorithm, so it makes
+no difference whether that came from a loaded model or from a checkpoint that SB3 itself cannot load.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
+from sb3_contrib.qrdqn.policies import QRDQNPolicy
+from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
+from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.dqn.policies import DQNPolicy
+
+from sb3_distill.common.spaces import channels_last, check_spaces, env_actions, signature
+from sb3_distill.evaluation.episodes import make_plain_envs
+from sb3_distill.rules.distributions import from_parameters
+
+Observation = np.ndarray | dict[str, np.ndarray]
+
+
+class Answer(NamedTuple):
+    """A teacher's answer for n states.
+
+    :param parameters: of π(·|s), shape (n, columns), see :mod:`sb3_distill.rules.distributions`
+    :param value: V_π(s), shape (n,), in units of the environment's own reward; None if it was not asked for
+    """
+
+    parameters: th.Tensor
+    value: th.Tensor | None
+
+
+def join_answers(answers: list[Answer]) -> Answer:
+    """
+    :param answers: at least one, all with values or all without
+    :return: one answer for all their states
+    """
+    values = [answer.value for answer in answers if answer.value is not None]
+    return Answer(th.cat([answer.parameters for answer in answers]), th.cat(values) if values else None)
+
+
+class Teacher(ABC):
+    """
+    A frozen policy that is asked, in batches and without gradients, what it would do and how good a state is.
+
+    :param policy: the network, on the device where it shall answer
+    :param normalize_obs: from the environment's observation to the one that the policy was trained on (VecNormalize)
+    :param value_scale: what to multiply the critic's values with to get units of the environment's own reward
+    :param env_id: where the policy was trained, if that is known
+    :param name: for messages and tables
+    :param make_env: makes n environments as the policy was trained in them; by default plain ones of ``env_id``
+    :param vec_wrapper: what training put around the environments and their own wrappers, such as a stack of frames
+    """
+
+    #: whether the teacher has a value function
+    has_value = True
+    make_env: Callable[[int], VecEnv] | None = None
+    vec_wrapper: Callable[[VecEnv], VecEnv] | None = None
+
+    def __init__(
+        self,
+        policy: BasePolicy,
+        normalize_obs: Callable[[Any], Any] | None = None,
+        value_scale: float = 1.0,
+        env_id: str | None = None,
+        name: str | None = None,
+        make_env: Callable[[int], VecEnv] | None = None,
+        vec_wrapper: Callable[[VecEnv], VecEnv] | None = None,
+    ) -> None:
+        self.policy = policy
+        self.normalize_obs = normalize_obs
+        self.value_scale = value_scale
+        self.env_id = env_id
+        self.name = name or type(policy).__name__
+        self.make_env = make_env
+        self.vec_wrapper = vec_wrapper
+
+    @property
+    def observation_space(self) -> spaces.Space:
+        """The space of the environment's observations, before any normalisation."""
+        return self.policy.observation_space
+
+    @property
+    def action_space(self) -> spaces.Space:
+        """The space of the actions."""
+        return self.policy.action_space
+
+    @property
+    def device(self) -> th.device:
+        """Where the answers live."""
+        return self.policy.device
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers the network that picks the actions has."""
+        return actor_size(self.policy)
+
+    def prepare(self, obs: Observation) -> Any:
+        """
+        :param obs: n observations as the environment gives them
+        :return: what the network takes: normalised as in its training, images channels first, tensors on its device
+        """
+        if self.normalize_obs is not None:
+            obs = self.normalize_obs(obs)
+        if self.policy.training:
+            self.policy.set_training_mode(False)
+        return channels_last(self.policy.obs_to_tensor(obs)[0])
+
+    def answer(self, obs: Observation, with_value: bool = False) -> Answer:
+        """
+        Ask about a batch of states: one forward pass.
+
+        :param obs: n observations as the environment gives them (arrays of shape (n, …), or a dict of such)
+        :param with_value: whether V_π(s) is wanted too
+        :return: the parameters of π(·|s) and, if wanted, the values
+        """
+        with th.no_grad():
+            return self._answer(self.prepare(obs), with_value)
+
+    def answer_in_chunks(self, obs: Any, with_value: bool = False, chunk: int | None = None) -> Answer:
+        """
+        :meth:`answer` for a batch of any size.
+
+        :param obs: n observations as the environment gives them, or what makes them when it is sliced
+        :param with_value: whether V_π(s) is wanted too
+        :param chunk: about how many states a forward pass takes; by default as many as a cache holds the activations of
+        :return: one answer
+        """
+        if chunk is None:
+            chunk = int(np.clip(_CHUNK_NUMBERS // size_of(self.observation_space), 1, 1_024))
+        n = len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
+        parts = []
+        size = -(-n // max(1, round(n / chunk)))  # no small remainder, whose pass would cost as much as a large one's
+        for start in range(0, n, size):
+            part = slice(start, start + size)
+            obs_part = {key: value[part] for key, value in obs.items()} if isinstance(obs, dict) else obs[part]
+            parts.append(self.answer(obs_part, with_value))
+        return join_answers(parts)
+
+    @abstractmethod
+    def _answer(self, obs: Any, with_value: bool) -> Answer:
+        """:meth:`answer` for what :meth:`prepare` returned."""
+
+    def distribution(self, obs: Observation) -> Distribution:
+        """
+        The teacher's action distribution.
+
+        :param obs: n observations as the environment gives them
+        :return: a new SB3 distribution over a batch of n states
+        """
+        return from_parameters(self.action_space, self.answer(obs).parameters)
+
+    def value(self, obs: Observation) -> th.Tensor:
+        """
+        The teacher's value function V_π.
+
+        :param obs: n observations as the environment gives them
+        :return: shape (n,), in units of the environment's own reward
+        :raises ValueError: if the teacher has none
+        """
+        if not self.has_value:
+            raise ValueError(
+                f"The teacher {self.name} has no value function: use a teacher with a critic or a Q-network."
+            )
+        value = self.answer(obs, with_value=True).value
+        assert value is not None
+        return value
+
+    def act(self, obs: Observation) -> np.ndarray:
+        """
+        The teacher's greedy actions, as SB3's ``predict(obs, deterministic=True)`` has them.
+
+        :param obs: n observations as the environment gives them
+        :return: n actions as the environment takes them
+        """
+        return env_actions(self.action_space, self.distribution(obs).mode())
+
+    def greedy(self, obs: Observation) -> np.ndarray:
+        """
+        The likeliest actions of what is taught, whatever ``predict`` does.
+
+        :param obs: n observations as :meth:`answer` takes them
+        :return: n actions as the environment takes them
+        """
+        return env_actions(self.action_space, self.distribution(obs).mode())
+
+    def at_start(self, obs: Observation) -> Any:
+        """
+        :param obs: n observations as the environment gives them, each the first of an episode
+        :return: what :meth:`answer` takes
+        """
+        return obs
+
+    def view(self, env: VecEnv) -> VecEnv:
+        """
+        What the teacher reads of an environment that has the observations it was trained on: by default those.
+
+        :param env: whose observations are in ``observation_space``
+        :return: the environment, or a wrapper around it whose observations :meth:`answer` takes
+        """
+        return env
+
+    def training_env(self, n_envs: int) -> VecEnv:
+        """
+        The environments that the teacher was trained in, as :meth:`answer` reads them.
+
+        :param n_envs: how many
+        :return: they; rewards are not normalised
+        :raises ValueError: if nothing says what they were, or they cannot be made, or have other spaces than the teacher
+        """
+        if self.env_id is None:
+            raise ValueError(f"Nothing says where {self.name} was trained: give load_teacher an env_id.")
+        try:
+            env = self.make_env(n_envs) if self.make_env is not None else make_plain_envs(self.env_id, n_envs)
+        except (gym.error.Error, ImportError) as error:
+            raise ValueError(f"Environment {self.env_id!r} of {self.name} cannot be made here: {error}") from error
+        check_spaces(self.name, self.observation_space, self.action_space, env.observation_space, env.action_space)
+        return self.view(env)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name}, {self.n_parameters:,} parameters)"
+
+
+def as_teacher_reads(teacher: Teacher, env: VecEnv) -> VecEnv:
+    """
+    :param teacher: who
+    :param env: the environments, without a ``VecNormalize``
+    :return: they, with what the teacher's training put around its own if they lack it
+    :raises ValueError: if the teacher cannot read their observations or does other actions; both spaces are shown
+    """
+    if teacher.vec_wrapper is not None and signature(env.observation_space) != signature(teacher.observation_space):
+        env = teacher.vec_wrapper(env)
+    check_spaces(teacher.name, teacher.observation_space, teacher.action_space, env.observation_space, env.action_space)
+    return env
+
+
+#: how many numbers a batch of observations should hold at most: 256 stacks of four 84 × 84 frames
+_CHUNK_NUMBERS = 256 * 4 * 84 * 84
+
+
+def size_of(space: spaces.Space) -> int:
+    """
+    :param space: of observations
+    :return: how many numbers one of them holds; the keys' together, for ``Dict``
+    """
+    if isinstance(space, spaces.Dict):
+        return sum(size_of(sub) for sub in space.spaces.values())
+    return int(np.prod(space.shape or (1,)))
+
+
+def actor_size(policy: BasePolicy) -> int:
+    """
+    How many parameters take part in picking an action: the Q-network, or the actor without the critic.
+
+    :param policy: of any of SB3's algorithms
+    :return: a number of parameters
+    """
+    if isinstance(policy, DQNPolicy):
+        modules: list[th.nn.Module] = [policy.q_net]
+    elif isinstance(policy, QRDQNPolicy):
+        modules = [policy.quantile_net]
+    elif isinstance(policy, (ActorCriticPolicy, MaskableActorCriticPolicy)):
+        modules = [policy.pi_features_extractor, _actor_of(policy.mlp_extractor), policy.action_net]
+        modules += [policy.lstm_actor] if isinstance(policy, RecurrentActorCriticPolicy) else []
+    else:
+        modules = [getattr(policy, "actor", policy)]
+    return sum(p.numel() for module in modules for p in module.parameters())
+
+
+def _actor_of(extractor: th.nn.Module) -> th.nn.Module:
+    """What of a custom policy's network picks actions: what SB3 calls ``policy_net``, or else all that is not ``value_net``."""
+    actor = getattr(extractor, "policy_net", None)
+    if isinstance(actor, th.nn.Module):
+        return actor
+    return th.nn.ModuleList(part for name, part in extractor.named_children() if name != "value_net")

@@ -1,0 +1,1 @@
+"""Environments that pay the teacher's reward."""
