@@ -1,1 +1,1 @@
-"""Teachers: finding and reading checkpoints, bundled agents, benchmarks."""
+"""RL Zoo's side: its scripts with our algorithms, and training a DQN to be a teacher. Bundled agents and hyperparameters are data."""

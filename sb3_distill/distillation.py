@@ -1,0 +1,3 @@
+"""What distillation adds to SB3's on-policy algorithms."""
+
+from sb3_distill.algorithms.distillation import Distillation as Distillation

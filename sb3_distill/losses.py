@@ -1,0 +1,3 @@
+"""Losses ℓ of two action distributions."""
+
+from sb3_distill.rules.losses import *  # noqa: F403
