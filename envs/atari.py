@@ -26,7 +26,7 @@ class AtariGames(VectorEnv):
 
     Frames, lives, ends of episodes, rewards and statistics are theirs on the same actions, with these differences: ALE draws 0
     to ``noop_max`` − 1 no-ops at a game's start where SB3 draws 1 to ``noop_max``, and its grey levels differ from OpenCV's
-    by rounding (tests/test_atari.py has the figures). Random numbers are ALE's, so sticky actions fall elsewhere.
+    by rounding (tests/envs/test_atari.py has the figures). Random numbers are ALE's, so sticky actions fall elsewhere.
 
     Each game is an ``AtariVectorEnv`` of its own: only then can a lost life be followed by the no-op and the FIRE that
     SB3's wrapper hides from the agent, while the other games wait. It is no slower than one environment of n games.

@@ -1,18 +1,18 @@
-"""What distillation adds to SB3's on-policy algorithms, at their seams: no method body of SB3's is repeated.
+"""What distillation adds to SB3's on-policy algorithms, at three seams: no method body of SB3's is repeated.
 
-* ``collect_rollouts`` runs SB3's own on an environment that is listened to (:mod:`sb3_distill.common.tap`).
+* ``collect_rollouts`` runs SB3's own on an environment that is listened to (:mod:`~sb3_distill.algorithms.rollout`).
 * The rollout buffer calls back before advantages are computed. There the teacher is asked about the whole rollout in one
-  batch, and r̂ joins the rewards.
+  batch, and r̂ joins the rewards (:mod:`~sb3_distill.algorithms.advantages`).
 * ``train`` runs SB3's own while ``policy.evaluate_actions``, the one forward pass of a minibatch, attaches ∇ℓ to the
-  graph and weighs the policy gradient.
+  graph and weighs the policy gradient (:mod:`~sb3_distill.algorithms.gradient`).
 """
 
+import inspect
 import io
 import math
 import pathlib
 import warnings
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -30,36 +30,40 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.agents.load import load_teacher
+from sb3_distill.algorithms.advantages import add_reward, injected_reward
 from sb3_distill.algorithms.averaging import WeightMean
 from sb3_distill.algorithms.buffers import DistillDictRolloutBuffer, DistillFrameRolloutBuffer, DistillRolloutBuffer
-from sb3_distill.algorithms.frame_stack import frame_stack_of, observation_log
-from sb3_distill.algorithms.optimizers import same_kind
-from sb3_distill.algorithms.rollout_size import batch_that_fits, steps_that_fill, warn_of_cut_minibatch
+from sb3_distill.algorithms.frame_stack import frame_stack_of
+from sb3_distill.algorithms.gradient import attaching
+from sb3_distill.algorithms.optimizers import in_few_calls, same_kind
+from sb3_distill.algorithms.rollout import Rollout, listening
+from sb3_distill.algorithms.rollout_size import warn_of_cut_minibatch
 from sb3_distill.algorithms.schedules import TRIED, LoggableLearningRate, has_effect, schedule_of, value_at
+from sb3_distill.algorithms.settings import OWN, resolve_settings, sb3_parameters, visible_signature
 from sb3_distill.algorithms.student_policy import check_distribution, check_numbers, check_policy
 from sb3_distill.algorithms.threads import rollout_threads, torch_threads
-from sb3_distill.common.env_ids import check_env_id as check_env_id
+from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.given_env import check_env
-from sb3_distill.common.layers import innermost, raw_env, reward_unit
-from sb3_distill.common.observations import concatenate_obs, copy_obs, same_obs, stack_obs
-from sb3_distill.common.replaced import replaced
-from sb3_distill.common.spaces import action_tensor, any_action, draw_actions
-from sb3_distill.common.tap import StudentView, Tap, check_rewards
+from sb3_distill.common.layers import raw_env, reward_unit
+from sb3_distill.common.nearest import nearest
+from sb3_distill.common.observations import concatenate_obs, copy_obs, stack_obs
+from sb3_distill.common.spaces import action_tensor, draw_actions
+from sb3_distill.common.tap import check_rewards
 from sb3_distill.rules import losses
+from sb3_distill.rules.controls import CONTROLS, Step
 from sb3_distill.rules.distributions import check_readable, from_parameters, parameters, plain, unvalidated
-from sb3_distill.rules.methods import CONTROLS, Method, get_method
+from sb3_distill.rules.methods import NEXT_STATE, STUDENT, STUDENT_VALUE, TEACHER_VALUE, Method, get_method
 from sb3_distill.rules.rewards import Transitions
+from sb3_distill.rules.weights import States
 from sb3_distill.students.pixels import fast_pixels
+from sb3_distill.teachers.binding import Binding
 from sb3_distill.teachers.own_predict import compare_in_play
-from sb3_distill.teachers.teacher import Answer, Teacher, join_answers
-from sb3_distill.teachers.view import TeacherView, Wrap, view_of
+from sb3_distill.teachers.teacher import Answer, join_answers
+from sb3_distill.teachers.view import TeacherView, Wrap
 
 SelfDistillation = TypeVar("SelfDistillation", bound="Distillation")
 
 COEFFICIENTS = ("loss_coef", "reward_coef", "env_reward_coef")
-
-#: settings of ``form="paper"``: a normalised advantage is not its R̂, and the last weights are its student
-PAPER: dict[str, Any] = {"normalize_advantage": False, "reward_coef": 1.0, "gamma": 0.99, "averaging": 0.0}
 
 _NOT_SAVED = (
     "teacher",
@@ -67,9 +71,7 @@ _NOT_SAVED = (
     "rollout_buffer_class",
     "rollout_buffer_kwargs",
     "_row",
-    "_carried",
-    "_view",
-    "_seen",
+    "_binding",
     "_mean",
     "_shown",
     "_played_by_others",
@@ -96,8 +98,8 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         :mod:`~sb3_distill.teachers.view`
     :param method: a row of :data:`~sb3_distill.METHODS` by name, or a row of one's own; by default ``"n_distill"``.
         The named classes fix it
-    :param form: ``"unbiased"`` or ``"paper"``, see :mod:`~sb3_distill.rules.methods`
-    :param baseline: of teacher V reward, ``"teacher"`` (V_π(s_i)) or ``"student"`` (V_πθ(s_i))
+    :param form: ``"unbiased"`` (default) or ``"paper"``, see :mod:`~sb3_distill.rules.methods`; of a named row
+    :param baseline: of teacher V reward, ``"teacher"`` (V_π(s_i), default) or ``"student"`` (V_πθ(s_i))
     :param control: who picks the executed actions: ``"student"``, ``"teacher"`` or ``"uniform"``; by default the row's own
     :param loss_coef: weight of ℓ, at least 0; a number or a schedule of ``progress_remaining``, as the next two. By default 1, or
         0 where the row has no ℓ
@@ -129,6 +131,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
     averaging: float = 0.0
     #: of the weights so far, where they are averaged
     _mean: WeightMean | None = None
+    _binding: Binding
     #: the last observation that SB3 has, as it and as the teacher sees it, and by which view
     _shown: tuple[Any, Any, TeacherView | None] = (None, None, None)
     #: whether others have stepped or reset the environment after that observation
@@ -146,8 +149,8 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         teacher: Any = None,
         teacher_obs: Wrap | None = None,
         method: str | Method | None = None,
-        form: str = "unbiased",
-        baseline: str = "teacher",
+        form: str | None = None,
+        baseline: str | None = None,
         control: str | None = None,
         loss_coef: float | Schedule | None = None,
         reward_coef: float | Schedule | None = None,
@@ -160,9 +163,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         if self.fixed_method is not None and method is not None:
             raise ValueError(f"{type(self).__name__} is the method {self.fixed_method!r}: leave method={method!r} out.")
         method = self.fixed_method or method or "n_distill"
-        row = get_method(method, form, baseline)
-        if control is not None and control not in CONTROLS:
-            raise ValueError(f"Unknown control policy {control!r}: choose one of {', '.join(map(repr, CONTROLS))}.")
+        row = get_method(method, form, baseline, control)
         if isinstance(env, str) and ":" not in env:  # else Gymnasium imports a module first
             check_env_id(env)
         if env is not None:
@@ -178,46 +179,75 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         if isinstance(env, str):
             env = maybe_make_env(env, kwargs.get("verbose", 0))
         n_envs = env.num_envs if isinstance(env, VecEnv) else 1
-        settings = self._settings(row, form, kwargs, n_envs, _sees_images(env))
-        super().__init__(policy, env, **(_of_sb3(settings) | kwargs), _init_setup_model=False)
-        if loss_coef is None:
-            loss_coef = 0.0 if row.loss is None else 1.0
-        if reward_coef is None:
-            reward_coef = 0.0 if row.reward is None else settings.get("reward_coef", 1.0)
-        if averaging is None:
-            averaging = settings.get("averaging", 0.0) if env_reward_coef == 0 else 0.0
+        given = {
+            "loss_coef": loss_coef,
+            "reward_coef": reward_coef,
+            "env_reward_coef": env_reward_coef,
+            "averaging": averaging,
+        }
+        settings = resolve_settings(type(self), row, form, kwargs | given, n_envs, _sees_images(env))
+        theirs = {name: value for name, value in settings.items() if name not in OWN}
+        super().__init__(policy, env, **theirs, _init_setup_model=False)
         self.teacher = teacher
         self.teacher_obs = teacher_obs
         self.method = method
-        self.form = form
-        self.baseline = baseline
-        self.control = control
+        self.form = form if isinstance(method, Method) else form or "unbiased"
+        self.baseline = baseline if isinstance(method, Method) else baseline or "teacher"
+        self.control = row.control
         # A FloatSchedule in what load() restores may be of a term that the row does not have; here it is a schedule like others.
-        self.loss_coef = getattr(loss_coef, "value_schedule", loss_coef)
-        self.reward_coef = getattr(reward_coef, "value_schedule", reward_coef)
+        self.loss_coef = getattr(settings["loss_coef"], "value_schedule", settings["loss_coef"])
+        self.reward_coef = getattr(settings["reward_coef"], "value_schedule", settings["reward_coef"])
         self.env_reward_coef = env_reward_coef
-        self.averaging = averaging
+        self.averaging = settings["averaging"]
         self.mixed_precision = mixed_precision
         if _init_setup_model:
             self._setup_model()
 
     # --- setting up ---------------------------------------------------------------------------------------------------
 
-    def _settings(self, row: Method, form: str, given: dict[str, Any], n_envs: int, images: bool) -> dict[str, Any]:
-        """The defaults of a row; of the rollout's and the minibatch's size, those that fit what is given and each other."""
-        settings = self.defaults | self.row_defaults.get(row.name, {})
-        if images:
-            settings |= self.pixel_defaults | self.pixel_row_defaults.get(row.name, {})
-        if form == "paper":
-            settings |= PAPER
-        batch_size, n_steps = given.get("batch_size"), given.get("n_steps")
-        if n_steps is not None and n_steps * n_envs == 1:
-            settings["normalize_advantage"] = False  # one advantage has no standard deviation
-        if "batch_size" in settings and n_steps is None:
-            settings["n_steps"] = steps_that_fill(settings["n_steps"], batch_size or settings["batch_size"], n_envs)
-        elif "batch_size" in settings and n_steps is not None and batch_size is None:
-            settings["batch_size"] = batch_that_fits(settings["batch_size"], n_steps * n_envs)
-        return settings
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.__init__ is Distillation.__init__:
+            cls.__signature__ = visible_signature(cls, inspect.signature(Distillation.__init__))  # type: ignore[attr-defined]
+
+    @classmethod
+    def settings(cls, env: GymEnv | str, **given: Any) -> dict[str, Any]:
+        """
+        All that a student of this class is trained with, without training one.
+
+        >>> from sb3_distill import NDistill
+        >>> settings = NDistill.settings("CartPole-v1", n_epochs=10)
+        >>> [settings[name] for name in ("method", "reward_coef", "gamma", "n_steps", "batch_size", "n_epochs", "gae_lambda")]
+        ['n_distill', 0.03, 0.9, 32, 64, 10, 0.95]
+
+        :param env: the environment, or its Gymnasium id: with several copies, or with images, other sizes are chosen
+        :param given: arguments of the constructor that are given
+        :return: from names of arguments to values: those given, those of the row, and SB3's own
+        :raises ValueError: for unknown names
+        """
+        if isinstance(env, str) and ":" not in env:
+            check_env_id(env)
+        made = maybe_make_env(env, 0)
+        try:
+            n_envs = made.num_envs if isinstance(made, VecEnv) else 1
+            images = _sees_images(made)
+        finally:
+            if isinstance(env, str):
+                made.close()
+        variant = {name: given.pop(name, None) for name in ("form", "baseline", "control")}
+        row = get_method(cls.fixed_method or given.pop("method", None) or "n_distill", **variant)
+        theirs = {name: parameter.default for name, parameter in sb3_parameters(cls).items()}
+        known = {**theirs, **dict.fromkeys(OWN), "mixed_precision": None}
+        for name in given:
+            if name not in known:
+                raise ValueError(f"{cls.__name__} has no argument {name!r}: {nearest(name, known)}")
+        named = {
+            "method": row.name,
+            "form": variant["form"] or "unbiased",
+            "baseline": variant["baseline"] or "teacher",
+        }
+        named["control"] = row.control
+        return named | known | resolve_settings(cls, row, variant["form"], given, n_envs, images)
 
     def _setup_model(self) -> None:
         if self.fixed_method is not None and self.method != self.fixed_method:
@@ -225,9 +255,9 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
                 f"This is a student of {self.method!r}, and {type(self).__name__} is {self.fixed_method!r}: load it with the class of "
                 "its method, or as a DistillPPO or DistillA2C."
             )
-        self._row = get_method(self.method, self.form, self.baseline)
-        if self.control is None:
-            self.control = self._row.control
+        variant = {} if isinstance(self.method, Method) else {"form": self.form, "baseline": self.baseline}
+        self._row = get_method(self.method, **variant, control=self.control)
+        self.control = self._row.control
         check_policy(self.policy_class, self.policy_kwargs)
         check_numbers(vars(self))
         self._set_coefficients()
@@ -245,16 +275,13 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
                 f"rollout_buffer_class must be a subclass of {buffer_class.__name__}, which carries the teacher's answers, "
                 f"not {self.rollout_buffer_class.__name__}."
             )
-        #: what the teacher sees, and of what teacher, environment and ``teacher_obs`` that was made
-        self._view: TeacherView | None = None
-        self._seen: tuple[Any, ...] | None = None
+        #: the teacher in the environment
+        self._binding = Binding()
         if self.teacher is not None:
             self._check_teacher()
         super()._setup_model()
         check_readable(self.policy.action_dist)
         in_few_calls(self.policy.optimizer)
-        #: the last state of the rollout before, and the teacher's answer there
-        self._carried: tuple[Teacher, Any, Answer] | None = None
 
     def _check_teacher(self) -> None:
         """Make the teacher answer, and see that it fits the row and the environment."""
@@ -264,39 +291,32 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
                 "teacher=… to the constructor or to load()."
             )
         self.teacher = load_teacher(self.teacher)
-        reward = self._row.reward
-        if reward is not None and reward.uses_value and not self.teacher.has_value:
+        if TEACHER_VALUE in self._row.needs and not self.teacher.has_value:
             raise ValueError(
                 f"The method {self._row.name!r} needs the teacher's value function, and {self.teacher.name} has none: use a "
                 "teacher with a critic or a Q-network, or another method."
             )
-        if self.env is not None:
-            seen = (self.teacher, self.env, self.teacher_obs)
-            if self._seen is None or any(a is not b for a, b in zip(self._seen, seen, strict=True)):
-                self._view = view_of(self.teacher, raw_env(self.env)[0], innermost(self.env), self.teacher_obs)
-                self._seen = seen
+        if self.env is not None and not self._binding.is_of(self.teacher, self.env, self.teacher_obs):
+            self._binding.bind(self.teacher, self.env, self.teacher_obs)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._check_teacher()
         self._check_schedules()
         self._warn_if_nothing_teaches()
         self._mean = None
-        hearing: AbstractContextManager[None] = nullcontext()
-        if self._view is not None:
-            hearing = self._view.hearing(steps=True)
-            if self._view.obs is None:
-                self._last_obs = None  # what the teacher sees begins with an episode
+        if self._binding.begins_with_an_episode:
+            self._last_obs = None
         before = self._last_obs
-        with hearing:
+        with self._binding.hearing(steps=True):
             total_timesteps, callback = super()._setup_learn(*args, **kwargs)
         if total_timesteps > 0:  # SB3 does so after a rollout, but the first one is weighed, too
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
         if self._last_obs is not before:
             # A copy: the environment may write over it before SB3 puts it into its buffer.
             self._last_obs = copy_obs(self._last_obs)
-            self._shown = (self._last_obs, copy_obs(self._present_obs()), self._view)
+            self._shown = (self._last_obs, copy_obs(self._present_obs()), self._binding.view)
         self._played_by_others = True  # since the last rollout, for all that is known here
-        if self._row.reward is not None and self._row.reward.uses_next_state and self._row.reward.uses_student:
+        if self._reward_needs(NEXT_STATE, STUDENT):
             assert self.env is not None
             with torch_threads(rollout_threads(self.env)):  # a pass of the size of a rollout's
                 check_distribution(self.policy, self._last_obs)
@@ -304,15 +324,15 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
 
     def _present_obs(self) -> Any:
         """What the teacher sees of the state that the environment is in."""
-        if self._view is not None:
-            return self._view.obs
+        if self._binding.view is not None:
+            return self._binding.view.obs
         vec_normalize = raw_env(self.env)[1] if self.env is not None else None
         return self._last_obs if vec_normalize is None else vec_normalize.old_obs
 
     def _start_obs(self) -> Any:
         """What the teacher sees of the state that SB3 goes on from, in which the environment need not be any more."""
         last_obs, seen, view = self._shown
-        known = last_obs is self._last_obs and view is self._view
+        known = last_obs is self._last_obs and view is self._binding.view
         return seen if known else self._present_obs()
 
     def _excluded_save_params(self) -> list[str]:
@@ -441,66 +461,16 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
     # --- rollouts -----------------------------------------------------------------------------------------------------
 
     def collect_rollouts(
-        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int
+        self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int, *rest: Any
     ) -> bool:
         """SB3's, on an environment that is listened to; see :class:`~stable_baselines3.PPO`."""
         _, reward_coef, env_reward_coef = self._weights()
         self._pg_coef = reward_coef + env_reward_coef
         env_scale = 1.0 if self._critic_is_of_env else env_reward_coef / self._pg_coef
-        raw, vec_normalize = raw_env(env)
-        # A callback may play in this environment, too: it does so after a step, before SB3's buffer has that step.
-        paid = self._uses_env_reward
-        tap: Tap
-        view = StudentView(env, env_scale, lambda: len(tap.rewards) == rollout_buffer.pos < n_rollout_steps, paid)
-        student: list[np.ndarray] = []
-        answers: list[Answer] = []
         n_threads = th.get_num_threads()
-
-        def before_step(actions: np.ndarray) -> np.ndarray:
-            # Here and not in the buffer: callbacks run in between, and their predict() overwrites the distribution.
-            student.append(parameters(self.policy.action_dist).cpu().numpy())
-            if not np.isfinite(student[-1].sum()):
-                raise ValueError(
-                    f"The student's action distribution is not finite after {self.num_timesteps} steps: {student[-1]}. "
-                    "Lower learning_rate."
-                )
-            if self.control == "student":
-                return actions
-            if self.control == "uniform":
-                return np.stack([any_action(self.action_space) for _ in range(env.num_envs)])
-            answers.append(self._carried_answer(tap.observations[-1]) or self._ask(tap.observations[-1]))
-            return draw_actions(self.action_space, self._distribution(answers[-1].parameters))
-
-        def finish_rollout(compute: Callable[[th.Tensor], None], last_values: th.Tensor) -> None:
-            with torch_threads(n_threads):  # the games wait
-                answer = self._answer_for(tap, answers)
-            self._finish_rollout(compute, last_values, tap, view, answer, np.stack(student))
-
-        assert self._last_obs is not None
-        tap = self._tap(raw, before_step, lambda: view.stepping, n_rollout_steps)
-        hearing: AbstractContextManager[None] = nullcontext() if self._view is None else self._view.hearing(steps=False)
-        self.rollout_buffer.finish_rollout = finish_rollout
-        try:
-            fast = fast_pixels(self.policy, self.mixed_precision, same_weights=True)
-            with hearing, tap, unvalidated(), fast, torch_threads(rollout_threads(env)):
-                finished = super().collect_rollouts(view, callback, rollout_buffer, n_rollout_steps)
-            if not finished and self._view is not None:
-                self._view.obs = None  # SB3 has not kept the last observation either: the next learn() resets
-            return finished
-        finally:
-            self.rollout_buffer.finish_rollout = None
-            if self._view is not None or vec_normalize is not None:
-                last = min(rollout_buffer.pos, len(tap.observations) - 1)
-                self._shown = (self._last_obs, tap.observations[last], self._view)
-
-    def _tap(
-        self,
-        raw: VecEnv,
-        before_step: Callable[[np.ndarray], np.ndarray],
-        is_own: Callable[[], bool],
-        n_rollout_steps: int,
-    ) -> Tap:
-        """What listens to the environment in a rollout that begins now."""
+        is_cut, self._played_by_others = self._played_by_others, False
+        if is_cut:
+            self.rollout_buffer.cut_at_start = True
 
         def on_others(n: int) -> None:
             if n > n_rollout_steps:
@@ -508,17 +478,50 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             elif isinstance(self.rollout_buffer, DistillFrameRolloutBuffer):
                 self.rollout_buffer.cut(n)
 
-        if self._view is None:
-            log = observation_log(raw, n_rollout_steps + 1)
-            tap = Tap(raw, self._start_obs(), before_step, None, log, is_own, on_others)
-        else:
-            env, see = self._view.env, self._view.step
-            tap = Tap(env, self._start_obs(), before_step, see, None, is_own, on_others)
-        if self._played_by_others:
-            tap.observations.cut()
-            self.rollout_buffer.cut_at_start = True
-        self._played_by_others = False
-        return tap
+        def finish_rollout(compute: Callable[[th.Tensor], None], last_values: th.Tensor) -> None:
+            assert heard is not None
+            with torch_threads(n_threads):  # the games wait
+                answer = self._answer_for(heard)
+            self._finish_rollout(compute, last_values, heard, answer)
+
+        assert self._last_obs is not None
+        view, heard = self._binding.view, None
+        listened = listening(
+            *(env, view, self._start_obs(), self._act, rollout_buffer, n_rollout_steps, env_scale),
+            *(self._uses_env_reward, is_cut, on_others),
+        )
+        self.rollout_buffer.finish_rollout = finish_rollout
+        try:
+            fast = fast_pixels(self.policy, self.mixed_precision, same_weights=True)
+            hearing = self._binding.hearing(steps=False)
+            with hearing, listened as heard, unvalidated(), fast, torch_threads(rollout_threads(env)):
+                finished = super().collect_rollouts(heard.env, callback, rollout_buffer, n_rollout_steps, *rest)
+            if not finished:
+                self._binding.forget()  # SB3 has not kept the last observation either: the next learn() resets
+            return finished
+        finally:
+            self.rollout_buffer.finish_rollout = None
+            if heard is not None and (view is not None or raw_env(env)[1] is not None):
+                seen = heard.tap.observations
+                self._shown = (self._last_obs, seen[min(rollout_buffer.pos, len(seen) - 1)], view)
+
+    def _act(self, heard: Rollout, actions: np.ndarray) -> np.ndarray:
+        """The actions to execute, where the student would do ``actions``."""
+        # Here and not in the buffer: callbacks run in between, and their predict() overwrites the distribution.
+        heard.student.append(parameters(self.policy.action_dist).cpu().numpy())
+        if not np.isfinite(heard.student[-1].sum()):
+            raise ValueError(
+                f"The student's action distribution is not finite after {self.num_timesteps} steps: {heard.student[-1]}. "
+                "Lower learning_rate."
+            )
+
+        def teacher() -> np.ndarray:
+            obs = heard.tap.observations[-1]
+            heard.answers.append(self._binding.carried(self.teacher, obs) or self._ask(obs))
+            return draw_actions(self.action_space, self._distribution(heard.answers[-1].parameters))
+
+        assert self.control is not None
+        return CONTROLS[self.control](Step(lambda: actions, teacher, self.action_space, len(actions)))
 
     @property
     def _uses_env_reward(self) -> bool:
@@ -528,63 +531,51 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
     @property
     def _critic_is_of_env(self) -> bool:
         """Whether the critic learns the environment's return, and not that of the rewards that are optimised."""
-        reward = self._row.reward
-        return self._pg_coef == 0 or (reward is not None and reward.uses_student_value)
+        return self._pg_coef == 0 or STUDENT_VALUE in self._row.needs
+
+    def _reward_needs(self, *needs: str) -> bool:
+        """Whether r̂ needs all of these."""
+        return self._row.reward is not None and set(needs) <= self._row.reward.needs
 
     def _distribution(self, params: th.Tensor) -> Distribution:
         return from_parameters(self.action_space, params)
 
     def _ask(self, obs: Any) -> Answer:
         """The teacher's answer for a batch of states."""
-        with_value = self._row.reward is not None and self._row.reward.uses_value
-        return self.teacher.answer_in_chunks(obs, with_value)
+        return self.teacher.answer_in_chunks(obs, TEACHER_VALUE in self._row.needs)
 
-    def _carried_answer(self, obs: Any) -> Answer | None:
-        """What the teacher said about these states at the end of the rollout before, if it did."""
-        carried, self._carried = self._carried, None
-        if carried is not None and carried[0] is self.teacher and same_obs(carried[1], obs):
-            return carried[2]
-        return None
-
-    def _answer_for(self, tap: Tap, answers: list[Answer]) -> Answer:
+    def _answer_for(self, heard: Rollout) -> Answer:
         """The teacher's answer for s_1 … s_{T+1}, then for the truncated states: what is not known yet, in one batch."""
+        tap, answers = heard.tap, heard.answers
         if not answers:
-            carried = self._carried_answer(tap.observations[0])
+            carried = self._binding.carried(self.teacher, tap.observations[0])
             answers = [carried] if carried is not None else []
-        uses_next_state = self._row.reward is not None and self._row.reward.uses_next_state
-        truncated = [obs for _, _, obs in tap.truncated] if uses_next_state else []
+        truncated = [obs for _, _, obs in tap.truncated] if self._reward_needs(NEXT_STATE) else []
         answer = join_answers([*answers, self._ask(tap.observations.batch(len(answers), truncated))])
         compare_in_play(self.teacher, lambda: tap.observations.batch(0))
         if not th.isfinite(answer.parameters).all():
             raise ValueError(f"The teacher {self.teacher.name} answered with NaN or infinity: are its weights damaged?")
         last = slice(n := self.n_steps * self.n_envs, n + self.n_envs)
         last_answer = Answer(answer.parameters[last], None if answer.value is None else answer.value[last])
-        self._carried = (self.teacher, tap.observations[-1], last_answer)
+        self._binding.carry(self.teacher, tap.observations[-1], last_answer)
         return Answer(answer.parameters.cpu(), None if answer.value is None else answer.value.cpu())
 
     def _finish_rollout(
-        self,
-        compute: Callable[[th.Tensor], None],
-        last_values: th.Tensor,
-        tap: Tap,
-        view: StudentView,
-        answer: Answer,
-        student: np.ndarray,
+        self, compute: Callable[[th.Tensor], None], last_values: th.Tensor, heard: Rollout, answer: Answer
     ) -> None:
         """Add r̂ to the rewards and have returns and advantages computed."""
-        buffer, row = self.rollout_buffer, self._row
+        buffer, row, tap = self.rollout_buffer, self._row, heard.tap
         n = self.n_steps * self.n_envs
         if self._uses_env_reward:
             check_rewards(np.stack(tap.rewards))
         teacher_t = answer.parameters[:n]
-        student_t = th.from_numpy(student).reshape(n, -1)
+        student_t = th.from_numpy(np.stack(heard.student)).reshape(n, -1)
         buffer.teacher_parameters[:] = teacher_t.reshape(buffer.teacher_parameters.shape).numpy()
         self._log_rollout(self._distribution(teacher_t), self._distribution(student_t))
         if not self._warned and (self._pg_coef > 0 or self.vf_coef > 0):
             self._warned = tap.warn_of_ends()
         if row.reward is None:
             return compute(last_values)
-
         step = Transitions(
             action_t=action_tensor(self.action_space, buffer.actions.reshape(n, -1)),
             reward_t=th.from_numpy(np.concatenate(tap.rewards)),
@@ -595,42 +586,26 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             # A critic of normalised rewards has their unit, and r̂ is of the environment's own.
             student_value_t=th.from_numpy(buffer.values.flatten()) * self._reward_unit(),
         )
-        if answer.value is not None:
-            value_tp1 = next_states(answer.value, n, self.n_envs, tap.truncated)
-            step = step._replace(teacher_value_t=answer.value[:n], teacher_value_tp1=value_tp1)
-        if row.reward.uses_next_state and row.reward.uses_student:
-            ends = [self._last_obs, stack_obs(view.truncated)] if view.truncated else [self._last_obs]
-            with th.no_grad():
-                obs_tensor, _ = self.policy.obs_to_tensor(concatenate_obs(ends))
-                student_ends = parameters(self.policy.get_distribution(obs_tensor)).cpu()
-            student_all = th.cat([student_t, student_ends])
-            step = step._replace(
-                teacher_tp1=self._distribution(next_states(answer.parameters, n, self.n_envs, tap.truncated)),
-                student_tp1=self._distribution(next_states(student_all, n, self.n_envs, tap.truncated)),
-            )
-        injected = row.reward(step, row.loss).reshape(self.n_steps, self.n_envs).numpy()
+        student = None
+        if self._reward_needs(NEXT_STATE, STUDENT):
+            student = th.cat([student_t, self._student_at_ends(heard)])
+        injected = injected_reward(row, step, self._distribution, answer, student, tap.truncated, self.n_envs)
         if self._weights()[1] > 0 and not np.isfinite(injected).all():
             check_rewards(np.stack(tap.rewards))
         self.logger.record("distill/reward", float(injected.mean()))
-        self._mix_rewards(compute, last_values, injected)
-
-    def _mix_rewards(self, compute: Callable[[th.Tensor], None], last_values: th.Tensor, injected: np.ndarray) -> None:
-        """Returns and advantages of reward_coef · r̂ + env_reward_coef · r, over their sum."""
-        buffer = self.rollout_buffer
         if self._pg_coef == 0:
             return compute(last_values)
         share = self._weights()[1] / self._pg_coef
-        if not self._critic_is_of_env:
-            buffer.rewards += share * injected
-            return compute(last_values)
-        # The critic is V_πθ, which r̂ contains already. So r̂ has no critic: its advantage is its own sum, discounted by γλ.
-        rewards, values = buffer.rewards, buffer.values
-        buffer.rewards, buffer.values = injected, np.zeros_like(values)
-        compute(th.zeros_like(last_values))
-        advantages = share * buffer.advantages
-        buffer.rewards, buffer.values = rewards, values
-        compute(last_values)
-        buffer.advantages = advantages + (1 - share) * self._reward_unit() * buffer.advantages
+        unit = self._reward_unit() if self._critic_is_of_env else None
+        add_reward(buffer, compute, last_values, injected, share, unit)
+
+    def _student_at_ends(self, heard: Rollout) -> th.Tensor:
+        """The student's parameters in s_{T+1}, then in the states at which time limits cut episodes."""
+        truncated = heard.env.truncated
+        ends = [self._last_obs, stack_obs(truncated)] if truncated else [self._last_obs]
+        with th.no_grad():
+            obs_tensor, _ = self.policy.obs_to_tensor(concatenate_obs(ends))
+            return parameters(self.policy.get_distribution(obs_tensor)).cpu()
 
     def _reward_unit(self) -> float:
         """How much of the environment's own reward is 1 in the critic's values, where these are of its return."""
@@ -650,102 +625,34 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
 
     def train(self) -> None:
         """SB3's, with ∇ℓ added and the policy gradient weighed; see :class:`~stable_baselines3.PPO`."""
-        loss_coef = self._weights()[0]
-        evaluate_actions = self.policy.evaluate_actions
-        batch_losses: list[float] = []
-        last_obs: Any = None
-
-        def evaluate_and_attach(obs: Any, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
-            nonlocal last_obs
-            last_obs = obs
-            values, log_prob, entropy = evaluate_actions(obs, actions)
-            if entropy is None:
-                # What SB3 would estimate it with; a view of its own, so that the policy gradient's weight is not on it.
-                entropy = -log_prob
-                log_prob = log_prob.view_as(log_prob)
-            if self.vf_coef == 0:
-                values = values.detach()
-            if self._pg_coef == 0:
-                log_prob = log_prob.detach()
-            loss = None
-            if self._row.loss is not None:
-                student = plain(self.action_space, self.policy.action_dist)
-                loss = self._row.loss(self._distribution(self.rollout_buffer.batch_teacher_parameters), student).mean()
-                batch_losses.append(check_loss(loss.item(), len(batch_losses), self.num_timesteps))
-            if loss is not None or self._pg_coef != 1:
-                log_prob = WeighAndAttach.apply(log_prob, self._pg_coef, loss, loss_coef)
-            return values, log_prob, entropy
-
+        loss = None if self._row.loss is None else self._batch_loss
+        coefficients = (self._weights()[0], self._pg_coef, self.vf_coef != 0)
         fast = fast_pixels(self.policy, self.mixed_precision)
-        with replaced(self.policy, "evaluate_actions", evaluate_and_attach), unvalidated(), fast:
+        with attaching(self.policy, loss, *coefficients, self.num_timesteps) as attached, unvalidated(), fast:
             super().train()
-        if batch_losses:
-            self.logger.record("distill/loss", float(np.mean(batch_losses)))
+        if attached.losses:
+            self.logger.record("distill/loss", float(np.mean(attached.losses)))
         if self.averaging and self._current_progress_remaining < self.averaging:
             self._mean = self._mean or WeightMean()
-            self._mean.add(self.policy, last_obs)
+            self._mean.add(self.policy, attached.last_obs)
             if self.num_timesteps >= self._total_timesteps:
                 self._mean.put_into(self.policy)
 
-
-class WeighAndAttach(th.autograd.Function):
-    """
-    Returns log-probabilities unchanged; whatever loss is computed from them has its gradient multiplied by ``weight`` and gains
-    ``coef · loss`` in the backward pass.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, log_prob: th.Tensor, weight: float, loss: th.Tensor | None, coef: float) -> th.Tensor:
-        ctx.weight, ctx.coef = weight, coef
-        return log_prob.view_as(log_prob)
-
-    @staticmethod
-    def backward(ctx: Any, grad: th.Tensor) -> tuple[th.Tensor | None, None, th.Tensor | None, None]:  # type: ignore[override]
-        weighed = grad * ctx.weight if ctx.needs_input_grad[0] else None
-        return weighed, None, grad.new_tensor(ctx.coef) if ctx.needs_input_grad[2] else None, None
-
-
-def next_states(x: th.Tensor, n: int, n_envs: int, truncated: list[tuple[int, int, Any]]) -> th.Tensor:
-    """
-    Shift what is known of states by one step.
-
-    :param x: about s_1 … s_{T+1}, then about the states at which time limits cut episodes, in rows: n + n_envs + k
-    :param n: T · n_envs
-    :param n_envs: number of environments; rows of one step are neighbours
-    :param truncated: the k steps and environments of the latter; k = 0 leaves truncated steps as they are
-    :return: about s_{t+1} of each of the n steps; of a step that ended an episode without a time limit, about the first
-        state of the next episode, which is to be masked
-    """
-    x_tp1 = x[n_envs : n + n_envs].clone()
-    for k, (step, i, _) in enumerate(truncated):
-        x_tp1[step * n_envs + i] = x[n + n_envs + k]
-    return x_tp1
-
-
-def check_loss(loss: float, update: int, num_timesteps: int) -> float:
-    """
-    :param loss: ℓ, mean over a minibatch
-    :param update: the minibatch's number since the rollout
-    :param num_timesteps: for the message
-    :return: the loss
-    :raises ValueError: if it is not finite, before it reaches the optimiser
-    """
-    if not np.isfinite(loss):
-        raise ValueError(
-            f"The distillation loss is {loss} in update {update + 1} after {num_timesteps} steps: "
-            "lower learning_rate or loss_coef."
-        )
-    return loss
+    def _batch_loss(self, values: th.Tensor, log_prob: th.Tensor) -> th.Tensor:
+        """Mean w·ℓ of the minibatch that was evaluated last."""
+        row = self._row
+        assert row.loss is not None
+        student = plain(self.action_space, self.policy.action_dist)
+        teacher = self._distribution(self.rollout_buffer.batch_teacher_parameters)
+        loss = row.loss(teacher, student)
+        if row.weight is not None:
+            loss = row.weight(States(teacher, student)) * loss
+        return loss.mean()
 
 
 def _sees_images(env: Any) -> bool:
     space = getattr(env, "observation_space", None)
     return space is not None and is_image_space(space)
-
-
-def _of_sb3(settings: dict[str, Any]) -> dict[str, Any]:
-    """Those of the defaults that are arguments of SB3's algorithm."""
-    return {name: value for name, value in settings.items() if name not in ("reward_coef", "averaging")}
 
 
 def check_rollout_buffer_class(buffer_class: type[RolloutBuffer] | None) -> None:
@@ -759,10 +666,3 @@ def check_rollout_buffer_class(buffer_class: type[RolloutBuffer] | None) -> None
             f"rollout_buffer_class must be a subclass of {' or '.join(c.__name__ for c in ours)}, which carry the teacher's "
             f"answers, not {buffer_class.__name__}."
         )
-
-
-def in_few_calls(optimizer: th.optim.Optimizer) -> None:
-    """:param optimizer: from now on it updates all parameters at once, if its kind can: the same arithmetic to the bit"""
-    for group in optimizer.param_groups:
-        if group.get("foreach", False) is None:
-            group["foreach"] = True

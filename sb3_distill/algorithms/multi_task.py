@@ -28,7 +28,7 @@ from stable_baselines3.common.utils import check_for_correct_spaces, safe_mean, 
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
-from sb3_distill.algorithms.distillation import in_few_calls
+from sb3_distill.algorithms.optimizers import in_few_calls
 from sb3_distill.algorithms.policy_distillation import PolicyDistillation
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.given_env import check_maker

@@ -1,4 +1,4 @@
-"""The state of an optimiser that was saved, beside the optimiser that it is for."""
+"""Optimisers: what of a saved one another can go on from, and updates in few calls."""
 
 from typing import Any
 
@@ -17,3 +17,10 @@ def same_kind(saved: dict[str, Any], optimizer: th.optim.Optimizer) -> bool:
     groups = (saved["param_groups"][0], optimizer.param_groups[0])
     a, b = (set(group) - _IMPLEMENTATION for group in groups)
     return a == b
+
+
+def in_few_calls(optimizer: th.optim.Optimizer) -> None:
+    """:param optimizer: from now on it updates all parameters at once, if its kind can: the same arithmetic to the bit"""
+    for group in optimizer.param_groups:
+        if group.get("foreach", False) is None:
+            group["foreach"] = True

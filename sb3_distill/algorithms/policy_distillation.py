@@ -29,11 +29,12 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_distill.agents.load import load_teacher
-from sb3_distill.algorithms.distillation import check_env_id, in_few_calls
 from sb3_distill.algorithms.frame_stack import frame_stack_of
+from sb3_distill.algorithms.optimizers import in_few_calls
 from sb3_distill.algorithms.q_units import QUnits, output_layer
 from sb3_distill.algorithms.schedules import LoggableLearningRate
 from sb3_distill.algorithms.student_policy import check_distribution, check_numbers
+from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.given_env import check_env
 from sb3_distill.common.layers import innermost, raw_env
 from sb3_distill.common.nearest import nearest

@@ -242,7 +242,3 @@ def method_rows(form: str) -> Iterator[dict[str, Any]]:
             "descends": row.descends,
             "classes": classes[row.name],
         }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

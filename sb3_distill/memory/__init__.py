@@ -30,12 +30,12 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-    "check_memory": "sb3_distill.memory.check",
-    "DiskMemory": "sb3_distill.memory.disk",
-    "DamagedMemoryError": "sb3_distill.memory.errors",
-    "About": "sb3_distill.memory.memory",
-    "Batch": "sb3_distill.memory.memory",
-    "Memory": "sb3_distill.memory.memory",
-    "record": "sb3_distill.memory.recorder",
+        "check_memory": "sb3_distill.memory.check",
+        "DiskMemory": "sb3_distill.memory.disk",
+        "DamagedMemoryError": "sb3_distill.memory.errors",
+        "About": "sb3_distill.memory.memory",
+        "Batch": "sb3_distill.memory.memory",
+        "Memory": "sb3_distill.memory.memory",
+        "record": "sb3_distill.memory.recorder",
     },
 )

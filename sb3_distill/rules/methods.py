@@ -11,19 +11,28 @@ Every row descends along g(θ) = E_q[ Σ_t −∇ log π_θ(a_t|s_t) R̂_t + ∇
     the paper's.
 """
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
 
 import torch as th
 from stable_baselines3.common.distributions import Distribution
 
 from sb3_distill.common.nearest import nearest
 from sb3_distill.rules import losses, rewards
+from sb3_distill.rules.controls import CONTROLS
 from sb3_distill.rules.rewards import LossFunction, RewardFunction, Transitions
+from sb3_distill.rules.weights import States, WeightFunction
 
-Control = Literal["student", "teacher", "uniform"]
-CONTROLS = ("student", "teacher", "uniform")
 FORMS = ("unbiased", "paper")
+BASELINES = ("teacher", "student")
+
+#: What a part of a row may need besides the two distributions at s_t. It says what the teacher is asked for, what a rollout keeps,
+#: and what a teacher or an environment wrapper cannot serve.
+TEACHER_VALUE = "teacher_value"  # V_π
+STUDENT_VALUE = "student_value"  # V_πθ: the student's critic learns the environment's return
+NEXT_STATE = "next_state"  # the teacher at s_{t+1}
+STUDENT = "student"  # π_θ, which no environment knows
+LOG_RATIO = "log_ratio"  # log π_θ(a_t|s_t) − log π_old(a_t|s_t)
+NEEDS = frozenset({TEACHER_VALUE, STUDENT_VALUE, NEXT_STATE, STUDENT, LOG_RATIO})
 
 
 @dataclass(frozen=True)
@@ -36,9 +45,27 @@ class Loss:
 
     function: LossFunction
     formula: str
+    needs = frozenset({STUDENT})
 
     def __call__(self, teacher: Distribution, student: Distribution) -> th.Tensor:
         return self.function(teacher, student)
+
+
+@dataclass(frozen=True)
+class Weight:
+    """w: how much ℓ counts in a state, how it is written, and what it must be told.
+
+    :param function: ``function(states)``, shape (n,), at least 0; see :mod:`sb3_distill.rules.weights`
+    :param formula: for tables
+    :param needs: out of :data:`NEEDS`
+    """
+
+    function: WeightFunction
+    formula: str
+    needs: frozenset[str] = frozenset()
+
+    def __call__(self, states: States) -> th.Tensor:
+        return self.function(states)
 
 
 @dataclass(frozen=True)
@@ -47,18 +74,12 @@ class Reward:
 
     :param function: ``function(transitions, loss)``, shape (n,); see :mod:`sb3_distill.rules.rewards`
     :param formula: for tables
-    :param uses_student: it depends on π_θ, so no environment can compute it
-    :param uses_next_state: it depends on the distributions or values at s_{t+1}
-    :param uses_value: it depends on V_π
-    :param uses_student_value: it depends on V_πθ, so the student's critic learns the environment's return
+    :param needs: out of :data:`NEEDS`
     """
 
     function: RewardFunction
     formula: str
-    uses_student: bool = False
-    uses_next_state: bool = False
-    uses_value: bool = False
-    uses_student_value: bool = False
+    needs: frozenset[str] = frozenset()
 
     def __call__(self, step: Transitions, loss: LossFunction | None = None) -> th.Tensor:
         return self.function(step, loss)
@@ -69,38 +90,60 @@ KL = Loss(losses.kl, "KL(π‖π_θ)")
 REVERSE_CROSS_ENTROPY = Loss(losses.reverse_cross_entropy, "H×(π_θ‖π)")
 REVERSE_KL = Loss(losses.reverse_kl, "KL(π_θ‖π)")
 
-NEXT_LOSS = Reward(rewards.next_loss, "−γ ℓ(s_{i+1})", uses_student=True, uses_next_state=True)
+NEXT_LOSS = Reward(rewards.next_loss, "−γ ℓ(s_{i+1})", frozenset({STUDENT, NEXT_STATE}))
 LOG_PROB = Reward(rewards.log_prob, "log π(a_i|s_i)")
-LOG_RATIO = Reward(rewards.log_ratio, "log π(a_i|s_i) − log π_θ(a_i|s_i)", uses_student=True)
-TEACHER_VALUE = Reward(rewards.teacher_value, "r_i + γ V_π(s_{i+1}) − V_π(s_i)", uses_next_state=True, uses_value=True)
-TEACHER_VALUE_STUDENT_BASELINE = Reward(
+LOG_RATIO_REWARD = Reward(rewards.log_ratio, "log π(a_i|s_i) − log π_θ(a_i|s_i)", frozenset({STUDENT}))
+TEACHER_V = Reward(rewards.teacher_value, "r_i + γ V_π(s_{i+1}) − V_π(s_i)", frozenset({NEXT_STATE, TEACHER_VALUE}))
+TEACHER_V_STUDENT_BASELINE = Reward(
     rewards.teacher_value_student_baseline,
     "r_i + γ V_π(s_{i+1}) − V_πθ(s_i)",
-    uses_student=True,
-    uses_next_state=True,
-    uses_value=True,
-    uses_student_value=True,
+    frozenset({STUDENT, NEXT_STATE, TEACHER_VALUE, STUDENT_VALUE}),
 )
 
 
 @dataclass(frozen=True)
 class Method:
-    """One row of the table.
+    """One row of the table: who acts, what a state costs, what a step earns, how much the cost counts.
 
     :param name: how users call it
-    :param control: who picks the actions that the environment executes
+    :param control: who picks the actions that the environment executes, a name of :data:`~sb3_distill.rules.controls.CONTROLS`
     :param loss: ℓ, or None for 0
     :param reward: r̂, or None for 0
     :param is_gradient: whether g is the gradient of some function of θ
     :param descends: that function, for tables
+    :param weight: of ℓ, or None for 1
+    :raises ValueError: for an unknown control policy, a part that needs what there is not, a weight without ℓ, and a weight that
+        depends on the student beside r̂, which would have to carry it, too
     """
 
     name: str
-    control: Control
+    control: str
     loss: Loss | None = None
     reward: Reward | None = None
     is_gradient: bool = False
     descends: str = "—"
+    weight: Weight | None = None
+
+    def __post_init__(self) -> None:
+        if self.control not in CONTROLS:
+            raise ValueError(
+                f"Unknown control policy {self.control!r} of {self.name}: {nearest(self.control, CONTROLS)}"
+            )
+        unknown = sorted(self.needs - NEEDS)
+        if unknown:
+            raise ValueError(f"{self.name} needs {unknown[0]!r}: {nearest(unknown[0], sorted(NEEDS))}")
+        if self.weight is not None and self.loss is None:
+            raise ValueError(f"{self.name} has a weight, {self.weight.formula}, and no loss ℓ that it could weigh.")
+        if self.weight is not None and self.reward is not None:
+            raise ValueError(
+                f"{self.name} has a weight, {self.weight.formula}, which depends on the student, and a reward r̂ that does not carry it: "
+                "leave one of them out."
+            )
+
+    @property
+    def needs(self) -> frozenset[str]:
+        """What its parts need, out of :data:`NEEDS`."""
+        return frozenset().union(*(part.needs for part in (self.loss, self.reward, self.weight) if part is not None))
 
 
 _PAPER = (
@@ -109,12 +152,12 @@ _PAPER = (
     Method("entropy_regularised", "student", None, LOG_PROB, True, "E_πθ Σ −log π(a_t|s_t)"),
     Method("n_distill", "student", CROSS_ENTROPY, NEXT_LOSS, True, "E_πθ Σ H×(π‖π_θ)"),
     Method("expected_entropy", "student", REVERSE_CROSS_ENTROPY, NEXT_LOSS, True, "E_πθ Σ −log π(a_t|s_t)"),
-    Method("teacher_v_reward", "student", None, TEACHER_VALUE, True, "−E_πθ Σ r_t"),
+    Method("teacher_v_reward", "student", None, TEACHER_V, True, "−E_πθ Σ r_t"),
 )
 _UNBIASED = (
     _PAPER[0],
     _PAPER[1],
-    Method("entropy_regularised", "student", None, LOG_RATIO, True, "E_πθ Σ KL(π_θ‖π)"),
+    Method("entropy_regularised", "student", None, LOG_RATIO_REWARD, True, "E_πθ Σ KL(π_θ‖π)"),
     Method("n_distill", "student", KL, NEXT_LOSS, True, "E_πθ Σ KL(π‖π_θ)"),
     Method("expected_entropy", "student", REVERSE_KL, NEXT_LOSS, True, "E_πθ Σ KL(π_θ‖π)"),
     _PAPER[5],
@@ -124,29 +167,56 @@ METHODS: dict[str, dict[str, Method]] = {
 }
 
 
-def get_method(method: str | Method, form: str = "unbiased", baseline: str = "teacher") -> Method:
+def get_method(
+    method: str | Method, form: str | None = None, baseline: str | None = None, control: str | None = None
+) -> Method:
     """
-    Look a row up.
+    The row that four settings mean: ``form`` and ``baseline`` choose between variants of named rows, ``control`` replaces q.
 
-    :param method: a row's name (hyphens count as underscores), or a row of the user's own, which is returned as it is
-    :param form: ``"unbiased"`` or ``"paper"``, see above
-    :param baseline: of teacher V reward: ``"teacher"`` subtracts V_π(s_i), ``"student"`` V_πθ(s_i)
+    :param method: a row's name (hyphens count as underscores), or a row of the user's own, which is what it is
+    :param form: ``"unbiased"`` (default) or ``"paper"``, see above
+    :param baseline: of teacher V reward: ``"teacher"`` (default) subtracts V_π(s_i), ``"student"`` V_πθ(s_i)
+    :param control: a name of :data:`~sb3_distill.rules.controls.CONTROLS`; by default the row's own
     :return: the row
-    :raises ValueError: for a name, form or baseline that there is not; the message lists those there are
+    :raises ValueError: for a name, form, baseline or control policy that there is not (the message lists those there are), a
+        baseline that the row does not have, and a row of the user's own beside settings that say something else
     """
+    for name, value, allowed in (
+        ("form", form, FORMS),
+        ("baseline", baseline, BASELINES),
+        ("control policy", control, CONTROLS),
+    ):
+        if value is not None and value not in allowed:
+            raise ValueError(f"Unknown {name} {value!r}: choose one of {', '.join(map(repr, allowed))}.")
     if isinstance(method, Method):
+        _check_said_twice(method, form, baseline, control)
         return method
-    if form not in FORMS:
-        raise ValueError(f"Unknown form {form!r}: choose one of {', '.join(map(repr, FORMS))}.")
-    if baseline not in ("teacher", "student"):
-        raise ValueError(f"Unknown baseline {baseline!r}: choose 'teacher' or 'student'.")
-    rows = METHODS[form]
+    rows = METHODS[form or FORMS[0]]
     name = str(method).replace("-", "_")
     if name not in rows:
         raise ValueError(f"Unknown method {method!r}: {nearest(name, rows)}")
     row = rows[name]
     if baseline == "student":
-        if row.reward is not TEACHER_VALUE:
+        if row.reward is not TEACHER_V:
             raise ValueError(f"baseline='student' belongs to teacher_v_reward, not to {row.name}: leave it out.")
-        return Method(row.name, row.control, None, TEACHER_VALUE_STUDENT_BASELINE, False, "nothing")
-    return row
+        row = replace(row, reward=TEACHER_V_STUDENT_BASELINE, is_gradient=False, descends="nothing")
+    return row if control is None else replace(row, control=control)
+
+
+def _check_said_twice(row: Method, form: str | None, baseline: str | None, control: str | None) -> None:
+    """:raises ValueError: for settings that say something else than a row that is given whole"""
+    paper, unbiased = (row in METHODS[name].values() for name in ("paper", "unbiased"))
+    is_student = row.reward is TEACHER_V_STUDENT_BASELINE
+    says: dict[str, tuple[str | None, bool]] = {
+        "form": (form, (form == "paper" and not paper) or (form == "unbiased" and paper and not unbiased)),
+        "baseline": (
+            baseline,
+            baseline is not None and (baseline == "student") != is_student and row.reward is not None,
+        ),
+        "control": (control, control not in (None, row.control)),
+    }
+    for name, (value, is_wrong) in says.items():
+        if is_wrong:
+            raise ValueError(
+                f"method is the row {row.name!r}, given whole, and {name}={value!r} says something else: leave {name} out."
+            )

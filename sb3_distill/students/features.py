@@ -40,6 +40,9 @@ class MinAtarCNN(BaseFeaturesExtractor):
     :raises ValueError: for other observations
     """
 
+    #: in the zips of students, whatever the house looks like
+    __module__ = "sb3_distill.features"
+
     def __init__(
         self, observation_space: spaces.Box, features_dim: int = 128, filters: tuple[int, ...] = (16,)
     ) -> None:

@@ -30,6 +30,9 @@ class SmallNatureCNN(BaseFeaturesExtractor):
     :raises ValueError: for other observations
     """
 
+    #: in the zips of students, whatever the house looks like
+    __module__ = "sb3_distill.nature_cnn"
+
     def __init__(
         self, observation_space: spaces.Box, features_dim: int = 512, filters: tuple[int, int, int] = (32, 64, 64)
     ) -> None:

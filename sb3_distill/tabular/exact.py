@@ -24,7 +24,7 @@ import torch as th
 from stable_baselines3.common.distributions import CategoricalDistribution, Distribution
 
 from sb3_distill.envs.tabular import TabularMDP
-from sb3_distill.rules.methods import Method
+from sb3_distill.rules.methods import STUDENT_VALUE, Method
 from sb3_distill.rules.rewards import Transitions
 
 #: worlds whose dense matrices exist at the same time, 1.3 MB each at 400 states
@@ -217,7 +217,7 @@ class MDP:
         following = t.clamp(max=n_s - 1)  # whatever stands for the end must not matter
         value = self.teacher_value(gamma)
         student_value = None
-        if method.reward.uses_student_value:
+        if STUDENT_VALUE in method.reward.needs:
             student_value = self.policy_value(logits.softmax(-1), self.reward, gamma)[..., s]
         step = Transitions(
             action_t=a,

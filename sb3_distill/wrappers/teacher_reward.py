@@ -64,12 +64,12 @@ from sb3_distill.common.spaces import action_tensor, check_spaces
 from sb3_distill.common.tap import check_rewards
 from sb3_distill.rules import losses
 from sb3_distill.rules.distributions import from_parameters
-from sb3_distill.rules.methods import LOG_PROB, TEACHER_VALUE
+from sb3_distill.rules.methods import LOG_PROB, NEXT_STATE, TEACHER_V, TEACHER_VALUE
 from sb3_distill.rules.rewards import Transitions
 from sb3_distill.teachers.teacher import Answer, Teacher
 from sb3_distill.teachers.view import Wrap, view_of
 
-REWARDS = {"log_prob": LOG_PROB, "teacher_value": TEACHER_VALUE}
+REWARDS = {"log_prob": LOG_PROB, "teacher_value": TEACHER_V}
 SHIFTS = ("teacher_entropy", None)
 
 
@@ -101,7 +101,7 @@ class _Payer:
         env_reward_coef: float,
     ) -> None:
         self.reward = REWARDS[reward]
-        if self.reward.uses_value and not teacher.has_value:
+        if TEACHER_VALUE in self.reward.needs and not teacher.has_value:
             raise ValueError(f"reward={reward!r} needs the teacher's value function, and {teacher.name} has none.")
         self.teacher = teacher
         self.action_space = env.action_space
@@ -114,7 +114,7 @@ class _Payer:
 
     def start(self, obs: Any) -> None:
         """:param obs: the n first observations"""
-        self.present = self.teacher.answer(obs, self.reward.uses_value)
+        self.present = self.teacher.answer(obs, TEACHER_VALUE in self.reward.needs)
 
     def pay(
         self, actions: Any, rewards: np.ndarray, obs: Any, dones: np.ndarray, truncated: dict[int, Any]
@@ -129,9 +129,9 @@ class _Payer:
         """
         assert self.present is not None, "reset() comes before step()"
         present, n = self.present, len(rewards)
-        ends = list(truncated) if self.reward.uses_next_state else []
+        ends = list(truncated) if NEXT_STATE in self.reward.needs else []
         batch = concatenate_obs([obs, stack_obs([truncated[i] for i in ends])]) if ends else obs
-        following = self.teacher.answer(batch, self.reward.uses_value)
+        following = self.teacher.answer(batch, TEACHER_VALUE in self.reward.needs)
         self.present = Answer(following.parameters[:n], None if following.value is None else following.value[:n])
         continues = th.as_tensor(~dones, dtype=th.float32)
         value_tp1 = None
@@ -282,7 +282,7 @@ class VecTeacherReward(Layer):
         ended = np.flatnonzero(dones).tolist()
         truncated = {i: ends[i]["terminal_observation"] for i in ended if is_truncated(ends[i])}
         lost = sum(lost_its_state(infos[i]) for i in ended)
-        if lost and not self._warned and self._payer.reward.uses_next_state:
+        if lost and not self._warned and NEXT_STATE in self._payer.reward.needs:
             self._warned = True
             warn_of_lost_states(lost, len(ended), "in one step")
         rewards, injected = self._payer.pay(self._actions, env_rewards, seen, dones, truncated)

@@ -206,11 +206,13 @@ def test_the_teacher_sees_each_state_once_and_the_student_passes_are_few(method,
     seen = np.concatenate(counting.seen)
     assert len(np.unique(seen, axis=0)) == len(seen)
     truncated = len(seen) - (3 * 32 * 4 + 4)
-    uses_next = METHODS["unbiased"][method].reward is not None and METHODS["unbiased"][method].reward.uses_next_state
+    uses_next = "next_state" in METHODS["unbiased"][method].needs
     assert truncated > 0 if uses_next else truncated == 0
     assert forward.rows == [4] * (3 * 32)  # one pass a step
     assert evaluate.rows == [32] * (3 * 4 * 2)  # one a minibatch: 4 minibatches, 2 epochs
-    student_reward = METHODS["unbiased"][method].reward is not None and METHODS["unbiased"][method].reward.uses_student
+    student_reward = (
+        METHODS["unbiased"][method].reward is not None and "student" in METHODS["unbiased"][method].reward.needs
+    )
     # At most one more a rollout, and one before the first.
     assert len(get.rows) == (1 + 3 if uses_next and student_reward else 0)
     if METHODS["unbiased"][method].control == "student":

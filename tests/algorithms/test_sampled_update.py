@@ -102,7 +102,7 @@ def _wrong_sign(step, loss):
 def test_mutants_are_found_out(mutant):
     """No γ, the reward of the wrong step, the wrong sign: each is more than three standard errors away."""
     row = METHODS["unbiased"]["n_distill"]
-    wrong = Method("mutant", "student", row.loss, Reward(mutant, "?", uses_student=True, uses_next_state=True))
+    wrong = Method("mutant", "student", row.loss, Reward(mutant, "?", frozenset({"student", "next_state"})))
     samples, exact = sampled_and_exact(DistillPPO, wrong, exact_method=row)
     assert distance(samples, exact) > 3
 
@@ -112,13 +112,18 @@ def test_coefficients_weigh_the_two_terms():
     row = METHODS["unbiased"]["n_distill"]
     only_env = Method("env", "student", None, Reward(lambda step, loss: step.reward_t, "r"))
     only_loss = Method("loss", "student", row.loss, None)
-    only_reward = Method("reward", "student", None, Reward(lambda step, _: row.reward(step, row.loss), "r̂", True, True))
+    only_reward = Method(
+        "reward",
+        "student",
+        None,
+        Reward(lambda step, _: row.reward(step, row.loss), "r̂", frozenset({"student", "next_state"})),
+    )
 
     def mix(step, loss):
         return 8.0 * row.reward(step, row.loss) + 2.0 * step.reward_t
 
     # The critic is exact for the mix over its sum of weights, which is what the buffer holds.
-    mixed = Method("mix", "student", None, Reward(lambda s, _: mix(s, None) / 10.0, "mix", True, True))
+    mixed = Method("mix", "student", None, Reward(lambda s, _: mix(s, None) / 10.0, "mix", frozenset({"student", "next_state"})))
     samples, _ = sampled_and_exact(
         DistillPPO, row, exact_method=mixed, loss_coef=3.0, reward_coef=8.0, env_reward_coef=2.0
     )

@@ -306,7 +306,7 @@ def test_programming_errors_are_not_hidden(monkeypatch):
     def broken(args):
         raise KeyError("a mistake of ours")
 
-    monkeypatch.setattr("sb3_distill.cli.prepare_methods", broken)
+    monkeypatch.setattr("sb3_distill.cli.program.prepare_methods", broken)
     with pytest.raises(KeyError):
         main(["methods"])
 
@@ -316,7 +316,7 @@ def test_warnings_are_one_line(monkeypatch, capsys):
         warnings.warn("take care")
         return lambda: None
 
-    monkeypatch.setattr("sb3_distill.cli.prepare_methods", warn)
+    monkeypatch.setattr("sb3_distill.cli.program.prepare_methods", warn)
     assert main(["methods"]) == 0
     assert capsys.readouterr().err == "sb3-distill: warning: take care\n"
 
@@ -325,7 +325,7 @@ def test_an_interrupt_has_no_traceback(monkeypatch, capsys):
     def interrupt():
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sb3_distill.cli.show_methods", interrupt)
+    monkeypatch.setattr("sb3_distill.cli.program.show_methods", interrupt)
     assert main(["methods"]) == 130
     assert capsys.readouterr().err == "sb3-distill: interrupted\n"
 

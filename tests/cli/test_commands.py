@@ -164,7 +164,7 @@ def test_an_error_is_one_line_in_either_half_of_a_command(error, half, monkeypat
     def fail(*args):
         raise error
 
-    monkeypatch.setattr("sb3_distill.cli.prepare_methods", fail if half == "first" else lambda args: fail)
+    monkeypatch.setattr("sb3_distill.cli.program.prepare_methods", fail if half == "first" else lambda args: fail)
     assert main(["methods"]) == 2
     assert capsys.readouterr().err == "sb3-distill: error: a b\n"
 
@@ -174,7 +174,7 @@ def test_an_interrupt_is_one_line_in_either_half_of_a_command(half, monkeypatch,
     def stop(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("sb3_distill.cli.prepare_methods", stop if half == "first" else lambda args: stop)
+    monkeypatch.setattr("sb3_distill.cli.program.prepare_methods", stop if half == "first" else lambda args: stop)
     assert main(["methods"]) == 130
     assert capsys.readouterr().err == "sb3-distill: interrupted\n"
 
@@ -193,7 +193,7 @@ def test_a_closed_pipe_is_silent(command):
 
 def test_ctrl_c_is_one_line_while_a_command_still_looks_around(tmp_path):
     """In a folder of so many checkpoints that reading them takes minutes."""
-    agent = next((Path(__file__).parents[1] / "zoo" / "agents").rglob("CartPole-v1.zip"))
+    agent = next((Path(__file__).parents[2] / "zoo" / "agents").rglob("CartPole-v1.zip"))
     for number in range(5_000):
         (tmp_path / f"agent{number}.zip").symlink_to(agent)
     process = subprocess.Popen([*COMMAND, "inspect", str(tmp_path)], stderr=subprocess.PIPE, stdout=subprocess.PIPE)

@@ -4,7 +4,7 @@ import pytest
 import torch as th
 
 from mdp import MDP
-from sb3_distill.rules.methods import METHODS, TEACHER_VALUE, Method, Reward, get_method
+from sb3_distill.rules.methods import METHODS, TEACHER_V, Method, Reward, get_method
 from sb3_distill.rules.rewards import Transitions
 from sb3_distill.tabular.exact import asymmetry
 
@@ -58,7 +58,7 @@ def test_a_wrong_reward_is_noticed():
     """The check above would fail on a row without its γ, so it can fail."""
     row = METHODS["unbiased"]["n_distill"]
     mdp, gamma = MDP.random(1), 0.9
-    reward = Reward(lambda step, loss: row.reward(step, loss) / gamma, "−ℓ(s_{i+1})", True, True)
+    reward = Reward(lambda step, loss: row.reward(step, loss) / gamma, "−ℓ(s_{i+1})", frozenset({"student", "next_state"}))
     wrong = Method("wrong", "student", row.loss, reward, True, row.descends)
     logits = student_logits(mdp, 1).requires_grad_()
     (gradient,) = th.autograd.grad(mdp.stated_loss(row, logits, gamma), logits)
@@ -79,4 +79,4 @@ def test_teacher_value_reward_telescopes_to_the_return():
         teacher_value_tp1=th.cat([values[1:], th.tensor([1e6])]),
     )
     discount = gamma ** th.arange(7)
-    assert th.isclose((discount * TEACHER_VALUE(step)).sum(), (discount * rewards).sum() - values[0], atol=1e-5)
+    assert th.isclose((discount * TEACHER_V(step)).sum(), (discount * rewards).sum() - values[0], atol=1e-5)

@@ -14,7 +14,8 @@ from stable_baselines3.common.distributions import (
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from envs_for_tests import ACTION_SPACES
-from sb3_distill.algorithms.distillation import WeighAndAttach, next_states
+from sb3_distill.algorithms.advantages import next_states
+from sb3_distill.algorithms.gradient import WeighAndAttach
 from sb3_distill.rules import losses
 from sb3_distill.rules.distributions import from_parameters, parameter_size, parameters, plain
 from sb3_distill.rules.rewards import Transitions, next_loss

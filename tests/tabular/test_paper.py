@@ -112,7 +112,7 @@ def test_every_answer_leads_to_a_row_that_keeps_what_was_asked(answers):
     if not answers["strong"] or answers["improve"]:
         assert advice.env_reward_coef or advice.method == "teacher_v_reward"
     if not answers["value"]:
-        assert row.reward is None or not row.reward.uses_value
+        assert row.reward is None or "teacher_value" not in row.needs
     compile(advice.code, "advice", "exec")
 
 

@@ -1,0 +1,99 @@
+"""The second seam: before SB3 computes advantages, r̂ joins the rewards in its buffer. Pure functions of what was heard."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch as th
+from stable_baselines3.common.buffers import RolloutBuffer
+from stable_baselines3.common.distributions import Distribution
+
+from sb3_distill.rules.methods import TEACHER_VALUE, Method
+from sb3_distill.rules.rewards import Transitions
+from sb3_distill.teachers.teacher import Answer
+
+#: SB3's own computation, of last values
+Compute = Callable[[th.Tensor], None]
+
+
+def injected_reward(
+    row: Method,
+    step: Transitions,
+    distribution: Callable[[th.Tensor], Distribution],
+    answer: Answer,
+    student: th.Tensor | None,
+    truncated: list[tuple[int, int, Any]],
+    n_envs: int,
+) -> np.ndarray:
+    """
+    r̂ of a rollout.
+
+    :param row: which has r̂
+    :param step: what is known of s_t, for n transitions; rows of one step are neighbours
+    :param distribution: from parameters to distributions
+    :param answer: the teacher's for s_1 … s_{T+1}, then for the states at which time limits cut episodes
+    :param student: the student's parameters there, if the row needs them beyond s_t
+    :param truncated: those states' steps, environments and observations
+    :param n_envs: environments side by side
+    :return: shape (n_steps, n_envs)
+    """
+    assert row.reward is not None
+    n = len(step.reward_t)
+    if answer.value is not None and TEACHER_VALUE in row.reward.needs:
+        value_tp1 = next_states(answer.value, n, n_envs, truncated)
+        step = step._replace(teacher_value_t=answer.value[:n], teacher_value_tp1=value_tp1)
+    if student is not None:
+        step = step._replace(
+            teacher_tp1=distribution(next_states(answer.parameters, n, n_envs, truncated)),
+            student_tp1=distribution(next_states(student, n, n_envs, truncated)),
+        )
+    return row.reward(step, row.loss).reshape(-1, n_envs).numpy()
+
+
+def add_reward(
+    buffer: RolloutBuffer,
+    compute: Compute,
+    last_values: th.Tensor,
+    injected: np.ndarray,
+    share: float,
+    critic_unit: float | None,
+) -> None:
+    """
+    Returns and advantages of share · r̂ and what the buffer has of the environment's reward.
+
+    :param buffer: changed in place
+    :param compute: SB3's computation
+    :param last_values: the critic's in s_{T+1}
+    :param injected: r̂, shape (n_steps, n_envs)
+    :param share: of r̂ in the rewards that are optimised
+    :param critic_unit: None if the critic learns the return of these rewards. If it learns the environment's, how much of the
+        environment's own reward is 1 in its values
+    """
+    if critic_unit is None:
+        buffer.rewards += share * injected
+        return compute(last_values)
+    # The critic is V_πθ, which r̂ contains already. So r̂ has no critic: its advantage is its own sum, discounted by γλ.
+    rewards, values = buffer.rewards, buffer.values
+    buffer.rewards, buffer.values = injected, np.zeros_like(values)
+    compute(th.zeros_like(last_values))
+    advantages = share * buffer.advantages
+    buffer.rewards, buffer.values = rewards, values
+    compute(last_values)
+    buffer.advantages = advantages + (1 - share) * critic_unit * buffer.advantages
+
+
+def next_states(x: th.Tensor, n: int, n_envs: int, truncated: list[tuple[int, int, Any]]) -> th.Tensor:
+    """
+    Shift what is known of states by one step.
+
+    :param x: about s_1 … s_{T+1}, then about the states at which time limits cut episodes, in rows: n + n_envs + k
+    :param n: T · n_envs
+    :param n_envs: number of environments; rows of one step are neighbours
+    :param truncated: the k steps and environments of the latter; k = 0 leaves truncated steps as they are
+    :return: about s_{t+1} of each of the n steps; of a step that ended an episode without a time limit, about the first
+        state of the next episode, which is to be masked
+    """
+    x_tp1 = x[n_envs : n + n_envs].clone()
+    for k, (step, i, _) in enumerate(truncated):
+        x_tp1[step * n_envs + i] = x[n + n_envs + k]
+    return x_tp1

@@ -1,0 +1,76 @@
+"""All defaults of a student in one pure function, and where a user can see them."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from sb3_distill.algorithms.rollout_size import batch_that_fits, steps_that_fill
+from sb3_distill.rules.methods import Method
+
+#: settings of ``form="paper"``: a normalised advantage is not its R̂, and the last weights are its student
+PAPER: dict[str, Any] = {"normalize_advantage": False, "reward_coef": 1.0, "gamma": 0.99, "averaging": 0.0}
+#: settings that are no arguments of SB3's algorithms
+OWN = ("loss_coef", "reward_coef", "env_reward_coef", "averaging")
+
+
+def resolve_settings(
+    tables: Any, row: Method, form: str | None, given: Mapping[str, Any], n_envs: int, images: bool
+) -> dict[str, Any]:
+    """
+    What a student is trained with.
+
+    :param tables: has ``defaults``, ``row_defaults``, ``pixel_defaults`` and ``pixel_row_defaults``: a class of algorithms
+    :param row: of the table of methods
+    :param form: ``"paper"`` has settings of its own
+    :param given: arguments by name. None leaves a coefficient, or ``averaging``, to its default
+    :param n_envs: environments side by side
+    :param images: whether the student sees images
+    :return: :data:`OWN` and the arguments of SB3's algorithm that are given or have another default than there; of the rollout's
+        and the minibatch's size, those that fit what is given and each other
+    """
+    settings = tables.defaults | tables.row_defaults.get(row.name, {})
+    if images:
+        settings |= tables.pixel_defaults | tables.pixel_row_defaults.get(row.name, {})
+    if form == "paper":
+        settings |= PAPER
+    batch_size, n_steps = given.get("batch_size"), given.get("n_steps")
+    if n_steps is not None and n_steps * n_envs == 1:
+        settings["normalize_advantage"] = False  # one advantage has no standard deviation
+    if "batch_size" in settings and n_steps is None:
+        settings["n_steps"] = steps_that_fill(settings["n_steps"], batch_size or settings["batch_size"], n_envs)
+    elif "batch_size" in settings and n_steps is not None and batch_size is None:
+        settings["batch_size"] = batch_that_fits(settings["batch_size"], n_steps * n_envs)
+    paid = given.get("env_reward_coef")
+    settings["env_reward_coef"] = 0.0
+    settings["loss_coef"] = 0.0 if row.loss is None else 1.0
+    settings["reward_coef"] = 0.0 if row.reward is None else settings.get("reward_coef", 1.0)
+    # The environment's reward goes on to improve the student: a mean of its weights would be of an earlier one.
+    settings["averaging"] = settings.get("averaging", 0.0) if paid is None or paid == 0 else 0.0
+    return settings | {name: value for name, value in given.items() if value is not None or name not in OWN}
+
+
+def sb3_parameters(algorithm: type) -> dict[str, inspect.Parameter]:
+    """
+    :param algorithm: a class with one of SB3's or sb3-contrib's algorithms among its bases
+    :return: that algorithm's arguments by name, but for policy and environment
+    """
+    base = next(c for c in algorithm.__mro__ if c.__module__.split(".")[0] in ("stable_baselines3", "sb3_contrib"))
+    parameters = inspect.signature(base.__init__).parameters
+    return {name: p for name, p in parameters.items() if name not in ("self", "policy", "env", "_init_setup_model")}
+
+
+def visible_signature(algorithm: Any, own: inspect.Signature) -> inspect.Signature:
+    """
+    :param algorithm: a class of ours on one of SB3's algorithms
+    :param own: of the constructor that both share, with ``**kwargs``
+    :return: the same with SB3's arguments in their place, at the defaults that they have for a single environment without images
+    """
+    row = algorithm.fixed_method
+    changed = algorithm.defaults | algorithm.row_defaults.get(row or "n_distill", {})
+    hidden = ("self", "kwargs", "_init_setup_model", *(["method"] if row is not None else []))
+    shown = [p for name, p in own.parameters.items() if name not in hidden]
+    theirs = [
+        p.replace(kind=inspect.Parameter.KEYWORD_ONLY, default=changed.get(name, p.default))
+        for name, p in sb3_parameters(algorithm).items()
+    ]
+    return inspect.Signature([*shown, *theirs])
