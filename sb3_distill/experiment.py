@@ -50,7 +50,7 @@ from sb3_distill.spaces import check_spaces
 from sb3_distill.teachers import QTeacher, Teacher, actor_size
 from sb3_distill.temperature import check_softness
 from sb3_distill.user_code import users_frame
-from sb3_distill.zoo import checkpoint as saved_models
+from sb3_distill.zoo.policy_file import read_agent
 from sb3_distill.zoo.run_settings import environment_config
 from sb3_distill.zoo.settings import Training
 from sb3_distill.zoo.teachers import find_agent, load_teacher
@@ -201,7 +201,7 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     check_device(settings.device)
     check_tensorboard(settings.tensorboard_log)
     agent = find_agent(settings.teacher)
-    saved = saved_models.read_checkpoint(agent.checkpoint)
+    saved = read_agent(agent.checkpoint)
     trained = training_in(agent, settings.env_id)
     if settings.env_kwargs:
         trained = trained._replace(env_kwargs={**trained.env_kwargs, **settings.env_kwargs})

@@ -40,6 +40,7 @@ from sb3_distill.zoo.errors import CheckpointError
 from sb3_distill.zoo.goals import by_key, is_joined
 from sb3_distill.zoo.hub import zoo_rule
 from sb3_distill.zoo.layout import around, holds_statistics, run_name, zip_in
+from sb3_distill.zoo.own_classes import remedy
 from sb3_distill.zoo.policy_file import read_agent
 from sb3_distill.zoo.run_settings import STUDENT, read_run, run_file
 from sb3_distill.zoo.saved_policy import POLICIES, build_policy
@@ -628,8 +629,8 @@ def rebuild(checkpoint: Checkpoint) -> BasePolicy:
     policy_class = POLICIES.get(checkpoint.policy_class)
     if policy_class is None:
         raise CheckpointError(
-            f"{checkpoint.path} has a policy of its own, {checkpoint.policy_class}, which is not imported from here: "
-            f"load it with SB3 and hand over the model. Known are {', '.join(sorted(POLICIES))}."
+            f"{checkpoint.path} has a policy of its own, {checkpoint.policy_class}, "
+            f"{remedy(checkpoint.path, checkpoint.algorithm)}"
         )
     try:
         return build_policy(
