@@ -305,7 +305,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             self._last_obs = copy_obs(self._last_obs)
             self._shown = (self._last_obs, copy_obs(self._present_obs()), self._view)
         self._played_by_others = True  # since the last rollout, for all that is known here
-        if self._row.reward is not None and self._row.reward.uses_next_state and self._row.reward.uses_student:
+        if self._distils:
             assert self.env is not None
             with torch_threads(rollout_threads(self.env)):  # a pass of the size of a rollout's
                 check_distribution(self.policy, self._last_obs)
