@@ -28,14 +28,14 @@ __all__ = [
 __getattr__, __dir__ = lazy_names(
     __name__,
     {
-    "Corridor": "sb3_distill.envs.corridor",
-    "GridWorld": "sb3_distill.envs.grid_world",
-    "Oscillation": "sb3_distill.envs.oscillation",
-    "TabularEnv": "sb3_distill.envs.tabular",
-    "TabularMDP": "sb3_distill.envs.tabular",
-    "GymnasiumVecEnv": "sb3_distill.envs.vector_env",
-    "LogTeacherReward": "sb3_distill.wrappers.teacher_reward",
-    "TeacherReward": "sb3_distill.wrappers.teacher_reward",
-    "VecTeacherReward": "sb3_distill.wrappers.teacher_reward",
+        "Corridor": "sb3_distill.envs.corridor",
+        "GridWorld": "sb3_distill.envs.grid_world",
+        "Oscillation": "sb3_distill.envs.oscillation",
+        "TabularEnv": "sb3_distill.envs.tabular",
+        "TabularMDP": "sb3_distill.envs.tabular",
+        "GymnasiumVecEnv": "sb3_distill.envs.vector_env",
+        "LogTeacherReward": "sb3_distill.wrappers.teacher_reward",
+        "TeacherReward": "sb3_distill.wrappers.teacher_reward",
+        "VecTeacherReward": "sb3_distill.wrappers.teacher_reward",
     },
 )

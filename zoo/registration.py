@@ -12,6 +12,8 @@ from typing import Any
 import optuna
 import rl_zoo3.exp_manager
 import rl_zoo3.train
+import rl_zoo3.utils
+from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from stable_baselines3 import PPO
 
@@ -19,9 +21,11 @@ import sb3_distill.common.env_ids  # noqa: F401 - registers environments, MinAta
 from sb3_distill.algorithms import a2c, ppo
 from sb3_distill.algorithms.distillation import Distillation
 from sb3_distill.algorithms.policy_distillation import PolicyDistillation
+from sb3_distill.common.user_code import first_line
 from sb3_distill.rules.methods import get_method
 from sb3_distill.students.features import MinAtarCNN
 from sb3_distill.students.nature_cnn import student_arch
+from sb3_distill.zoo.typed_params import StoreTyped, check_names
 
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 
@@ -119,7 +123,7 @@ def convert_hyperparams(sampled_params: dict[str, Any]) -> dict[str, Any]:
     return hyperparams
 
 
-class DistillExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
+class DistillExperimentManager(ExperimentManager):
     """
     rl_zoo3's, which finds the distillation algorithms' hyperparameter files and names their teachers.
 
@@ -151,6 +155,33 @@ class DistillExperimentManager(rl_zoo3.exp_manager.ExperimentManager):
             hyperparams["teacher"] = saved["teacher"] = str(teacher).replace("{env}", self.env_name)
         return hyperparams, saved
 
+    def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
+        """
+        rl_zoo3's, which takes its own keys out.
+
+        :param hyperparams: all of them
+        :return: what is left for the algorithm, and what becomes of rl_zoo3's
+        :raises ValueError: for what the algorithm does not have, and text that is no Python, before a folder is made for the run
+        """
+        try:
+            processed = super()._preprocess_hyperparams(hyperparams)
+        except (SyntaxError, NameError, AttributeError) as error:
+            raise ValueError(
+                f"Text among the hyperparameters, such as policy_kwargs or normalize, cannot be evaluated: {first_line(error)}"
+            ) from error
+        check_names(self.algo, rl_zoo3.ALGOS[self.algo], processed[0])
+        return processed
+
+    @staticmethod
+    def _preprocess_schedules(hyperparams: dict[str, Any]) -> dict[str, Any]:
+        try:
+            return ExperimentManager._preprocess_schedules(hyperparams)
+        except ValueError as error:
+            raise ValueError(
+                f"A schedule among the hyperparameters is none ({first_line(error)}): write a number or lin_NUMBER, such as "
+                "learning_rate:\"'lin_0.001'\"."
+            ) from error
+
 
 for _name, _algorithm in ALGORITHMS.items():
     rl_zoo3.ALGOS[_name] = _algorithm
@@ -161,6 +192,8 @@ for _name, _offline in OFFLINE.items():
     HYPERPARAMS_SAMPLER[_name] = sample_offline_hyperparams
     HYPERPARAMS_CONVERTER[_name] = convert_hyperparams
 rl_zoo3.exp_manager.ExperimentManager = DistillExperimentManager  # type: ignore[misc]
+for _module in (rl_zoo3.utils, rl_zoo3.train):  # what is imported later has it from the first
+    _module.StoreDict = StoreTyped  # type: ignore[attr-defined]
 rl_zoo3.train.ExperimentManager = DistillExperimentManager  # type: ignore[misc]
 # Names that policy_kwargs may have: rl_zoo3 evaluates them there.
 rl_zoo3.exp_manager.MinAtarCNN = MinAtarCNN  # type: ignore[attr-defined]

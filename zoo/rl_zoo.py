@@ -59,6 +59,8 @@ def run(program: str, name: str) -> int:
         message = " ".join(str(error).split())
         if message.startswith("Hyperparameters not found"):
             message += ": write an entry for it into a file of your own, and give that with -conf FILE (docs/rl_zoo.md)"
+        elif "not found in gym registry" in message:
+            message += " If a module of yours registers it, name that, too: --env my_module:ID"
         sys.stderr.write(f"{program}: error: {message}\n")
         return 2
     return 0

@@ -18,6 +18,7 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_distill.agents.errors import CheckpointError
+from sb3_distill.agents.own_classes import OwnClassError, algorithm_of, remedy
 from sb3_distill.agents.saved_policy import read_policy_kwargs
 from sb3_distill.agents.saved_spaces import read_space
 from sb3_distill.agents.saved_weights import MAX_MEMBERS, MoreThanWeightsError, read_weights
@@ -39,6 +40,7 @@ class Checkpoint(NamedTuple):
     :param action_space: what the policy does
     :param weights: the policy's state dict, on the CPU
     :param version: of SB3 that made it, as far as the file tells
+    :param algorithm: whose ``load`` reads it, as far as the file tells
     :param was_normalized: whether it was trained under a ``VecNormalize``; only the files of on-policy algorithms tell
     """
 
@@ -49,6 +51,7 @@ class Checkpoint(NamedTuple):
     action_space: spaces.Space
     weights: dict[str, th.Tensor]
     version: str
+    algorithm: str = "PPO"
     was_normalized: bool = False
 
 
@@ -67,20 +70,26 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
     if missing:
         raise CheckpointError(f"{path} is no SB3 checkpoint: it has no member {' and no '.join(sorted(missing))}.")
     data = read_data(path, members["data"])
+    algorithm = "PPO"
     try:
+        policy_class = class_name(data["policy_class"])
+        algorithm = algorithm_of(policy_class, data)
         return Checkpoint(
             path=path,
-            policy_class=class_name(data["policy_class"]),
+            policy_class=policy_class,
             policy_kwargs=_policy_kwargs(data),
             observation_space=read_space(data["observation_space"]),
             action_space=read_space(data["action_space"]),
             weights=_weights(path, members.pop("policy.pth")),
             version=members.get("_stable_baselines3_version", b"unknown").decode("ascii", "replace").strip(),
+            algorithm=algorithm,
             # SB3's on-policy algorithms keep an observation from beneath a VecNormalize; the others keep one in any case.
             was_normalized="gae_lambda" in data and data.get("_last_original_obs") is not None,
         )
     except CheckpointError:
         raise
+    except OwnClassError as error:
+        raise CheckpointError(f"{path} cannot be read: policy_kwargs has {error}, {remedy(path, algorithm)}") from error
     except ValueError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     except Exception as error:  # hostile entries may raise anything at all

@@ -5,6 +5,7 @@ from typing import Any
 
 from sb3_distill.agents.checkpoint import Checkpoint, in_short, read_checkpoint
 from sb3_distill.agents.errors import CheckpointError
+from sb3_distill.agents.own_classes import OwnClassError, remedy
 from sb3_distill.agents.saved_policy import ARGUMENTS, read_policy_kwargs
 from sb3_distill.agents.saved_spaces import read_pickled_space
 from sb3_distill.agents.saved_weights import read_weights_and_more
@@ -60,10 +61,16 @@ def _checkpoint(path: Path, weights: dict[str, Any], data: dict[str, Any]) -> Ch
     if kind is None:
         raise ValueError("its weights and arguments are those of no policy that is known here")
     plain = {name: _plain(value) for name, value in data.items() if name in ARGUMENTS and value is not None}
+    try:
+        policy_kwargs = read_policy_kwargs(plain)
+    except OwnClassError as error:
+        raise CheckpointError(
+            f"{path} cannot be read: policy_kwargs has {error}, {remedy(path, kind.rpartition('.')[2])}"
+        ) from error
     return Checkpoint(
         path=path,
         policy_class=kind,
-        policy_kwargs=read_policy_kwargs(plain),
+        policy_kwargs=policy_kwargs,
         observation_space=read_pickled_space(data["observation_space"]),
         action_space=read_pickled_space(data["action_space"]),
         weights=weights,
@@ -72,5 +79,5 @@ def _checkpoint(path: Path, weights: dict[str, Any], data: dict[str, Any]) -> Ch
 
 
 def _plain(value: Any) -> Any:
-    """A class by its name alone, which a closed list knows or not."""
-    return value.name.rpartition(".")[2] if isinstance(value, Name) else value
+    """A class by its name, which a closed list knows or not."""
+    return f"<class '{value.name}'>" if isinstance(value, Name) else value

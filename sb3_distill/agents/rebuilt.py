@@ -24,6 +24,7 @@ from sb3_distill.agents.normalization import (
     normalizer,
     read_vecnormalize,
 )
+from sb3_distill.agents.own_classes import remedy
 from sb3_distill.agents.policy_file import read_agent
 from sb3_distill.agents.saved_policy import POLICIES, build_policy
 from sb3_distill.agents.training import Training
@@ -166,8 +167,8 @@ def rebuild(checkpoint: Checkpoint) -> BasePolicy:
     policy_class = POLICIES.get(checkpoint.policy_class)
     if policy_class is None:
         raise CheckpointError(
-            f"{checkpoint.path} has a policy of its own, {checkpoint.policy_class}, which is not imported from here: "
-            f"load it with SB3 and hand over the model. Known are {', '.join(sorted(POLICIES))}."
+            f"{checkpoint.path} has a policy of its own, {checkpoint.policy_class}, "
+            f"{remedy(checkpoint.path, checkpoint.algorithm)}"
         )
     try:
         return build_policy(

@@ -27,6 +27,7 @@ from stable_baselines3.common.policies import BasePolicy
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
+from sb3_distill.agents.own_classes import CLASSES, OwnClassError, named_class
 from sb3_distill.rules.distributions import unvalidated
 from sb3_distill.students.features import MinAtarCNN
 from sb3_distill.students.nature_cnn import SmallNatureCNN
@@ -172,15 +173,19 @@ def read_policy_kwargs(given: dict[str, Any]) -> dict[str, Any]:
 
     :param given: names with plain values, or with the text of what JSON cannot hold
     :return: arguments for a policy class
-    :raises ValueError: for a name or a value that is not on the list
+    :raises OwnClassError: for a class that is not on the list
+    :raises ValueError: for another value, or a name, that is not
     """
     kwargs: dict[str, Any] = {}
-    for name, value in given.items():
+    # Classes first: the arguments of somebody's own are not known either.
+    for name, value in sorted(given.items(), key=lambda item: item[0] not in CLASSES):
         if name in _IGNORED or (value is None and name in _OPTIONAL):
             continue
         try:
             kwargs[name] = ARGUMENTS[name](_literal(value) if isinstance(value, str) else value)
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+            if (own := named_class(name, value)) is not None:
+                raise OwnClassError(own) from error
             raise ValueError(
                 f"policy_kwargs has {name}={str(value)[:80]!r}, which is not among the values known here."
             ) from error

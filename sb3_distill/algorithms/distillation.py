@@ -316,7 +316,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             self._last_obs = copy_obs(self._last_obs)
             self._shown = (self._last_obs, copy_obs(self._present_obs()), self._binding.view)
         self._played_by_others = True  # since the last rollout, for all that is known here
-        if self._reward_needs(NEXT_STATE, STUDENT):
+        if self._distils:
             assert self.env is not None
             with torch_threads(rollout_threads(self.env)):  # a pass of the size of a rollout's
                 check_distribution(self.policy, self._last_obs)

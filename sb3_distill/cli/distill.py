@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from sb3_distill.cli import offline as cli_offline
 from sb3_distill.cli.arguments import Joined, add_environment, number, number_or_auto, whole, wholes
-from sb3_distill.cli.flags import in_flags
 from sb3_distill.cli.teacher_names import typed_teacher
+from sb3_distill.common.flags import in_flags
 from sb3_distill.common.own_env import import_environment
 from sb3_distill.experiment import offline as policy_distillation
 
@@ -45,7 +45,7 @@ def add_options(distill: argparse.ArgumentParser) -> None:
     """
     distill.set_defaults(prepare=prepare_distill)
     add = distill.add_argument_group("what").add_argument
-    add_environment(add, "that of --memory, or where --teacher was trained, or CartPole-v1")
+    add_environment(add, "that of --memory, with its arguments, or where --teacher was trained, or CartPole-v1")
     add(
         "--teacher",
         metavar="NAME",
@@ -179,7 +179,7 @@ def _prepared(args: argparse.Namespace) -> Callable[[], None]:
     with in_flags():
         settings = settings_of(args)
         plan = prepare(settings, verbose=int(args.verbose))
-        out = Path(args.out).expanduser() if args.out else default_out(plan)
+        out = Path(args.out).expanduser() if args.out else default_out(plan, args.env_kwargs)
         folder = RunFolder(out, plan.described, args.overwrite)
         if folder.finished:
             return partial(tell_finished, args, folder)
@@ -240,13 +240,16 @@ def settings_of(args: argparse.Namespace) -> "Settings":
     if about is not None:
         check_memory(about, env_id=env_id, name=f"The memory {args.memory}")
     given = {f.name: getattr(args, f.name) for f in fields(Settings)}
+    if about is not None:  # it plays where its states are from, but for what is asked for
+        given["env_kwargs"] = {**(about.env_kwargs or {}), **args.env_kwargs}
     teacher = args.teacher or (default_teacher(env_id) if about is None else teacher_of_memory(args.memory, about))
     return Settings(**given | {"env": env, "teacher": teacher, "net_arch": tuple(args.net_arch)})
 
 
-def default_out(plan: "Plan") -> Path:
+def default_out(plan: "Plan", env_kwargs: Mapping[str, Any]) -> Path:
     """
     :param plan: of the experiment
+    :param env_kwargs: that were typed, without those of a memory
     :return: where its files go if nothing else is said
     """
     from dataclasses import asdict
@@ -257,9 +260,15 @@ def default_out(plan: "Plan") -> Path:
     settings = plan.settings
     start = f"{hyphens(settings.method)}-{settings.engine}-{settings.env_id.replace('/', '-')}-{settings.seed}"
     usual = asdict(Settings(settings.env, default_teacher(settings.env_id))) | ROW_OPTIONS
-    given = {name: value for name, value in asdict(settings).items() if value not in (None, usual[name])}
+    typed = asdict(settings) | {"env_kwargs": dict(env_kwargs)}
+    given = {name: value for name, value in typed.items() if value not in (None, usual[name])}
+    also = {name: given[name] for name in ALSO_NAMED if name in given}
+    if settings.memory is not None:  # whose teacher it is, and whose path may be long
+        given.pop("teacher", None)
+        also["memory"] = given["memory"]
+        given["memory"] = Path(settings.memory).expanduser().absolute().name.removeprefix("memory-")
     named = {name: value for name, value in given.items() if name not in (*UNNAMED, *ALSO_NAMED)}
-    return default_folder(start, named, {name: given[name] for name in ALSO_NAMED if name in given}, plan.described)
+    return default_folder(start, named, also, plan.described)
 
 
 def default_env(teacher: str | None) -> str:

@@ -99,6 +99,8 @@ def record_and_tell(play: "Callable[[bool], DiskMemory]", out: str, quiet: bool 
             "episodes": memory.n_episodes,
             "teacher": memory.about.teacher,
             "env": memory.about.env_id,
+            "env_kwargs": memory.about.env_kwargs,
+            "seed": memory.seed,
             "bytes": size,
         }
         sys.stdout.write(json.dumps(about, indent=2, ensure_ascii=False) + "\n")

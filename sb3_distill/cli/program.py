@@ -13,15 +13,18 @@ import select
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any, TextIO
 
 from sb3_distill.common.interrupts import guarded, raise_if_interrupted
+from sb3_distill.common.unread import finishing
 from sb3_distill.common.user_code import told, traceback_text, users_frame
 
 #: the exit code of a program whose output nobody reads any more, by a shell's convention
 CLOSED_PIPE = 141
+#: commands that do nothing but tell, and so end when nobody reads it; the others finish their work
+LISTS = ("teachers", "methods", "inspect")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     :param argv: arguments after the program's name, by default those of the process
     :return: exit code: 0; 2 after an error of the user's, the network or the disk, which stderr explains; 130 after Ctrl+C; 143
-        after SIGTERM; 141, without a word, if what reads the output has gone
+        after SIGTERM; 141, without a word, if what reads the output has gone: :data:`LISTS` end then, the others finish their work
     """
     return guarded(partial(_told, argv), tell, program=argv is None)
 
@@ -82,6 +85,13 @@ def run(argv: Sequence[str] | None) -> int:
     parser = make_parser()
     complete(parser)
     args = parse(parser, argv)
+    with nullcontext() if args.command in LISTS else finishing():
+        _work(args)
+    return 0
+
+
+def _work(args: argparse.Namespace) -> None:
+    """Both halves of a command."""
     with warnings.catch_warnings(record=True) as caught:
         work: Callable[[], None] = args.prepare(args)
     said: set[str] = set()
@@ -98,7 +108,6 @@ def run(argv: Sequence[str] | None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = show  # type: ignore[assignment]
         work()
-    return 0
 
 
 def tell(message: str) -> None:

@@ -42,7 +42,10 @@ def check_env_id(env_id: str) -> None:
     except gym.error.Error as error:
         register_ale(env_id)
         if env_id not in gym.registry:
-            raise ValueError(f"Unknown environment {env_id!r}: {nearest(env_id, gym.registry, limit=8)}") from error
+            raise ValueError(
+                f"Unknown environment {env_id!r}: {nearest(env_id, gym.registry, limit=8)} If a module of yours registers it, name that, "
+                f"too: env='my_module:{env_id}'."
+            ) from error
 
 
 def is_known(env_id: str) -> bool:

@@ -32,10 +32,14 @@ def import_environment(env: str) -> str:
     import gymnasium as gym
 
     from sb3_distill.common.env_ids import check_env_id
+    from sb3_distill.common.flags import as_flags
 
     module, env_id = split_module(env)
     if not module:
-        check_env_id(env_id)
+        try:
+            check_env_id(env_id)
+        except ValueError as error:
+            raise ValueError(as_flags(str(error))) from error
         return env_id
     before = set(gym.registry)
     import_module(module)

@@ -22,9 +22,9 @@ from gymnasium import spaces
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_distill.agents import checkpoint as saved_models
 from sb3_distill.agents.find import find_agent
 from sb3_distill.agents.load import load_teacher
+from sb3_distill.agents.policy_file import read_agent
 from sb3_distill.agents.run_settings import environment_config
 from sb3_distill.agents.training import Training
 from sb3_distill.agents.training_envs import training_in
@@ -205,7 +205,7 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     check_device(settings.device)
     check_tensorboard(settings.tensorboard_log)
     agent = find_agent(settings.teacher)
-    saved = saved_models.read_checkpoint(agent.checkpoint)
+    saved = read_agent(agent.checkpoint)
     trained = training_in(agent, settings.env_id)
     if settings.env_kwargs:
         trained = trained._replace(env_kwargs={**trained.env_kwargs, **settings.env_kwargs})

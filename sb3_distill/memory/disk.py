@@ -78,6 +78,11 @@ class DiskMemory(Memory):
         return self._recorded.settings.memory_id()
 
     @property
+    def seed(self) -> int:
+        """Of everything random in its recording."""
+        return self._recorded.settings.seed
+
+    @property
     def n_episodes(self) -> int:
         """Of all environments."""
         return len(self._recorded.entries)

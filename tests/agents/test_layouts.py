@@ -1,13 +1,16 @@
 """Settings and statistics beside a checkpoint are found by what the files say, by every reading of a folder alike."""
 
+import re
 import shutil
 
 import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
-from stable_baselines3 import DDPG, DQN, PPO, SAC
+from stable_baselines3 import A2C, DDPG, DQN, PPO, SAC
 from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.torch_layers import FlattenExtractor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from envs_for_tests import CountdownEnv
@@ -16,6 +19,8 @@ from sb3_distill.agents.find import find_checkpoint, zoo_folders
 from sb3_distill.agents.inspection import inspect
 from sb3_distill.agents.load import load_teacher
 from sb3_distill.agents.training import read_config, training
+from sb3_distill.teachers.actor_critic import ActorCriticTeacher
+from sb3_distill.teachers.q_network import QTeacher
 
 UUID = "7f0a5c74-8e8c-40c4-a4e0-07f03be4752e"
 CONFIG, ARGS = "normalize: true\n", "algo: ppo\nenv: CartPole-v1\n"
@@ -158,6 +163,55 @@ def test_a_policy_and_its_file(algorithm, env_id, extra, normalized, tmp_path):
     if env_id == "CartPole-v1":
         teacher = load_teacher(model.policy, vec_normalize=normalized[1], **soft)
         np.testing.assert_array_equal(teacher.normalize_obs(obs), normalized[1].normalize_obs(obs))
+
+
+class OwnExtractor(FlattenExtractor):
+    def __init__(self, space, scale=1.0):
+        super().__init__(space)
+
+
+class OwnPolicy(ActorCriticPolicy):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("algorithm", "policy", "kwargs", "own"),
+    [
+        (
+            PPO,
+            "MlpPolicy",
+            {"features_extractor_class": OwnExtractor},
+            "cannot be read: policy_kwargs has features_extractor_class=test_layouts.OwnExtractor",
+        ),
+        (
+            A2C,
+            "MlpPolicy",
+            {"activation_fn": th.nn.Mish},
+            "cannot be read: policy_kwargs has activation_fn=torch.nn.modules.activation.Mish",
+        ),
+        (PPO, OwnPolicy, {}, "has a policy of its own, test_layouts.OwnPolicy"),
+        (
+            DQN,
+            "MlpPolicy",
+            {"features_extractor_kwargs": {"scale": 2.0}, "features_extractor_class": OwnExtractor},
+            "cannot be read: policy_kwargs has features_extractor_class=test_layouts.OwnExtractor",
+        ),
+    ],
+)
+def test_a_class_of_ones_own_in_a_file_is_named_with_the_way_around_it(algorithm, policy, kwargs, own, tmp_path):
+    """In the first line. And the way is one: what is loaded so is a teacher."""
+    path, policy_path = tmp_path / "agent.zip", tmp_path / "policy.pt"
+    model = algorithm(policy, "CartPole-v1", policy_kwargs=kwargs, device="cpu")
+    model.save(path)
+    way = f'load_teacher({algorithm.__name__}.load("{path}"))'
+    with pytest.raises(CheckpointError, match=rf"^{re.escape(f'{path} {own}, ')}.*{re.escape(way)}.*$"):
+        load_teacher(path)
+    scope = {"load_teacher": load_teacher, algorithm.__name__: algorithm}
+    assert isinstance(eval(way, scope), QTeacher if algorithm is DQN else ActorCriticTeacher)
+    if kwargs:  # what policy.save writes does not name its own class
+        model.policy.save(str(policy_path))
+        with pytest.raises(CheckpointError, match=rf"^{re.escape(f'{policy_path} {own}, ')}.*Policy\.load\("):
+            load_teacher(policy_path)
 
 
 def test_a_hostile_policy_file_runs_nothing(tmp_path):

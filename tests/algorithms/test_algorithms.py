@@ -214,7 +214,7 @@ def test_the_teacher_sees_each_state_once_and_the_student_passes_are_few(method,
         METHODS["unbiased"][method].reward is not None and "student" in METHODS["unbiased"][method].reward.needs
     )
     # At most one more a rollout, and one before the first.
-    assert len(get.rows) == (1 + 3 if uses_next and student_reward else 0)
+    assert len(get.rows) == 1 + (3 if uses_next and student_reward else 0)
     if METHODS["unbiased"][method].control == "student":
         assert len(counting.seen) == 3  # and one batch a rollout for the teacher
 

@@ -123,7 +123,9 @@ def test_coefficients_weigh_the_two_terms():
         return 8.0 * row.reward(step, row.loss) + 2.0 * step.reward_t
 
     # The critic is exact for the mix over its sum of weights, which is what the buffer holds.
-    mixed = Method("mix", "student", None, Reward(lambda s, _: mix(s, None) / 10.0, "mix", frozenset({"student", "next_state"})))
+    mixed = Method(
+        "mix", "student", None, Reward(lambda s, _: mix(s, None) / 10.0, "mix", frozenset({"student", "next_state"}))
+    )
     samples, _ = sampled_and_exact(
         DistillPPO, row, exact_method=mixed, loss_coef=3.0, reward_coef=8.0, env_reward_coef=2.0
     )

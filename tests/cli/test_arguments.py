@@ -8,6 +8,7 @@ import gymnasium as gym
 import pytest
 
 from sb3_distill.cli.arguments import Joined, Pairs, number_or_auto, pair, whole, wholes
+from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.nearest import nearest
 from sb3_distill.common.own_env import import_environment, import_module
 
@@ -209,6 +210,13 @@ def test_an_unknown_environment_names_the_nearest(env_id, meant):
         import_environment(env_id)
     assert meant in str(error.value)
     assert "CartPole" not in str(error.value) or "CartPole" in meant
+
+
+def test_an_unknown_environment_may_be_of_a_module_that_was_not_named():
+    with pytest.raises(ValueError, match=r"^Unknown environment 'MyWalk-v0': .*: --env my_module:MyWalk-v0\.$"):
+        import_environment("MyWalk-v0")
+    with pytest.raises(ValueError, match=r"^Unknown environment 'MyWalk-v0': .*: env='my_module:MyWalk-v0'\.$"):
+        check_env_id("MyWalk-v0")  # in Python's words
 
 
 def test_a_namespaced_atari_game_is_known():

@@ -195,6 +195,12 @@ def test_the_environment_is_that_of_what_was_named(tmp_path, memory, capsys):
     assert "Nothing says which environment" in capsys.readouterr().err
 
 
+def test_a_policys_own_file_teaches_too(tmp_path):
+    stable_baselines3.PPO("MlpPolicy", "CartPole-v1", device="cpu").policy.save(str(tmp_path / "policy.pt"))
+    words = ["--teacher", str(tmp_path / "policy.pt"), "--env", "CartPole-v1", "--steps", "64"]
+    assert main(["distill", *words, "--n-envs", "2", "--eval-episodes", "2", "--out", str(tmp_path / "out")]) == 0
+
+
 def test_a_size_is_of_the_network_that_reads_such_observations(tmp_path, capsys):
     """Of MinAtar's for its boards; a vector has no such network."""
     game = ["--env", "MinAtar/Breakout-v1", "--size", "4%", "--out", str(tmp_path / "out")]

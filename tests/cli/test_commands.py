@@ -18,6 +18,7 @@ from sb3_distill.agents.find import BUNDLED
 from sb3_distill.agents.inspection import teachers_at_hand
 from sb3_distill.cli import main
 from sb3_distill.cli.columns import table
+from sb3_distill.experiment.run_folder import RUN_FILES
 
 COMMAND = [sys.executable, "-m", "sb3_distill.cli"]
 
@@ -189,6 +190,18 @@ def test_a_closed_pipe_is_silent(command):
         line for line in done.stderr.splitlines() if not line.endswith("…".encode())
     ]  # what a slow machine is doing
     assert said == [] and done.returncode in (0, 141)
+
+
+@pytest.mark.parametrize("talk", ["--verbose", "--json"])
+def test_what_was_begun_is_finished_though_nobody_reads_of_it(talk, tmp_path):
+    """As with ``| head -1``, of both streams; all files are there."""
+    words = ["distill", "--steps", "64", "--n-envs", "2", "--net-arch", "8", "--eval-episodes", "2", "--out", "run"]
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([*COMMAND, *words, talk], stdout=write, stderr=write, timeout=120, cwd=tmp_path)
+    os.close(write)
+    assert done.returncode == 141
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(RUN_FILES)
 
 
 def test_ctrl_c_is_one_line_while_a_command_still_looks_around(tmp_path):

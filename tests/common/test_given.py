@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 from envs_for_tests import Chain, CountdownEnv, actor_critic_teacher
 from sb3_distill import DistillA2C, DistillPPO, NDistill, NDistillA2C, load_teacher
+from sb3_distill.algorithms import ppo
 from sb3_distill.algorithms.multi_task import MultiTaskDistillation
 from sb3_distill.algorithms.online import OnlineDistillation
 from sb3_distill.algorithms.policy_distillation import PolicyDistillation
@@ -146,12 +147,16 @@ def test_an_id_that_is_no_text(env_id, dqn):
         load_teacher(dqn, env_id=env_id)
 
 
+#: every row of the table
+ROWS = [row for row in vars(ppo).values() if isinstance(row, type) and getattr(row, "fixed_method", None) is not None]
+
+
 class Silent(ActorCriticPolicy):
     def get_distribution(self, obs):
         raise NotImplementedError("mine")
 
 
-@pytest.mark.parametrize("algorithm", [NDistill, NDistillA2C, PolicyDistillation])
+@pytest.mark.parametrize("algorithm", [*ROWS, NDistillA2C, PolicyDistillation])
 def test_a_policy_without_a_distribution_is_refused_before_the_first_step(algorithm, dqn):
     """By name; and asking one that has it draws no random number."""
     settings = OFFLINE | dict(student="ppo") if algorithm is PolicyDistillation else dict(n_steps=16, device="cpu")

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from sb3_distill.cli import main
-from sb3_distill.cli.flags import as_flags
 from sb3_distill.cli.teacher_names import typed_teacher
+from sb3_distill.common.flags import as_flags
 from sb3_distill.experiment import run as experiment
 from sb3_distill.experiment import run_folder
 from sb3_distill.experiment.advice import advice, still_rising

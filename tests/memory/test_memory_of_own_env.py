@@ -1,6 +1,7 @@
 """A memory knows the arguments and the module of its environment, and its teacher, and a student is told where they differ."""
 
 import json
+import shutil
 import sys
 
 import pytest
@@ -39,6 +40,39 @@ def test_other_arguments_are_a_warning_with_both(here, capsys):
     assert "arguments" not in capsys.readouterr().err
     teacher = json.loads((here / "same" / "results.json").read_text())["settings"]["teacher"]
     assert teacher == str(here / "agent.zip"), "its own teacher, which is not asked for"
+
+
+def test_its_arguments_are_the_students_too(here, capsys):
+    """Without a word where none are asked for; of several, those that are asked for win. And the folder's name can be read."""
+    words = [*OFFLINE, "--memory", str(here / "m"), "--env", ENV, "--quiet"]
+    assert main(words) == 0
+    assert "arguments" not in capsys.readouterr().err
+    run = here / "runs" / "policy-distillation-dqn-Mine-Own-v0-0_memory-m"
+    about = json.loads((run / "results.json").read_text())
+    assert about["settings"]["env_kwargs"] == about["environment"]["env_kwargs"] == {"limit": 7}
+    assert max(about["players"]["teacher"]["returns"]) == 7, "it played there"
+    assert main([*words, "--env-kwargs", "pay=2"]) == 0
+    assert "limit=7, and the student's environment has limit=7 pay=2" in capsys.readouterr().err
+    about = json.loads((here / "runs" / f"{run.name.replace('_', '_env-kwargs-pay-2_')}" / "results.json").read_text())
+    assert max(about["players"]["teacher"]["returns"]) == 14
+
+
+def test_two_memories_of_one_name_have_runs_of_their_own(here, capsys):
+    (here / "elsewhere").mkdir()
+    shutil.copytree(here / "m", here / "elsewhere" / "m")
+    for memory in ("m", "elsewhere/m", "elsewhere/m"):
+        assert main([*OFFLINE, "--memory", memory, "--env", ENV]) == 0
+    assert "holds a student already, of this very command" in capsys.readouterr().out
+    names = sorted(path.name for path in (here / "runs").iterdir())
+    start = "policy-distillation-dqn-Mine-Own-v0-0_"
+    assert names == [f"{start}memory-elsewhere-m_steps-16_n-envs-1", f"{start}memory-m"]
+
+
+def test_what_was_recorded_is_told_whole(here, capsys):
+    options = ["--steps", "60", "--n-envs", "1", "--out", "m", "--quiet", "--json"]
+    assert main(["record", "agent.zip", "--env", ENV, "--env-kwargs", "limit=7", *options]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["env"], told["env_kwargs"], told["seed"]) == ("Mine/Own-v0", {"limit": 7}, 0)
 
 
 def test_what_is_missing_is_named(here, capsys):

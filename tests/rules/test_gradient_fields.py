@@ -58,7 +58,9 @@ def test_a_wrong_reward_is_noticed():
     """The check above would fail on a row without its γ, so it can fail."""
     row = METHODS["unbiased"]["n_distill"]
     mdp, gamma = MDP.random(1), 0.9
-    reward = Reward(lambda step, loss: row.reward(step, loss) / gamma, "−ℓ(s_{i+1})", frozenset({"student", "next_state"}))
+    reward = Reward(
+        lambda step, loss: row.reward(step, loss) / gamma, "−ℓ(s_{i+1})", frozenset({"student", "next_state"})
+    )
     wrong = Method("wrong", "student", row.loss, reward, True, row.descends)
     logits = student_logits(mdp, 1).requires_grad_()
     (gradient,) = th.autograd.grad(mdp.stated_loss(row, logits, gamma), logits)

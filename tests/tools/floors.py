@@ -1,4 +1,4 @@
-"""The floors of the house: what stands on what, read from the imports. ``python -m tests.tools.floors`` writes them to docs/architecture.md."""
+"""The floors of the house, read from the imports. ``python -m tests.tools.floors`` writes them to docs/architecture.md."""
 
 import ast
 from collections.abc import Iterator

@@ -2,7 +2,9 @@
 
 import doctest
 import re
+import warnings
 from copy import deepcopy
+from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
@@ -395,6 +397,20 @@ def test_vec_normalize_goes_outside():
 
 
 @pytest.mark.filterwarnings("ignore:.*(different from the unwrapped version|Box observation space).*")
+def test_the_documented_example_runs_without_a_word():
+    """Of one environment, directly under SB3: no second Monitor is put around it, and its own return is what is told."""
+    page = (Path(__file__).parents[1] / "docs" / "teacher_reward.md").read_text(encoding="utf-8")
+    (example,) = (
+        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "import TeacherReward" in block
+    )
+    names = {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        exec(example.replace("20_000", "512"), names)
+    episodes = names["student"].ep_info_buffer
+    assert len(episodes) > 5 and all(episode["r"] == episode["l"] for episode in episodes)  # 1 a step
+
+
 def test_gymnasiums_own_checks_pass():
     """The wrapper keeps to the interface: types, seeds, spaces."""
     env = TeacherReward(gym.make("CartPole-v1"), cartpole_teacher())

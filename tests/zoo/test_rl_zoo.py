@@ -4,12 +4,14 @@ rl_zoo3 changes Gymnasium when it is imported, so it is not imported here: quick
 (``zoo_process``), the scripts in processes as a user starts them.
 """
 
+import io
 import os
 import pickle
 import subprocess
 import sys
 from argparse import Namespace
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -232,6 +234,80 @@ def test_what_optimize_draws_reaches_the_student_of_a_memory(zoo_process):
     drawn, converted, shown, has = zoo_process(draw_offline)
     assert converted == drawn == shown == has
     assert set(drawn) == {"learning_rate", "batch_size", "temperature", "train_freq"}
+
+
+# --- what is mistyped ---------------------------------------------------------------------------------------------------
+
+
+def typed(algo, *params):
+    """What the script says about ``-params``, and its exit code."""
+    said = io.StringIO()
+    sys.argv = ["train", "--algo", algo, "--env", "CartPole-v1", "-n", "64", "-f", os.devnull, "-params", *params]
+    with redirect_stdout(io.StringIO()), redirect_stderr(said):
+        code = train.main()
+    return code, said.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("algo", "pair", "part"),
+    [
+        ("n_distill", "ent_coef:0.01x", "write a number"),
+        ("n_distill", "foo:a", "foo:\"'a'\""),
+        ("n_distill", "teacher:zoo:dqn/CartPole-v1", "teacher:\"'zoo:dqn/CartPole-v1'\""),
+        ("n_distill", "policy_kwargs:dict(net_arch=[8]", "within quotes"),
+        ("n_distill", "policy_kwargs:'dict(activation_fn=nn.Relu)'", "'Relu'"),
+        ("n_distill", "reward_coef", "NAME:VALUE"),
+        ("n_distill", "reward_coef:", "no value"),
+        ("n_distill", "reward_coeff:1", "'reward_coef'"),
+        ("n_distill", "n_timestep:9", "'n_timesteps'"),
+        ("n_distill", "seed:1", "--seed"),
+        ("n_distill", "learning_rate:'lin'", "lin_NUMBER"),
+        ("n_distill_a2c", "n_epochs:3", "no hyperparameter 'n_epochs'"),  # PPO's alone
+        ("policy_distillation", "buffersize:3", "'buffer_size'"),
+        ("ppo", "batchsize:3", "'batch_size'"),
+    ],
+)
+def test_what_is_mistyped_in_params_is_one_line(zoo_process, algo, pair, part):
+    code, said = zoo_process(typed, algo, "n_envs:2", pair)
+    assert code == 2 and part in said
+    assert said.startswith("sb3-distill-train: error: ") and said.count("\n") == 1
+
+
+def unregistered():
+    said = io.StringIO()
+    sys.argv = ["train", "--algo", "n_distill", "--env", "MyWalk-v0", "-f", os.devnull]
+    with redirect_stdout(io.StringIO()), redirect_stderr(said):
+        train.main()
+    return said.getvalue()
+
+
+def test_an_unregistered_environment_may_be_of_a_module(zoo_process):
+    said = zoo_process(unregistered)
+    assert "--env my_module:ID" in said and said.count("\n") == 1
+
+
+def unknown_keys():
+    """Of every entry of rl_zoo3's files and ours, what the check would refuse."""
+    import rl_zoo3
+
+    from sb3_distill.zoo import registration, typed_params
+
+    refused = []
+    files = [*registration.HYPERPARAMS.glob("*.yml"), *(Path(rl_zoo3.__file__).parent / "hyperparams").glob("*.yml")]
+    files = [file for file in files if file.stem in rl_zoo3.ALGOS]
+    for file in files:
+        for entry in yaml.safe_load(file.read_text()).values():
+            names = entry.keys() - set(typed_params.ZOO_KEYS)
+            try:
+                typed_params.check_names(file.stem, rl_zoo3.ALGOS[file.stem], names)
+            except ValueError as error:
+                refused.append(f"{file}: {error}")
+    return len(files), refused
+
+
+def test_no_published_hyperparameter_is_taken_for_a_misspelt_one(zoo_process):
+    n_files, refused = zoo_process(unknown_keys)
+    assert n_files > 20 and refused == []
 
 
 # --- the scripts --------------------------------------------------------------------------------------------------------
