@@ -55,8 +55,8 @@ def sb3_parameters(algorithm: type) -> dict[str, inspect.Parameter]:
     :return: that algorithm's arguments by name, but for policy and environment
     """
     base = next(c for c in algorithm.__mro__ if c.__module__.split(".")[0] in ("stable_baselines3", "sb3_contrib"))
-    parameters = inspect.signature(base.__init__).parameters
-    return {name: p for name, p in parameters.items() if name not in ("self", "policy", "env", "_init_setup_model")}
+    parameters = inspect.signature(base).parameters
+    return {name: p for name, p in parameters.items() if name not in ("policy", "env", "_init_setup_model")}
 
 
 def visible_signature(algorithm: Any, own: inspect.Signature) -> inspect.Signature:

@@ -274,12 +274,12 @@ def learning_curve(job: Job, trained: "Trained", players: "list[Player]") -> "Fi
     """
     from sb3_distill.evaluation import learning_curves, scores
 
-    scores = [scores.score(e.returns) for e in trained.evaluations]
+    returns = [scores.score(e.returns) for e in trained.evaluations]
     curve = learning_curves.Curve(
         "training",
         [e.timesteps for e in trained.evaluations],
-        [s.mean for s in scores],
-        [s.standard_error for s in scores],
+        [score.mean for score in returns],
+        [score.standard_error for score in returns],
     )
     levels = [learning_curves.Level(p.name, scores.score(p.returns)) for p in players]
     note = f"mean ± standard error of {job.settings.n_eval_episodes} episodes (training) or {N_EPISODES} (teacher, random play)"
