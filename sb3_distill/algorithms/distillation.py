@@ -218,7 +218,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         >>> from sb3_distill import NDistill
         >>> settings = NDistill.settings("CartPole-v1", n_epochs=10)
         >>> [settings[name] for name in ("method", "reward_coef", "gamma", "n_steps", "batch_size", "n_epochs", "gae_lambda")]
-        ['n_distill', 0.03, 0.9, 32, 64, 10, 0.95]
+        ['n_distill', 0.03, 0.9, 64, 64, 10, 0.95]
 
         :param env: the environment, or its Gymnasium id: with several copies, or with images, other sizes are chosen
         :param given: arguments of the constructor that are given
