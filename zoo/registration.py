@@ -18,8 +18,8 @@ from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
 from stable_baselines3 import PPO
 
 import sb3_distill.common.env_ids  # noqa: F401 - registers environments, MinAtar's games among them
-from sb3_distill.algorithms import a2c, ppo
 from sb3_distill.algorithms.distillation import Distillation
+from sb3_distill.algorithms.engines import zoo_names
 from sb3_distill.algorithms.policy_distillation import PolicyDistillation
 from sb3_distill.common.user_code import first_line
 from sb3_distill.rules.methods import get_method
@@ -29,21 +29,8 @@ from sb3_distill.zoo.typed_params import StoreTyped, check_names
 
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 
-#: what ``--algo`` may be besides SB3's and :data:`OFFLINE`: the rows by name, on PPO's machinery and, with a suffix, on A2C's
-ALGORITHMS: dict[str, type[Distillation]] = {
-    "teacher_distill": ppo.TeacherDistill,
-    "on_policy_distill": ppo.OnPolicyDistill,
-    "entropy_regularised": ppo.EntropyRegularised,
-    "n_distill": ppo.NDistill,
-    "expected_entropy": ppo.ExpectedEntropyDistill,
-    "teacher_v_reward": ppo.TeacherVReward,
-    "teacher_distill_a2c": a2c.TeacherDistillA2C,
-    "on_policy_distill_a2c": a2c.OnPolicyDistillA2C,
-    "entropy_regularised_a2c": a2c.EntropyRegularisedA2C,
-    "n_distill_a2c": a2c.NDistillA2C,
-    "expected_entropy_a2c": a2c.ExpectedEntropyDistillA2C,
-    "teacher_v_reward_a2c": a2c.TeacherVRewardA2C,
-}
+#: what ``--algo`` may be besides SB3's and :data:`OFFLINE`
+ALGORITHMS = zoo_names()
 #: those that learn from a teacher's memory, which the rows do not
 OFFLINE: dict[str, type[PolicyDistillation]] = {"policy_distillation": PolicyDistillation}
 

@@ -31,8 +31,6 @@ ROW_OPTIONS = {
     "env_reward_coef": None,
     "gamma": None,
 }
-#: whose machinery trains a row; the first is the default
-ROW_ENGINES = ("ppo", "a2c")
 #: what the name of the default folder begins with, and what changes nothing about the student
 UNNAMED = ("method", "engine", "env", "seed", "threads", "device", "eval_episodes", "tensorboard_log")
 #: what is in that name only where runs differ in it
@@ -193,6 +191,7 @@ def settle_method(args: argparse.Namespace) -> None:
     :param args: of ``distill``; ``method`` becomes the name with underscores, and ``engine`` and the rows' options get values
     :raises ValueError: for a name that there is not, and options that the method does not have
     """
+    from sb3_distill.algorithms.engines import ENGINES
     from sb3_distill.common.nearest import nearest
     from sb3_distill.rules.methods import METHODS, get_method
 
@@ -208,7 +207,7 @@ def settle_method(args: argparse.Namespace) -> None:
         raise ValueError(
             f"--method {hyphens(method)} has no {' and no '.join(given)}: leave out what it does not have."
         )
-    engines = policy_distillation.ENGINES if offline else ROW_ENGINES
+    engines = policy_distillation.ENGINES if offline else tuple(ENGINES)
     args.engine = engines[0] if args.engine is None else args.engine
     if args.engine not in engines:
         raise ValueError(f"Unknown engine {args.engine!r} of {hyphens(method)}: {nearest(args.engine, engines)}")

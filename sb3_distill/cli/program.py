@@ -237,7 +237,7 @@ def method_rows(form: str) -> Iterator[dict[str, Any]]:
     :param form: ``"unbiased"`` or ``"paper"``
     :return: the rows that ``--method`` takes
     """
-    from sb3_distill.algorithms.named_classes import method_classes
+    from sb3_distill.algorithms.engines import method_classes
     from sb3_distill.rules.methods import METHODS
 
     classes = method_classes()

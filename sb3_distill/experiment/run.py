@@ -262,15 +262,14 @@ def student_class(settings: Settings) -> "Callable[..., Distillation | PolicyDis
     :param settings: of the experiment
     :return: makes the student from what all methods have: policy, environment, ``teacher`` …
     """
-    from sb3_distill.algorithms.a2c import DistillA2C
-    from sb3_distill.algorithms.ppo import DistillPPO
+    from sb3_distill.algorithms.engines import ENGINES
 
     rate = {} if settings.learning_rate is None else {"learning_rate": settings.learning_rate}
     if settings.offline:
         return partial(offline.student_class(settings), **rate)
     options = {name: getattr(settings, name) for name in (*ROW_OPTIONS, "gamma")}
     options = rate | {name: value for name, value in options.items() if value is not None}
-    return partial({"ppo": DistillPPO, "a2c": DistillA2C}[settings.engine], method=settings.method, **options)
+    return partial(ENGINES[settings.engine].algorithm, method=settings.method, **options)
 
 
 def policy_for(space: spaces.Space) -> str:

@@ -14,7 +14,7 @@ import torch as th
 
 import sb3_distill
 from sb3_distill import METHODS, DistillA2C, DistillPPO, load_teacher
-from sb3_distill.algorithms.named_classes import method_classes
+from sb3_distill.algorithms.engines import method_classes
 from sb3_distill.algorithms.policy_distillation import PolicyDistillation, open_memory
 from sb3_distill.cli import main
 from sb3_distill.cli.distill import env_of_memory

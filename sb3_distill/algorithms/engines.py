@@ -1,0 +1,56 @@
+"""The engines: SB3's on-policy algorithms that distil, each with the classes that fix a row of the table of methods.
+
+The named classes, RL Zoo's names and the table of ``sb3-distill methods`` are methods × engines, and all are read from here.
+"""
+
+from types import ModuleType
+from typing import NamedTuple
+
+from sb3_distill.algorithms import a2c, ppo
+from sb3_distill.algorithms.distillation import Distillation
+
+
+class Engine(NamedTuple):
+    """One of SB3's on-policy algorithms, with distillation before it.
+
+    :param name: what ``--engine`` takes
+    :param algorithm: takes any row that the engine can serve, as ``method=``
+    :param classes: from the names of rows to the classes that fix them
+    :param suffix: of those classes' names in RL Zoo's scripts, after the row's
+    """
+
+    name: str
+    algorithm: type[Distillation]
+    classes: dict[str, type[Distillation]]
+    suffix: str
+
+
+def _engine(module: ModuleType, algorithm: type[Distillation], suffix: str = "") -> Engine:
+    own = [value for value in vars(module).values() if isinstance(value, type) and issubclass(value, algorithm)]
+    classes = {value.fixed_method: value for value in own if value.fixed_method is not None}
+    return Engine(module.__name__.rpartition(".")[2], algorithm, classes, suffix)
+
+
+ENGINES: dict[str, Engine] = {
+    engine.name: engine for engine in (_engine(ppo, ppo.DistillPPO), _engine(a2c, a2c.DistillA2C, "_a2c"))
+}
+
+
+def method_classes() -> dict[str, list[str]]:
+    """
+    :return: from the names of rows to those of the classes that fix them, on all engines
+    """
+    classes: dict[str, list[str]] = {}
+    for engine in ENGINES.values():
+        for row, algorithm in engine.classes.items():
+            classes.setdefault(row, []).append(algorithm.__name__)
+    return classes
+
+
+def zoo_names() -> dict[str, type[Distillation]]:
+    """
+    :return: from the names of RL Zoo's ``--algo`` to classes
+    """
+    return {
+        f"{row}{engine.suffix}": algorithm for engine in ENGINES.values() for row, algorithm in engine.classes.items()
+    }
