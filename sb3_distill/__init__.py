@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         TeacherDistill,
         TeacherVReward,
     )
+    from sb3_distill.algorithms.trpo import DistillTRPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
     from sb3_distill.rules.methods import METHODS, Loss, Method, Reward
     from sb3_distill.teachers.teacher import Teacher
 
@@ -36,8 +37,10 @@ __all__ = [
     "METHODS",
     "DistillA2C",
     "DistillPPO",
+    "DistillTRPO",
     "EntropyRegularised",
     "EntropyRegularisedA2C",
+    "EntropyRegularisedTRPO",
     "ExpectedEntropyDistill",
     "ExpectedEntropyDistillA2C",
     "Loss",
@@ -55,6 +58,7 @@ __all__ = [
     "TeacherDistillA2C",
     "TeacherVReward",
     "TeacherVRewardA2C",
+    "TeacherVRewardTRPO",
     "load_teacher",
 ]
 
@@ -80,6 +84,9 @@ __getattr__, __dir__ = lazy_names(
         "TeacherDistill": "sb3_distill.algorithms.ppo",
         "TeacherVReward": "sb3_distill.algorithms.ppo",
         "Loss": "sb3_distill.rules.methods",
+        "DistillTRPO": "sb3_distill.algorithms.trpo",
+        "EntropyRegularisedTRPO": "sb3_distill.algorithms.trpo",
+        "TeacherVRewardTRPO": "sb3_distill.algorithms.trpo",
         "METHODS": "sb3_distill.rules.methods",
         "Method": "sb3_distill.rules.methods",
         "Reward": "sb3_distill.rules.methods",

@@ -6,7 +6,7 @@ The named classes, RL Zoo's names and the table of ``sb3-distill methods`` are m
 from types import ModuleType
 from typing import NamedTuple
 
-from sb3_distill.algorithms import a2c, ppo
+from sb3_distill.algorithms import a2c, ppo, trpo
 from sb3_distill.algorithms.distillation import Distillation
 
 
@@ -32,7 +32,12 @@ def _engine(module: ModuleType, algorithm: type[Distillation], suffix: str = "")
 
 
 ENGINES: dict[str, Engine] = {
-    engine.name: engine for engine in (_engine(ppo, ppo.DistillPPO), _engine(a2c, a2c.DistillA2C, "_a2c"))
+    engine.name: engine
+    for engine in (
+        _engine(ppo, ppo.DistillPPO),
+        _engine(a2c, a2c.DistillA2C, "_a2c"),
+        _engine(trpo, trpo.DistillTRPO, "_trpo"),
+    )
 }
 
 

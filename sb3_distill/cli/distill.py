@@ -59,7 +59,7 @@ def add_options(distill: argparse.ArgumentParser) -> None:
     add(
         "--engine",
         metavar="NAME",
-        help="ppo or a2c: whose machinery trains (default: ppo); of policy-distillation dqn or ppo: what the student is "
+        help="ppo, a2c or trpo: whose machinery trains (default: ppo); of policy-distillation dqn or ppo: what the student is "
         "(default: dqn)",
     )
     add(
