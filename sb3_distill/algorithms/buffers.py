@@ -21,10 +21,14 @@ class _TeacherAnswers(RolloutBuffer):
     """
 
     teacher_parameters: np.ndarray
+    #: V_π of the rollout, of the same shape but for the columns; None where it is not needed
+    teacher_values: np.ndarray | None = None
     #: called at a rollout's end, when rewards may still change, with SB3's own computation of returns and advantages
     finish_rollout: Callable[[Callable[[th.Tensor], None], th.Tensor], None] | None = None
     #: the teacher's answers for the minibatch that ``get`` gave out last, shape (batch, columns), on the buffer's device
     batch_teacher_parameters: th.Tensor
+    #: and their V_π, shape (batch,)
+    batch_teacher_values: th.Tensor | None = None
     #: Whether minibatches are cut from one shuffled copy of the rollout, which is faster than to gather them one by one. The copy
     #: of a rollout that holds each frame once would be four times as large as the rollout.
     _copies_epoch = True
@@ -37,6 +41,7 @@ class _TeacherAnswers(RolloutBuffer):
         super().reset()
         shape = (self.buffer_size, self.n_envs, parameter_size(self.action_space))
         self.teacher_parameters = np.zeros(shape, dtype=np.float32)
+        self.teacher_values = None
 
     def compute_returns_and_advantage(self, last_values: th.Tensor, dones: np.ndarray) -> None:
         compute = partial(super().compute_returns_and_advantage, dones=dones)
@@ -49,13 +54,17 @@ class _TeacherAnswers(RolloutBuffer):
         """SB3's minibatches, in SB3's order."""
         if not self.generator_ready:
             self.teacher_parameters = self.swap_and_flatten(self.teacher_parameters)
+            if self.teacher_values is not None:
+                self.teacher_values = self.swap_and_flatten(self.teacher_values).flatten()
         for gathered in super().get(None if self._copies_epoch else batch_size):
             teacher_parameters = self.to_torch(self.teacher_parameters[self._order])
+            values = None if self.teacher_values is None else self.to_torch(self.teacher_values[self._order])
             n = len(self._order)
             size = batch_size or n
             for start in range(0, n, size):
                 batch = slice(start, start + size)
                 self.batch_teacher_parameters = teacher_parameters[batch]
+                self.batch_teacher_values = None if values is None else values[batch]
                 yield type(gathered)(
                     *(
                         {k: v[batch] for k, v in field.items()} if isinstance(field, dict) else field[batch]

@@ -72,6 +72,7 @@ _NOT_SAVED = (
     "rollout_buffer_kwargs",
     "_row",
     "_binding",
+    "_rng",
     "_mean",
     "_shown",
     "_played_by_others",
@@ -101,6 +102,9 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
     :param form: ``"unbiased"`` (default) or ``"paper"``, see :mod:`~sb3_distill.rules.methods`; of a named row
     :param baseline: of teacher V reward, ``"teacher"`` (V_π(s_i), default) or ``"student"`` (V_πθ(s_i))
     :param control: who picks the executed actions: ``"student"``, ``"teacher"`` or ``"uniform"``; by default the row's own
+    :param weight: of ℓ in a state, a name of :data:`~sb3_distill.rules.methods.WEIGHTS`; for rows without r̂. ``"v_conditioned"``
+        counts states in which the teacher's value is above the student's, whose critic then learns the environment's return
+    :param beta: β of ``control="mixed"``, how likely the teacher acts at a step and not the student; a number or a schedule, in [0, 1]
     :param loss_coef: weight of ℓ, at least 0; a number or a schedule of ``progress_remaining``, as the next two. By default 1, or
         0 where the row has no ℓ
     :param reward_coef: weight of r̂; by default the row's own, or 0 where the row has no r̂
@@ -129,6 +133,8 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
 
     rollout_buffer: DistillRolloutBuffer
     averaging: float = 0.0
+    weight: str | None = None
+    beta: float | Schedule | None = None
     #: of the weights so far, where they are averaged
     _mean: WeightMean | None = None
     _binding: Binding
@@ -152,6 +158,8 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         form: str | None = None,
         baseline: str | None = None,
         control: str | None = None,
+        weight: str | None = None,
+        beta: float | Schedule | None = None,
         loss_coef: float | Schedule | None = None,
         reward_coef: float | Schedule | None = None,
         env_reward_coef: float | Schedule = 0.0,
@@ -163,7 +171,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         if self.fixed_method is not None and method is not None:
             raise ValueError(f"{type(self).__name__} is the method {self.fixed_method!r}: leave method={method!r} out.")
         method = self.fixed_method or method or "n_distill"
-        row = get_method(method, form, baseline, control)
+        row = get_method(method, form, baseline, control, weight)
         if isinstance(env, str) and ":" not in env:  # else Gymnasium imports a module first
             check_env_id(env)
         if env is not None:
@@ -194,6 +202,8 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         self.form = form if isinstance(method, Method) else form or "unbiased"
         self.baseline = baseline if isinstance(method, Method) else baseline or "teacher"
         self.control = row.control
+        self.weight = weight
+        self.beta = beta
         # A FloatSchedule in what load() restores may be of a term that the row does not have; here it is a schedule like others.
         self.loss_coef = getattr(settings["loss_coef"], "value_schedule", settings["loss_coef"])
         self.reward_coef = getattr(settings["reward_coef"], "value_schedule", settings["reward_coef"])
@@ -234,7 +244,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         finally:
             if isinstance(env, str):
                 made.close()
-        variant = {name: given.pop(name, None) for name in ("form", "baseline", "control")}
+        variant = {name: given.pop(name, None) for name in ("form", "baseline", "control", "weight")}
         row = get_method(cls.fixed_method or given.pop("method", None) or "n_distill", **variant)
         theirs = {name: parameter.default for name, parameter in sb3_parameters(cls).items()}
         known = {**theirs, **dict.fromkeys(OWN), "mixed_precision": None}
@@ -255,7 +265,11 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
                 f"This is a student of {self.method!r}, and {type(self).__name__} is {self.fixed_method!r}: load it with the class of "
                 "its method, or as a DistillPPO or DistillA2C."
             )
-        variant = {} if isinstance(self.method, Method) else {"form": self.form, "baseline": self.baseline}
+        variant = (
+            {}
+            if isinstance(self.method, Method)
+            else {"form": self.form, "baseline": self.baseline, "weight": self.weight}
+        )
         self._row = get_method(self.method, **variant, control=self.control)
         self.control = self._row.control
         check_policy(self.policy_class, self.policy_kwargs)
@@ -277,6 +291,8 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             )
         #: the teacher in the environment
         self._binding = Binding()
+        #: of who acts in a mixture
+        self._rng = np.random.default_rng(self.seed)
         if self.teacher is not None:
             self._check_teacher()
         super()._setup_model()
@@ -359,7 +375,13 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
 
     def _check_schedules(self) -> None:
         """See before any work that no schedule ends the run."""
+        if (self.beta is None) == (self.control == "mixed"):
+            raise ValueError(
+                f"beta={self.beta!r} does not go with control={self.control!r}: control='mixed' needs beta, in [0, 1], and no other has it."
+            )
         weights = [self._weights_at(progress) for progress in TRIED]
+        for progress in TRIED:
+            self._beta_at(progress)
         self._distils = any(loss > 0 or reward > 0 for loss, reward, _ in weights)
         if self._distils:
             for progress in TRIED:
@@ -372,6 +394,17 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
                 "as it is. Give one of them a weight.",
                 stacklevel=2,
             )
+
+    def _beta_at(self, progress: float) -> float:
+        """How likely the teacher acts, where both do."""
+        if self.control != "mixed":
+            return 1.0
+        beta = value_at("beta", self.beta, progress)
+        if not 0 <= beta <= 1:
+            raise ValueError(
+                f"beta, the probability with which the teacher acts, must lie between 0 and 1, not {beta}."
+            )
+        return beta
 
     def _weights(self) -> tuple[float, float, float]:
         """Present values of loss_coef, reward_coef and env_reward_coef."""
@@ -516,12 +549,14 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             )
 
         def teacher() -> np.ndarray:
-            obs = heard.tap.observations[-1]
-            heard.answers.append(self._binding.carried(self.teacher, obs) or self._ask(obs))
-            return draw_actions(self.action_space, self._distribution(heard.answers[-1].parameters))
+            heard.answers.append(self._answer_since(heard))
+            last = heard.answers[-1].parameters[-len(actions) :]
+            return draw_actions(self.action_space, self._distribution(last))
 
         assert self.control is not None
-        return CONTROLS[self.control](Step(lambda: actions, teacher, self.action_space, len(actions)))
+        beta = self._beta_at(self._current_progress_remaining)
+        step = Step(lambda: actions, teacher, self.action_space, len(actions), beta, self._rng)
+        return CONTROLS[self.control](step)
 
     @property
     def _uses_env_reward(self) -> bool:
@@ -544,14 +579,22 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         """The teacher's answer for a batch of states."""
         return self.teacher.answer_in_chunks(obs, TEACHER_VALUE in self._row.needs)
 
+    def _answer_since(self, heard: Rollout) -> Answer:
+        """The teacher's answer for the states since it was asked last, the present one among them."""
+        observations, n_known = heard.tap.observations, heard.n_answered
+        if n_known < len(observations) - 1:
+            return self._ask(observations.batch(n_known))
+        return self._binding.carried(self.teacher, observations[-1]) or self._ask(observations[-1])
+
     def _answer_for(self, heard: Rollout) -> Answer:
         """The teacher's answer for s_1 … s_{T+1}, then for the truncated states: what is not known yet, in one batch."""
         tap, answers = heard.tap, heard.answers
         if not answers:
             carried = self._binding.carried(self.teacher, tap.observations[0])
             answers = [carried] if carried is not None else []
+        n_known = sum(len(answer.parameters) for answer in answers) // self.n_envs
         truncated = [obs for _, _, obs in tap.truncated] if self._reward_needs(NEXT_STATE) else []
-        answer = join_answers([*answers, self._ask(tap.observations.batch(len(answers), truncated))])
+        answer = join_answers([*answers, self._ask(tap.observations.batch(n_known, truncated))])
         compare_in_play(self.teacher, lambda: tap.observations.batch(0))
         if not th.isfinite(answer.parameters).all():
             raise ValueError(f"The teacher {self.teacher.name} answered with NaN or infinity: are its weights damaged?")
@@ -571,6 +614,9 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         teacher_t = answer.parameters[:n]
         student_t = th.from_numpy(np.stack(heard.student)).reshape(n, -1)
         buffer.teacher_parameters[:] = teacher_t.reshape(buffer.teacher_parameters.shape).numpy()
+        if row.weight is not None and TEACHER_VALUE in row.weight.needs:
+            assert answer.value is not None
+            buffer.teacher_values = answer.value[:n].reshape(self.n_steps, self.n_envs).numpy()
         self._log_rollout(self._distribution(teacher_t), self._distribution(student_t))
         if not self._warned and (self._pg_coef > 0 or self.vf_coef > 0):
             self._warned = tap.warn_of_ends()
@@ -646,7 +692,9 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         teacher = self._distribution(self.rollout_buffer.batch_teacher_parameters)
         loss = row.loss(teacher, student)
         if row.weight is not None:
-            loss = row.weight(States(teacher, student)) * loss
+            teacher_value = self.rollout_buffer.batch_teacher_values
+            states = States(teacher, student, teacher_value, values * self._reward_unit())
+            loss = row.weight(states) * loss
         return loss.mean()
 
 

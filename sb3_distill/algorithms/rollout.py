@@ -31,6 +31,11 @@ class Rollout:
         self.student: list[np.ndarray] = []
         self.answers: list[Answer] = []
 
+    @property
+    def n_answered(self) -> int:
+        """For how many steps there are answers."""
+        return sum(len(answer.parameters) for answer in self.answers) // self.env.num_envs
+
 
 @contextmanager
 def listening(

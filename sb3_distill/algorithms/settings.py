@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from sb3_distill.algorithms.rollout_size import batch_that_fits, steps_that_fill
-from sb3_distill.rules.methods import Method
+from sb3_distill.rules.methods import STUDENT_VALUE, Method
 
 #: settings of ``form="paper"``: a normalised advantage is not its R̂, and the last weights are its student
 PAPER: dict[str, Any] = {"normalize_advantage": False, "reward_coef": 1.0, "gamma": 0.99, "averaging": 0.0}
@@ -41,6 +41,8 @@ def resolve_settings(
     elif "batch_size" in settings and n_steps is not None and batch_size is None:
         settings["batch_size"] = batch_that_fits(settings["batch_size"], n_steps * n_envs)
     paid = given.get("env_reward_coef")
+    if STUDENT_VALUE in row.needs and settings.get("vf_coef") == 0:
+        del settings["vf_coef"]  # its critic has to learn: SB3's weight
     settings["env_reward_coef"] = 0.0
     settings["loss_coef"] = 0.0 if row.loss is None else 1.0
     settings["reward_coef"] = 0.0 if row.reward is None else settings.get("reward_coef", 1.0)

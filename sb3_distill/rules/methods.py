@@ -12,6 +12,7 @@ Every row descends along g(θ) = E_q[ Σ_t −∇ log π_θ(a_t|s_t) R̂_t + ∇
 """
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch as th
 from stable_baselines3.common.distributions import Distribution
@@ -89,6 +90,9 @@ CROSS_ENTROPY = Loss(losses.cross_entropy, "H×(π‖π_θ)")
 KL = Loss(losses.kl, "KL(π‖π_θ)")
 REVERSE_CROSS_ENTROPY = Loss(losses.reverse_cross_entropy, "H×(π_θ‖π)")
 REVERSE_KL = Loss(losses.reverse_kl, "KL(π_θ‖π)")
+
+#: by the names that ``weight=`` takes
+WEIGHTS: dict[str, Weight] = {}
 
 NEXT_LOSS = Reward(rewards.next_loss, "−γ ℓ(s_{i+1})", frozenset({STUDENT, NEXT_STATE}))
 LOG_PROB = Reward(rewards.log_prob, "log π(a_i|s_i)")
@@ -168,15 +172,21 @@ METHODS: dict[str, dict[str, Method]] = {
 
 
 def get_method(
-    method: str | Method, form: str | None = None, baseline: str | None = None, control: str | None = None
+    method: str | Method,
+    form: str | None = None,
+    baseline: str | None = None,
+    control: str | None = None,
+    weight: str | None = None,
 ) -> Method:
     """
-    The row that four settings mean: ``form`` and ``baseline`` choose between variants of named rows, ``control`` replaces q.
+    The row that five settings mean: ``form`` and ``baseline`` choose between variants of named rows, ``control`` replaces q, and
+    ``weight`` weighs ℓ.
 
     :param method: a row's name (hyphens count as underscores), or a row of the user's own, which is what it is
     :param form: ``"unbiased"`` (default) or ``"paper"``, see above
     :param baseline: of teacher V reward: ``"teacher"`` (default) subtracts V_π(s_i), ``"student"`` V_πθ(s_i)
     :param control: a name of :data:`~sb3_distill.rules.controls.CONTROLS`; by default the row's own
+    :param weight: a name of :data:`WEIGHTS`; by default the row's own, which is 1 for those that have a name
     :return: the row
     :raises ValueError: for a name, form, baseline or control policy that there is not (the message lists those there are), a
         baseline that the row does not have, and a row of the user's own beside settings that say something else
@@ -185,11 +195,12 @@ def get_method(
         ("form", form, FORMS),
         ("baseline", baseline, BASELINES),
         ("control policy", control, CONTROLS),
+        ("weight", weight, WEIGHTS),
     ):
         if value is not None and value not in allowed:
             raise ValueError(f"Unknown {name} {value!r}: choose one of {', '.join(map(repr, allowed))}.")
     if isinstance(method, Method):
-        _check_said_twice(method, form, baseline, control)
+        _check_said_twice(method, form, baseline, control, weight)
         return method
     rows = METHODS[form or FORMS[0]]
     name = str(method).replace("-", "_")
@@ -200,10 +211,15 @@ def get_method(
         if row.reward is not TEACHER_V:
             raise ValueError(f"baseline='student' belongs to teacher_v_reward, not to {row.name}: leave it out.")
         row = replace(row, reward=TEACHER_V_STUDENT_BASELINE, is_gradient=False, descends="nothing")
-    return row if control is None else replace(row, control=control)
+    changes: dict[str, Any] = {} if control is None else {"control": control}
+    if weight is not None:
+        changes |= {"weight": WEIGHTS[weight], "is_gradient": False, "descends": "nothing"}
+    return replace(row, **changes)
 
 
-def _check_said_twice(row: Method, form: str | None, baseline: str | None, control: str | None) -> None:
+def _check_said_twice(
+    row: Method, form: str | None, baseline: str | None, control: str | None, weight: str | None
+) -> None:
     """:raises ValueError: for settings that say something else than a row that is given whole"""
     paper, unbiased = (row in METHODS[name].values() for name in ("paper", "unbiased"))
     is_student = row.reward is TEACHER_V_STUDENT_BASELINE
@@ -214,6 +230,7 @@ def _check_said_twice(row: Method, form: str | None, baseline: str | None, contr
             baseline is not None and (baseline == "student") != is_student and row.reward is not None,
         ),
         "control": (control, control not in (None, row.control)),
+        "weight": (weight, weight is not None and row.weight is not WEIGHTS[weight]),
     }
     for name, (value, is_wrong) in says.items():
         if is_wrong:
