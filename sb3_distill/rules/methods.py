@@ -18,7 +18,7 @@ import torch as th
 from stable_baselines3.common.distributions import Distribution
 
 from sb3_distill.common.nearest import nearest
-from sb3_distill.rules import losses, rewards
+from sb3_distill.rules import losses, rewards, weights
 from sb3_distill.rules.controls import CONTROLS
 from sb3_distill.rules.rewards import LossFunction, RewardFunction, Transitions
 from sb3_distill.rules.weights import States, WeightFunction
@@ -91,8 +91,9 @@ KL = Loss(losses.kl, "KL(π‖π_θ)")
 REVERSE_CROSS_ENTROPY = Loss(losses.reverse_cross_entropy, "H×(π_θ‖π)")
 REVERSE_KL = Loss(losses.reverse_kl, "KL(π_θ‖π)")
 
+V_CONDITION = Weight(weights.v_condition, "1[V_π(s_t) > V_πθ(s_t)]", frozenset({TEACHER_VALUE, STUDENT_VALUE}))
 #: by the names that ``weight=`` takes
-WEIGHTS: dict[str, Weight] = {}
+WEIGHTS: dict[str, Weight] = {"v_conditioned": V_CONDITION}
 
 NEXT_LOSS = Reward(rewards.next_loss, "−γ ℓ(s_{i+1})", frozenset({STUDENT, NEXT_STATE}))
 LOG_PROB = Reward(rewards.log_prob, "log π(a_i|s_i)")

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import torch as th
 from stable_baselines3.common.distributions import Distribution
 
+from sb3_distill.common.shapes import check_same_shape
+
 
 class States(NamedTuple):
     """A minibatch of n states as teacher and student see them. Tensors have shape (n,); what the row does not need is None.
@@ -25,3 +27,15 @@ class States(NamedTuple):
 
 
 WeightFunction = Callable[[States], th.Tensor]
+
+
+def v_condition(states: States) -> th.Tensor:
+    """
+    ℓ counts only where the teacher's future is better than the student's (Czarnecki et al. 2019, proposition 2).
+
+    :param states: with both values
+    :return: 1[V_π(s_t) > V_πθ(s_t)], shape (n,), off the graph
+    :raises ValueError: if the two values have other shapes, which would be broadcast
+    """
+    check_same_shape(teacher_value=states.teacher_value, student_value=states.student_value)
+    return (states.teacher_value > states.student_value).to(states.teacher_value.dtype).detach()
