@@ -43,6 +43,18 @@ def uniform(step: Step) -> np.ndarray:
     return np.stack([any_action(step.space) for _ in range(step.n)])
 
 
+def mixed(step: Step) -> np.ndarray:
+    """In each environment the teacher acts with probability β, and else the student (DAgger, Ross et al. 2011)."""
+    assert step.rng is not None
+    students = step.rng.random(step.n) >= step.beta
+    if students.all():
+        return step.student()
+    actions = step.teacher()
+    if students.any():
+        actions[students] = step.student()[students]
+    return actions
+
+
 def disturbed(actions: np.ndarray, epsilon: float, space: gym.Space, rng: np.random.Generator) -> np.ndarray:
     """
     :param actions: n actions; changed in place
@@ -61,4 +73,5 @@ CONTROLS: dict[str, Callable[[Step], np.ndarray]] = {
     "student": student,
     "teacher": teacher,
     "uniform": uniform,
+    "mixed": mixed,
 }
