@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         TeacherVReward,
     )
     from sb3_distill.algorithms.trpo import DistillTRPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
+    from sb3_distill.experiment.distill import distill
     from sb3_distill.rules.methods import METHODS, Loss, Method, Reward
     from sb3_distill.teachers.teacher import Teacher
 
@@ -59,6 +60,7 @@ __all__ = [
     "TeacherVReward",
     "TeacherVRewardA2C",
     "TeacherVRewardTRPO",
+    "distill",
     "load_teacher",
 ]
 
@@ -87,6 +89,7 @@ __getattr__, __dir__ = lazy_names(
         "DistillTRPO": "sb3_distill.algorithms.trpo",
         "EntropyRegularisedTRPO": "sb3_distill.algorithms.trpo",
         "TeacherVRewardTRPO": "sb3_distill.algorithms.trpo",
+        "distill": "sb3_distill.experiment.distill",
         "METHODS": "sb3_distill.rules.methods",
         "Method": "sb3_distill.rules.methods",
         "Reward": "sb3_distill.rules.methods",

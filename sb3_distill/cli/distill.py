@@ -13,28 +13,10 @@ from sb3_distill.cli import offline as cli_offline
 from sb3_distill.cli.arguments import Joined, add_environment, number, number_or_auto, whole, wholes
 from sb3_distill.cli.teacher_names import typed_teacher
 from sb3_distill.common.flags import in_flags
-from sb3_distill.common.own_env import import_environment
-from sb3_distill.experiment import offline as policy_distillation
 
 if TYPE_CHECKING:
-    from sb3_distill.experiment.run import Experiment, Outcome, Plan, Settings
+    from sb3_distill.experiment.run import Experiment, Outcome
     from sb3_distill.experiment.run_folder import RunFolder
-    from sb3_distill.memory.memory import About
-
-#: options of the rows, with what they are if they are not given; None is the constructor's own
-ROW_OPTIONS = {
-    "form": "unbiased",
-    "baseline": "teacher",
-    "control": None,
-    "loss_coef": None,
-    "reward_coef": None,
-    "env_reward_coef": None,
-    "gamma": None,
-}
-#: what the name of the default folder begins with, and what changes nothing about the student
-UNNAMED = ("method", "engine", "env", "seed", "threads", "device", "eval_episodes", "tensorboard_log")
-#: what is in that name only where runs differ in it
-ALSO_NAMED = ("net_arch", "steps", "n_envs", "temperature")
 
 
 def add_options(distill: argparse.ArgumentParser) -> None:
@@ -169,14 +151,13 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
 
 
 def _prepared(args: argparse.Namespace) -> Callable[[], None]:
-    settle_method(args)
     args.teacher = args.teacher and typed_teacher(args.teacher)
+    from sb3_distill.experiment.defaults import default_out, settings_from
     from sb3_distill.experiment.run import Experiment, prepare
     from sb3_distill.experiment.run_folder import RunFolder
 
     with in_flags():
-        settings = settings_of(args)
-        plan = prepare(settings, verbose=int(args.verbose))
+        plan = prepare(settings_from(given(args)), verbose=int(args.verbose))
         out = Path(args.out).expanduser() if args.out else default_out(plan, args.env_kwargs)
         folder = RunFolder(out, plan.described, args.overwrite)
         if folder.finished:
@@ -184,158 +165,16 @@ def _prepared(args: argparse.Namespace) -> Callable[[], None]:
         return partial(distill_or_tell, args, Experiment(plan, folder, args.quiet))
 
 
-def settle_method(args: argparse.Namespace) -> None:
+def given(args: argparse.Namespace) -> dict[str, Any]:
     """
-    Check what says how is learnt, and fill in what was left out.
-
-    :param args: of ``distill``; ``method`` becomes the name with underscores, and ``engine`` and the rows' options get values
-    :raises ValueError: for a name that there is not, and options that the method does not have
-    """
-    from sb3_distill.algorithms.engines import ENGINES
-    from sb3_distill.common.nearest import nearest
-    from sb3_distill.rules.methods import METHODS, get_method
-
-    method = args.method.replace("-", "_")
-    choices = (*METHODS["unbiased"], policy_distillation.NAME)
-    if method not in choices:
-        raise ValueError(f"Unknown method {args.method!r}: {nearest(method, choices)}")
-    args.method = method
-    offline = method == policy_distillation.NAME
-    foreign = tuple(ROW_OPTIONS) if offline else policy_distillation.OPTIONS
-    given = [f"--{hyphens(name)}" for name in foreign if getattr(args, name) is not None]
-    if given:
-        raise ValueError(
-            f"--method {hyphens(method)} has no {' and no '.join(given)}: leave out what it does not have."
-        )
-    engines = policy_distillation.ENGINES if offline else tuple(ENGINES)
-    args.engine = engines[0] if args.engine is None else args.engine
-    if args.engine not in engines:
-        raise ValueError(f"Unknown engine {args.engine!r} of {hyphens(method)}: {nearest(args.engine, engines)}")
-    if offline:
-        cli_offline.check_options(args)
-        return
-    for name, value in ROW_OPTIONS.items():
-        if getattr(args, name) is None:
-            setattr(args, name, value)
-    with in_flags():
-        get_method(method, args.form, args.baseline)
-
-
-def settings_of(args: argparse.Namespace) -> "Settings":
-    """
-    :param args: of ``distill``, settled
-    :return: the experiment that they describe
-    :raises ValueError: if nothing says which environment it is, or there is no such; also OSError and ImportError
+    :param args: of ``distill``
+    :return: what was typed of the settings of an experiment
     """
     from dataclasses import fields
 
-    from sb3_distill.algorithms.policy_distillation import open_memory
     from sb3_distill.experiment.run import Settings
-    from sb3_distill.memory.check import check_memory
 
-    about = None if args.memory is None else open_memory(args.memory).about
-    env = args.env or (default_env(args.teacher) if about is None else env_of_memory(args.memory, about))
-    env_id = import_environment(env)
-    if about is not None:
-        check_memory(about, env_id=env_id, name=f"The memory {args.memory}")
-    given = {f.name: getattr(args, f.name) for f in fields(Settings)}
-    if about is not None:  # it plays where its states are from, but for what is asked for
-        given["env_kwargs"] = {**(about.env_kwargs or {}), **args.env_kwargs}
-    teacher = args.teacher or (default_teacher(env_id) if about is None else teacher_of_memory(args.memory, about))
-    return Settings(**given | {"env": env, "teacher": teacher, "net_arch": tuple(args.net_arch)})
-
-
-def default_out(plan: "Plan", env_kwargs: Mapping[str, Any]) -> Path:
-    """
-    :param plan: of the experiment
-    :param env_kwargs: that were typed, without those of a memory
-    :return: where its files go if nothing else is said
-    """
-    from dataclasses import asdict
-
-    from sb3_distill.experiment.run import Settings
-    from sb3_distill.experiment.run_folder import default_folder
-
-    settings = plan.settings
-    start = f"{hyphens(settings.method)}-{settings.engine}-{settings.env_id.replace('/', '-')}-{settings.seed}"
-    usual = asdict(Settings(settings.env, default_teacher(settings.env_id))) | ROW_OPTIONS
-    typed = asdict(settings) | {"env_kwargs": dict(env_kwargs)}
-    given = {name: value for name, value in typed.items() if value not in (None, usual[name])}
-    also = {name: given[name] for name in ALSO_NAMED if name in given}
-    if settings.memory is not None:  # whose teacher it is, and whose path may be long
-        given.pop("teacher", None)
-        also["memory"] = given["memory"]
-        given["memory"] = Path(settings.memory).expanduser().absolute().name.removeprefix("memory-")
-    named = {name: value for name, value in given.items() if name not in (*UNNAMED, *ALSO_NAMED)}
-    return default_folder(start, named, also, plan.described)
-
-
-def default_env(teacher: str | None) -> str:
-    """
-    :param teacher: as it was typed, if it was
-    :return: the environment of its training; the bundled agent's if no teacher was named
-    :raises ValueError: if nothing says it; also for a teacher that cannot be read
-    """
-    from sb3_distill.agents.find import find_agent, read_training_of
-    from sb3_distill.agents.training_envs import of_unknown_module
-
-    if teacher is None:
-        return "CartPole-v1"
-    agent = find_agent(teacher)
-    trained = read_training_of(agent)
-    if trained is None or trained.env_id is None:
-        raise ValueError(
-            of_unknown_module(agent, teacher) or f"Nothing says which environment {teacher} is of: add --env."
-        )
-    return trained.env_id
-
-
-def env_of_memory(memory: str, about: "About") -> str:
-    """
-    :param memory: as it was typed
-    :param about: what it is of
-    :return: the environment that it was recorded in
-    :raises ValueError: if it does not say, or that is not registered here
-    """
-    import gymnasium as gym
-
-    from sb3_distill.common.env_ids import is_known
-
-    env_id = about.env_id
-    if env_id is None:
-        raise ValueError(f"Nothing says which environment {memory} is of: add --env.")
-    if env_id not in gym.registry and (about.module or not is_known(env_id)):
-        of = f"{about.module or 'MODULE'}:{env_id}"
-        raise ValueError(
-            f"The memory {memory} was recorded in {of}, which is not registered here: add --env {of} if you trust that module, "
-            "which is imported then."
-        )
-    return env_id
-
-
-def teacher_of_memory(memory: str, about: "About") -> str:
-    """
-    :param memory: as it was typed
-    :param about: what it is of
-    :return: the teacher that it names, if that is at hand: of the zoo, or a path
-    :raises ValueError: if it is not
-    """
-    from sb3_distill.agents.find import zoo_folders
-
-    name = about.teacher
-    if name in zoo_folders():
-        return f"zoo:{name}"
-    if Path(name).exists():
-        return name
-    raise ValueError(f"The memory {memory} is of the teacher {name!r}, which is not here: add --teacher.")
-
-
-def default_teacher(env_id: str) -> str:
-    """
-    :param env_id: a Gymnasium id
-    :return: the name of the teacher for it
-    """
-    return f"zoo:dqn/{env_id}"
+    return {f.name: getattr(args, f.name) for f in fields(Settings)}
 
 
 @contextmanager
@@ -419,7 +258,7 @@ def tell(args: argparse.Namespace, experiment: "Experiment", outcome: "Outcome")
     if n_cut:
         sys.stdout.write(f"Cut are episodes that had not ended after {episode_limit(settings.env_id):,} steps.\n")
     sys.stdout.write(f"Written to {out}:\n" + "".join(f"  {out / name}\n" for name in RUN_FILES))
-    sys.stdout.write("Load the student:\n" + "".join(f"  {line}\n" for line in loading_lines(args.engine, out)))
+    sys.stdout.write("Load the student:\n" + "".join(f"  {line}\n" for line in loading_lines(settings.engine, out)))
 
 
 def tell_finished(args: argparse.Namespace, folder: "RunFolder") -> None:
@@ -472,11 +311,3 @@ def loading_lines(engine: str, out: Path) -> list[str]:
     name = engine.upper()
     path = json.dumps(str(out / "student.zip"), ensure_ascii=False)
     return [f"from stable_baselines3 import {name}", f"student = {name}.load({path})"]
-
-
-def hyphens(name: str) -> str:
-    """
-    :param name: of a method
-    :return: as it is typed
-    """
-    return name.replace("_", "-")

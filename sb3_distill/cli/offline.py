@@ -14,14 +14,3 @@ def add_options(distill: argparse.ArgumentParser) -> None:
         metavar="FOLDER",
         help="learn from what 'sb3-distill record' has written; by default the teacher plays while the student learns",
     )
-
-
-def check_options(args: argparse.Namespace) -> None:
-    """
-    :param args: of ``distill``
-    :raises ValueError: for options that do not go together
-    """
-    if args.memory is not None and args.epsilon is not None:
-        raise ValueError(
-            "--epsilon is of the teacher's play, and with --memory it does not play: leave one of them out."
-        )

@@ -45,6 +45,8 @@ _GIVEN = re.compile(rf"(?<![-\w.])(?P<name>{'|'.join(_NAMES)})=(?:{_VALUE})")
 _BARE = re.compile(rf"(?<![-\w.'\"])(?P<name>{'|'.join(name for name in _NAMES if '_' in name)})\b(?!=)")
 _SUBJECT = re.compile(rf"^(?P<name>{'|'.join(_NAMES)})(?= must )")
 _OR = re.compile(r"(?<=\s)(--[-\w]+ \w+) or '(\w+)'")
+#: of the command line, with what is typed after it
+_FLAG = re.compile(r"(?<![-\w])--(?P<name>[a-z][-a-z]+)(?: (?P<value>-?\d[\d.e+-]*\b))?")
 _PYTHON = re.compile(rf"(?<![-\w.])(?P<text>({'|'.join(PYTHON_ONLY)})=(?:…|\w+)?)")
 
 
@@ -61,7 +63,7 @@ def as_flags(message: str) -> str:
 
     def given(match: re.Match[str]) -> str:
         value = next(text for text in match.group("single", "double", "plain") if text is not None)
-        return f"{_flag(match)} {value}"
+        return _flag(match) if value == "…" else f"{_flag(match)} {value}"
 
     message = _OR.sub(r"\1 or \2", _GIVEN.sub(given, message))
     message = _SUBJECT.sub(_flag, _BARE.sub(_flag, message))
@@ -70,6 +72,30 @@ def as_flags(message: str) -> str:
 
 def _flag(match: re.Match[str]) -> str:
     return f"--{_NAMES[match['name']]}"
+
+
+def as_arguments(message: str) -> str:
+    """
+    >>> as_arguments("runs/a holds a student already: choose another folder with --out, or add --overwrite.")
+    'runs/a holds a student already: choose another folder with out=…, or add overwrite=True.'
+
+    :param message: of an error, which names flags as the command line does
+    :return: the same with arguments of :func:`~sb3_distill.distill`
+    """
+    message = message.replace("--overwrite", "overwrite=True")
+    return _FLAG.sub(lambda match: f"{match['name'].replace('-', '_')}={match['value'] or '…'}", message)
+
+
+@contextmanager
+def in_arguments() -> Iterator[None]:
+    """A context whose errors speak of arguments of Python."""
+    try:
+        yield
+    except (ValueError, ImportError) as error:
+        message = as_arguments(str(error))
+        if users_frame(error) is not None or message == str(error) or type(error) not in (ValueError, ImportError):
+            raise
+        raise type(error)(message) from error
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from sb3_distill import METHODS, DistillA2C, DistillPPO, load_teacher
 from sb3_distill.algorithms.engines import method_classes
 from sb3_distill.algorithms.policy_distillation import PolicyDistillation, open_memory
 from sb3_distill.cli import main
-from sb3_distill.cli.distill import env_of_memory
+from sb3_distill.experiment.defaults import env_of_memory
 from sb3_distill.common.files import replacing
 from sb3_distill.evaluation.episodes import episode_returns
 from sb3_distill.evaluation.learning_curves import LearningCurve
