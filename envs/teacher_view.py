@@ -24,8 +24,8 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from sb3_distill.envs.tap import copy_obs, replaced
 from sb3_distill.questions import Layer, as_dones, as_rewards
-from sb3_distill.spaces import check_spaces, signature
-from sb3_distill.teachers import Teacher
+from sb3_distill.spaces import signature
+from sb3_distill.teachers import Teacher, check_fits
 
 Wrap = Callable[[VecEnv], VecEnv]
 
@@ -146,7 +146,7 @@ def view_of(teacher: Teacher, env: VecEnv, base: VecEnv, teacher_obs: Wrap | Non
     elif teacher.vec_wrapper is not None and signature(env.observation_space) != signature(teacher.observation_space):
         where, wrap = base, teacher.vec_wrapper
     seen = wrap(Echo(where)).observation_space
-    check_spaces(teacher.name, teacher.observation_space, teacher.action_space, seen, env.action_space)
+    check_fits(teacher, seen, env)
     if wrap is identity and type(teacher).view is Teacher.view:
         return None
     return TeacherView(where, lambda echo: teacher.view(wrap(echo)))

@@ -54,7 +54,7 @@ from sb3_distill.zoo.policy_file import read_agent
 from sb3_distill.zoo.run_settings import environment_config
 from sb3_distill.zoo.settings import Training
 from sb3_distill.zoo.teachers import find_agent, load_teacher
-from sb3_distill.zoo.training_envs import training_in
+from sb3_distill.zoo.training_envs import environment_of, training_in
 from sb3_distill.zoo.tuned_teacher import load_teacher_for
 
 if TYPE_CHECKING:
@@ -206,7 +206,14 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     if settings.env_kwargs:
         trained = trained._replace(env_kwargs={**trained.env_kwargs, **settings.env_kwargs})
     env = trained.make_monitored(settings.n_envs, settings.seed)
-    check_spaces(settings.teacher, saved.observation_space, saved.action_space, env.observation_space, env.action_space)
+    check_spaces(
+        settings.teacher,
+        saved.observation_space,
+        saved.action_space,
+        env.observation_space,
+        env.action_space,
+        lambda: (environment_of(agent), settings.env_id),
+    )
 
     policy = policy_for(env.observation_space)
     images = policy == "CnnPolicy"

@@ -250,7 +250,10 @@ def no_dependency():
         (["--teacher", "no/such.zip"], ["No teacher at 'no/such.zip'"]),
         (["--control", "teacher"], ["--control teacher cannot go with the reward", "--reward-coef 0"]),
         (["--control", "nobody"], ["Unknown control policy 'nobody'"]),
-        (["--env", "Acrobot-v1", "--teacher", TEACHER], ["does not fit the environment"]),
+        (
+            ["--env", "Acrobot-v1", "--teacher", TEACHER],
+            ["does not fit the environment", "The teacher was trained in CartPole-v1, and this is Acrobot-v1."],
+        ),
         (["--loss-coef", "-1"], ["Coefficients must be at least 0"]),
         (["--steps", "0"], ["--steps", "at least 1", "'0'"]),
         (["--loss-coef", "nan"], ["--loss-coef", "must be a number"]),
