@@ -20,6 +20,7 @@ from sb3_distill.evaluation import episode_returns
 from sb3_distill.files import replacing
 from sb3_distill.policy_distillation import PolicyDistillation, open_memory
 from sb3_distill.report import RUN_FILES, LearningCurve, Player, Score, method_classes, result_table, size_ratio
+from sb3_distill.zoo import policy_file
 
 TEACHER = "zoo:dqn/CartPole-v1"
 SMALL = ["--steps", "512", "--n-envs", "2", "--eval-episodes", "5", "--temperature", "0.01"]
@@ -190,6 +191,14 @@ def test_the_environment_is_that_of_what_was_named(tmp_path, memory, capsys):
     (folder / "Acrobot-v1.zip").rename(tmp_path / "agent.zip")
     assert main(["distill", *SMALL, "--teacher", str(tmp_path / "agent.zip")]) == 2
     assert "Nothing says which environment" in capsys.readouterr().err
+
+
+def test_a_teachers_file_is_read_once_to_be_checked_and_once_for_the_work(tmp_path, monkeypatch):
+    read = []
+    once = policy_file.read_checkpoint
+    monkeypatch.setattr(policy_file, "read_checkpoint", lambda path: read.append(path) or once(path))
+    assert main(["distill", *SMALL, "--steps", "64", "--out", str(tmp_path / "out")]) == 0
+    assert len(read) == 2
 
 
 def test_a_policys_own_file_teaches_too(tmp_path):
