@@ -61,6 +61,8 @@ def run(program: str, name: str) -> int:
             message += ": write an entry for it into a file of your own, and give that with -conf FILE (docs/rl_zoo.md)"
         elif "not found in gym registry" in message:
             message += " If a module of yours registers it, name that, too: --env my_module:ID"
+        elif message.startswith(("Observation spaces do not match", "Action spaces do not match")):
+            message = f"The agent that was given is of another environment than --env. {message}"
         sys.stderr.write(f"{program}: error: {message}\n")
         return 2
     return 0

@@ -50,6 +50,16 @@ def training_in(agent: Agent, env_id: str) -> Training:
     return trained._replace(env_id=env_id) if named in ("", env_id) else usual_training(env_id)
 
 
+def environment_of(agent: Agent) -> str | None:
+    """
+    :param agent: whose files tell where it was trained, if any does
+    :return: the environment's id, for messages
+    """
+    trained = read_training_of(agent)
+    named = None if trained is None else trained.env_id
+    return named or _named(agent).rpartition(":")[2] or None
+
+
 def of_unknown_module(agent: Agent, source: str) -> str | None:
     """
     :param agent: whose files do not name a registered environment

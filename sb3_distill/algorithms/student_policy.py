@@ -8,7 +8,7 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_distill.common.torch_draws import same_draws
-from sb3_distill.rules.distributions import check_readable
+from sb3_distill.rules.distributions import check_readable, unvalidated
 
 
 def check_policy(policy_class: Any, policy_kwargs: dict[str, Any]) -> None:
@@ -57,7 +57,7 @@ def check_distribution(policy: ActorCriticPolicy, obs: Any) -> None:
     :raises TypeError: if what it returns cannot be read
     """
     policy.set_training_mode(False)
-    with th.no_grad(), same_draws(policy.device):
+    with th.no_grad(), same_draws(policy.device), unvalidated():  # what is not finite is said where it is known when
         try:
             distribution = policy.get_distribution(policy.obs_to_tensor(obs)[0])
         except Exception as error:

@@ -1,5 +1,6 @@
 """Whether a teacher fits an environment, and how actions travel between arrays and tensors."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ def check_spaces(
     teacher_actions: spaces.Space,
     observation_space: spaces.Space,
     action_space: spaces.Space,
+    environments: Callable[[], tuple[str | None, str | None]] = lambda: (None, None),
 ) -> None:
     """
     :param name: the teacher's, for the message
@@ -22,6 +24,8 @@ def check_spaces(
     :param teacher_actions: what the teacher does
     :param observation_space: of the environment, before any VecNormalize
     :param action_space: of the environment
+    :param environments: which environment the teacher was trained in and which this is, as far as that is known; only asked for if
+        they do not fit
     :raises ValueError: if the teacher cannot read those observations or does other actions; both spaces are shown
     """
     for kind, mine, theirs, fits in (
@@ -31,6 +35,7 @@ def check_spaces(
         if not fits:
             raise ValueError(
                 f"The teacher {name} does not fit the environment: its {kind} space is {mine}, the environment's is {theirs}."
+                + _other_environment(*environments())
                 + _atari_hint(mine, theirs)
                 + (
                     " If it sees something else than its student, say so: teacher_obs=…"
@@ -39,6 +44,13 @@ def check_spaces(
                 )
                 + (units_hint(mine, theirs) if kind == "action" else "")
             )
+
+
+def _other_environment(trained_in: str | None, present: str | None) -> str:
+    """That a teacher is of another environment, if both are known."""
+    if trained_in is None or present is None or trained_in == present:
+        return ""
+    return f" The teacher was trained in {trained_in}, and this is {present}."
 
 
 def same_actions(mine: spaces.Space, theirs: spaces.Space) -> bool:

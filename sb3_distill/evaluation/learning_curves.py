@@ -110,11 +110,18 @@ class LearningCurve(BaseCallback):
         steps, scores = [p[0] for p in self.points], [p[1] for p in self.points]
         return Curve(name, steps, [s.mean for s in scores], [s.standard_error for s in scores])
 
+    def _init_callback(self) -> None:
+        self._check_parent()
+
     def _on_training_start(self) -> None:
+        self._check_parent()  # which a CallbackList may have set since
+
+    def _check_parent(self) -> None:
         if isinstance(self.parent, EventCallback):
             raise ValueError(
                 f"{type(self).__name__} would never be called within {type(self.parent).__name__}, which tells it of no rollout: give "
-                f"it to learn() as a callback of its own. It evaluates every {self.every} steps."
+                f"it to learn() as a callback of its own, callback=[{type(self).__name__}(…), {type(self.parent).__name__}(…)]. It "
+                f"evaluates every {self.every} steps."
             )
 
     def _on_rollout_start(self) -> None:
@@ -123,6 +130,7 @@ class LearningCurve(BaseCallback):
             self._evaluate()
 
     def _on_step(self) -> bool:
+        self._check_parent()
         return True
 
     def _on_training_end(self) -> None:

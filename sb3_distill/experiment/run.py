@@ -24,10 +24,9 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.agents.find import find_agent
 from sb3_distill.agents.load import load_teacher
-from sb3_distill.agents.policy_file import read_agent
 from sb3_distill.agents.run_settings import environment_config
 from sb3_distill.agents.training import Training
-from sb3_distill.agents.training_envs import training_in
+from sb3_distill.agents.training_envs import environment_of, training_in
 from sb3_distill.agents.tuned_teacher import load_teacher_for
 from sb3_distill.algorithms.distillation import Distillation
 from sb3_distill.common.env_ids import check_env_id
@@ -154,7 +153,7 @@ class Settings:
 
 
 class Plan(NamedTuple):
-    """What is known of an experiment before its teacher is loaded.
+    """What is known of an experiment before its teacher is asked anything.
 
     :param settings: of the experiment
     :param described: the settings, with the method's own values for those that were left out, for JSON
@@ -190,7 +189,7 @@ class Outcome(NamedTuple):
 
 def prepare(settings: Settings, verbose: int = 0) -> Plan:
     """
-    Check all that can be checked without the teacher's network, cheapest first.
+    Check all that can be checked before the teacher is asked anything, cheapest first.
 
     :param settings: of the experiment
     :param verbose: of SB3
@@ -205,12 +204,21 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     check_device(settings.device)
     check_tensorboard(settings.tensorboard_log)
     agent = find_agent(settings.teacher)
-    saved = read_agent(agent.checkpoint)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # they come when the teacher is loaded for its work
+        teacher = load_teacher(settings.teacher, env_id=settings.env_id, tune=False, device="cpu")
     trained = training_in(agent, settings.env_id)
     if settings.env_kwargs:
         trained = trained._replace(env_kwargs={**trained.env_kwargs, **settings.env_kwargs})
     env = trained.make_monitored(settings.n_envs, settings.seed)
-    check_spaces(settings.teacher, saved.observation_space, saved.action_space, env.observation_space, env.action_space)
+    check_spaces(
+        settings.teacher,
+        teacher.observation_space,
+        teacher.action_space,
+        env.observation_space,
+        env.action_space,
+        lambda: (environment_of(agent), settings.env_id),
+    )
 
     policy = policy_for(env.observation_space)
     images = policy == "CnnPolicy"
@@ -236,7 +244,7 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     student = build(teacher=None, verbose=0)
     if not isinstance(student, Distillation) and student.memory is not None:
         check_arguments(student.memory.about, trained.env_kwargs, f"The memory {settings.memory}")
-    described = describe_settings(settings, trained.env_kwargs, student) | fingerprints(settings, student)
+    described = describe_settings(settings, trained.env_kwargs, student) | fingerprints(teacher, student)
     return Plan(settings, described, environment_config(trained), build, partial(second_copy, trained), device)
 
 
@@ -327,15 +335,12 @@ def describe_settings(
     return given | {name: getattr(student, name) for name in ("form", "baseline", "control", "gamma")} | coefficients
 
 
-def fingerprints(settings: Settings, student: "Distillation | PolicyDistillation") -> dict[str, str]:
+def fingerprints(teacher: Teacher, student: "Distillation | PolicyDistillation") -> dict[str, str]:
     """
-    :param settings: of the experiment
-    :param student: made from them
-    :return: what tells its teacher, and its memory if it reads one, from others that may come to lie under the same names
+    :param teacher: of the experiment
+    :param student: made for it
+    :return: what tells the teacher, and the student's memory if it reads one, from others that may come to lie under the same names
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # they come when the teacher is loaded for its work
-        teacher = load_teacher(settings.teacher, env_id=settings.env_id, tune=False, device="cpu")
     known = {"teacher_fingerprint": fingerprint_of(teacher)}
     memory = getattr(student, "memory", None)
     if memory is not None:

@@ -20,6 +20,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
+from sb3_distill.common.questions import env_id_of
 from sb3_distill.common.spaces import channels_last, check_spaces, env_actions, signature
 from sb3_distill.evaluation.episodes import make_plain_envs
 from sb3_distill.rules.distributions import from_parameters
@@ -229,6 +230,23 @@ class Teacher(ABC):
         return f"{type(self).__name__}({self.name}, {self.n_parameters:,} parameters)"
 
 
+def check_fits(teacher: Teacher, seen: spaces.Space, env: VecEnv) -> None:
+    """
+    :param teacher: who
+    :param seen: the space of what it would read
+    :param env: in which
+    :raises ValueError: if it cannot read that or does other actions; both spaces are shown, and both environments if they are known
+    """
+    check_spaces(
+        teacher.name,
+        teacher.observation_space,
+        teacher.action_space,
+        seen,
+        env.action_space,
+        lambda: (teacher.env_id, env_id_of(env)),
+    )
+
+
 def as_teacher_reads(teacher: Teacher, env: VecEnv) -> VecEnv:
     """
     :param teacher: who
@@ -238,7 +256,7 @@ def as_teacher_reads(teacher: Teacher, env: VecEnv) -> VecEnv:
     """
     if teacher.vec_wrapper is not None and signature(env.observation_space) != signature(teacher.observation_space):
         env = teacher.vec_wrapper(env)
-    check_spaces(teacher.name, teacher.observation_space, teacher.action_space, env.observation_space, env.action_space)
+    check_fits(teacher, env.observation_space, env)
     return env
 
 

@@ -26,8 +26,8 @@ from sb3_distill.common.layers import Layer
 from sb3_distill.common.observations import copy_obs
 from sb3_distill.common.questions import as_dones, as_rewards
 from sb3_distill.common.replaced import replaced
-from sb3_distill.common.spaces import check_spaces, signature
-from sb3_distill.teachers.teacher import Teacher
+from sb3_distill.common.spaces import signature
+from sb3_distill.teachers.teacher import Teacher, check_fits
 
 Wrap = Callable[[VecEnv], VecEnv]
 
@@ -148,7 +148,7 @@ def view_of(teacher: Teacher, env: VecEnv, base: VecEnv, teacher_obs: Wrap | Non
     elif teacher.vec_wrapper is not None and signature(env.observation_space) != signature(teacher.observation_space):
         where, wrap = base, teacher.vec_wrapper
     seen = wrap(Echo(where)).observation_space
-    check_spaces(teacher.name, teacher.observation_space, teacher.action_space, seen, env.action_space)
+    check_fits(teacher, seen, env)
     if wrap is identity and type(teacher).view is Teacher.view:
         return None
     return TeacherView(where, lambda echo: teacher.view(wrap(echo)))

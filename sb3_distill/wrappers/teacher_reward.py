@@ -194,7 +194,12 @@ class TeacherReward(gym.Wrapper):
         check_single_env("TeacherReward", env)
         teacher = _loaded(teacher)
         check_spaces(
-            teacher.name, teacher.observation_space, teacher.action_space, env.observation_space, env.action_space
+            teacher.name,
+            teacher.observation_space,
+            teacher.action_space,
+            env.observation_space,
+            env.action_space,
+            lambda: (teacher.env_id, getattr(env.spec, "id", None)),
         )
         if type(teacher).view is not Teacher.view:
             raise ValueError(f"{teacher.name} remembers the episode, which takes a VecEnv: use VecTeacherReward.")

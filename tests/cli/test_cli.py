@@ -14,14 +14,15 @@ import torch as th
 
 import sb3_distill
 from sb3_distill import METHODS, DistillA2C, DistillPPO, load_teacher
+from sb3_distill.agents import policy_file
 from sb3_distill.algorithms.engines import method_classes
 from sb3_distill.algorithms.policy_distillation import PolicyDistillation, open_memory
 from sb3_distill.cli import main
-from sb3_distill.experiment.defaults import env_of_memory
 from sb3_distill.common.files import replacing
 from sb3_distill.evaluation.episodes import episode_returns
 from sb3_distill.evaluation.learning_curves import LearningCurve
 from sb3_distill.evaluation.scores import Player, Score, result_table, size_ratio
+from sb3_distill.experiment.defaults import env_of_memory
 from sb3_distill.experiment.run_folder import RUN_FILES
 
 TEACHER = "zoo:dqn/CartPole-v1"
@@ -195,6 +196,14 @@ def test_the_environment_is_that_of_what_was_named(tmp_path, memory, capsys):
     assert "Nothing says which environment" in capsys.readouterr().err
 
 
+def test_a_teachers_file_is_read_once_to_be_checked_and_once_for_the_work(tmp_path, monkeypatch):
+    read = []
+    once = policy_file.read_checkpoint
+    monkeypatch.setattr(policy_file, "read_checkpoint", lambda path: read.append(path) or once(path))
+    assert main(["distill", *SMALL, "--steps", "64", "--out", str(tmp_path / "out")]) == 0
+    assert len(read) == 2
+
+
 def test_a_policys_own_file_teaches_too(tmp_path):
     stable_baselines3.PPO("MlpPolicy", "CartPole-v1", device="cpu").policy.save(str(tmp_path / "policy.pt"))
     words = ["--teacher", str(tmp_path / "policy.pt"), "--env", "CartPole-v1", "--steps", "64"]
@@ -253,7 +262,10 @@ def no_dependency():
         (["--teacher", "no/such.zip"], ["No teacher at 'no/such.zip'"]),
         (["--control", "teacher"], ["--control teacher cannot go with the reward", "--reward-coef 0"]),
         (["--control", "nobody"], ["Unknown control policy 'nobody'"]),
-        (["--env", "Acrobot-v1", "--teacher", TEACHER], ["does not fit the environment"]),
+        (
+            ["--env", "Acrobot-v1", "--teacher", TEACHER],
+            ["does not fit the environment", "The teacher was trained in CartPole-v1, and this is Acrobot-v1."],
+        ),
         (["--loss-coef", "-1"], ["Coefficients must be at least 0"]),
         (["--steps", "0"], ["--steps", "at least 1", "'0'"]),
         (["--loss-coef", "nan"], ["--loss-coef", "must be a number"]),

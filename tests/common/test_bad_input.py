@@ -72,6 +72,7 @@ def test_a_teacher_that_does_not_fit(env_id, teacher):
         NDistill("MlpPolicy", env_id, teacher=teacher, **SMALL)
     assert "does not fit the environment: its observation space is Box" in first_line(error)
     assert str(gym.make(env_id).observation_space) in str(error.value)
+    assert f"The teacher was trained in CartPole-v1, and this is {env_id}." in first_line(error)
 
 
 def test_other_actions(teacher):

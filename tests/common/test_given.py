@@ -8,7 +8,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3 import DQN
-from stable_baselines3.common.callbacks import CallbackList, EveryNTimesteps
+from stable_baselines3.common.callbacks import CallbackList, EvalCallback, EveryNTimesteps
 from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv
@@ -384,6 +384,15 @@ def test_event_callbacks_tell_of_no_rollouts(make, wrap, dqn):
     with pytest.raises(ValueError, match=r"would never be called within EveryNTimesteps.*It evaluates every 50 steps"):
         dqn.learn(200, callback=wrap(make()))
     assert dqn.num_timesteps == 0
+
+
+@pytest.mark.parametrize("make", [lambda: OnlineDistillation(pupil(), chains, 50), lambda: LearningCurve(chains, 50)])
+def test_a_new_best_tells_of_no_rollouts_either(make, dqn):
+    """Which SB3 keeps elsewhere, and does not even tell that the training has begun."""
+    for wrap in (lambda c: c, lambda c: CallbackList([c])):
+        outer = EvalCallback(chains(1), callback_on_new_best=wrap(make()), eval_freq=50, n_eval_episodes=1, verbose=0)
+        with pytest.raises(ValueError, match=r"would never be called within EvalCallback.*callback=\["):
+            dqn.learn(200, callback=outer)
 
 
 def test_one_episode_has_no_standard_error(dqn):

@@ -39,7 +39,9 @@ def test_what_has_ended_is_read_and_not_made_again(tmp_path, monkeypatch):
 
 def test_another_run_in_the_folder_is_an_error_in_words_of_python(tmp_path):
     distill(out=tmp_path / "run", **SMALL)
-    with pytest.raises(ValueError, match=r"with seed=0 \(not 1\): choose another folder with out=…, or add overwrite=True\.$"):
+    with pytest.raises(
+        ValueError, match=r"with seed=0 \(not 1\): choose another folder with out=…, or add overwrite=True\.$"
+    ):
         distill(out=tmp_path / "run", seed=1, **SMALL)
     assert distill(out=tmp_path / "run", seed=1, overwrite=True, **SMALL).settings.seed == 1
 
