@@ -89,7 +89,8 @@ def settings_from(given: Mapping[str, Any]) -> "Settings":
         if name not in known:
             raise ValueError(f"Unknown setting {name!r}: {nearest(name, known)}")
     whole = settled(given)
-    memory, teacher = whole.get("memory"), whole.get("teacher")
+    memory: Any = whole.get("memory")
+    teacher = whole.get("teacher")
     about = None if memory is None else open_memory(memory).about
     env = whole.get("env") or (default_env(teacher) if about is None else env_of_memory(memory, about))
     env_id = import_environment(env)
