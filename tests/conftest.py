@@ -36,7 +36,12 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked ``zoo`` skip, with the reason, where there are no checkpoints; in CI that is an error."""
+    """Tests marked ``zoo`` or ``cuda`` skip, with the reason, where there are no checkpoints or no GPU; without checkpoints CI ends."""
+    if not th.cuda.is_available():
+        skip = pytest.mark.skip(reason="no GPU that PyTorch can use")
+        for item in items:
+            if "cuda" in item.keywords:
+                item.add_marker(skip)
     if not ZOO.is_dir():
         if os.environ.get("SB3_DISTILL_REQUIRE_ZOO"):
             raise pytest.UsageError(f"SB3_DISTILL_REQUIRE_ZOO is set, and there are no zoo checkpoints at {ZOO}")
