@@ -11,6 +11,8 @@ from stable_baselines3.common.env_util import is_wrapped
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
+from sb3_distill.common.observations import copy_obs, observation_of
+
 
 class GymnasiumVecEnv(VecEnv):
     """
@@ -76,20 +78,20 @@ class GymnasiumVecEnv(VecEnv):
                 last_obs, first_infos = info["final_obs"], infos
                 last_infos = split(info.get("final_info", {}), self.num_envs)
             else:
-                last_obs = _copied(obs)
+                last_obs = copy_obs(obs)
                 obs, first_info = self.venv.reset(options={"reset_mask": dones})
                 first_infos = split(first_info, self.num_envs)
             for i in np.flatnonzero(dones).tolist():
                 self.reset_infos[i] = first_infos[i]
                 infos[i] = last_infos[i] | {
-                    "terminal_observation": copy.deepcopy(_of(last_obs, i)),
+                    "terminal_observation": copy.deepcopy(observation_of(last_obs, i)),
                     "TimeLimit.truncated": bool(truncated[i] and not terminated[i]),
                 }
         return self._own(obs), np.asarray(rewards, dtype=np.float32), dones, infos
 
     def _own(self, obs: Any) -> Any:
         """Observations that no later step writes over."""
-        return obs if getattr(self.venv.unwrapped, "copy", False) is True else _copied(obs)
+        return obs if getattr(self.venv.unwrapped, "copy", False) is True else copy_obs(obs)
 
     def close(self) -> None:
         self.venv.close()
@@ -161,11 +163,3 @@ def split(info: dict[str, Any], n: int) -> list[dict[str, Any]]:
             if mask is None or mask[i]:
                 infos[i][key] = values[i]
     return infos
-
-
-def _of(obs: Any, i: int) -> Any:
-    return {key: value[i] for key, value in obs.items()} if isinstance(obs, dict) else obs[i]
-
-
-def _copied(obs: Any) -> Any:
-    return {key: value.copy() for key, value in obs.items()} if isinstance(obs, dict) else obs.copy()

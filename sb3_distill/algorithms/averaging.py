@@ -1,12 +1,12 @@
 """The mean of a network's weights over the end of a run (Polyak and Juditsky, 1992), and of what else it computes with."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch as th
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from sb3_distill.common.observations import each_part, length
 from sb3_distill.common.torch_draws import same_draws
 
 #: what torch starts a spectral norm with; it is more than a mean needs, whose vectors are nearly right
@@ -48,8 +48,8 @@ class WeightMean:
 
     def _keep(self, states: Any) -> None:
         """As many of these states, evenly spread over the samples, as there is room for."""
-        self._states.append(_each(states, lambda x: x[:N_STATES].detach().clone()))
-        while len(self._states) > 1 and sum(map(_length, self._states)) > N_STATES:
+        self._states.append(each_part(states, lambda x: x[:N_STATES].detach().clone()))
+        while len(self._states) > 1 and sum(map(length, self._states)) > N_STATES:
             self._states = self._states[::2]
             self._every *= 2
 
@@ -90,14 +90,6 @@ def renew_statistics(network: th.nn.Module, states: Any) -> None:
 
 def _batch_norms(network: th.nn.Module) -> list[_BatchNorm]:
     return [module for module in network.modules() if isinstance(module, _BatchNorm) and module.track_running_stats]
-
-
-def _each(states: Any, change: Callable[[th.Tensor], th.Tensor]) -> Any:
-    return {key: change(x) for key, x in states.items()} if isinstance(states, dict) else change(states)
-
-
-def _length(states: Any) -> int:
-    return len(next(iter(states.values())) if isinstance(states, dict) else states)
 
 
 def _joined(batches: list[Any]) -> Any:

@@ -9,6 +9,7 @@ import torch as th
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 
 from sb3_distill.common.frames import FrameStore, RolloutFrames
+from sb3_distill.common.observations import observation_of
 from sb3_distill.rules.distributions import parameter_size
 
 
@@ -65,12 +66,7 @@ class _TeacherAnswers(RolloutBuffer):
                 batch = slice(start, start + size)
                 self.batch_teacher_parameters = teacher_parameters[batch]
                 self.batch_teacher_values = None if values is None else values[batch]
-                yield type(gathered)(
-                    *(
-                        {k: v[batch] for k, v in field.items()} if isinstance(field, dict) else field[batch]
-                        for field in gathered
-                    )
-                )
+                yield type(gathered)(*(observation_of(field, batch) for field in gathered))
 
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
         self._order = batch_inds

@@ -39,6 +39,7 @@ from sb3_distill.memory.memory import Memory
 from sb3_distill.memory.ring import RingMemory
 from sb3_distill.memory.unplayable import unplayable
 from sb3_distill.students.shared_trunk import SharedTrunk
+from sb3_distill.teachers.binding import Binding
 
 SelfMultiTask = TypeVar("SelfMultiTask", bound="MultiTaskDistillation")
 
@@ -121,6 +122,7 @@ class MultiTaskDistillation(PolicyDistillation):
         self.policy = SharedTrunk([task.policy for task in self.tasks.values()], self.lr_schedule).to(self.device)
         in_few_calls(self.policy.optimizer)
         self._collect_memories()
+        self._binding = Binding()  # each task has its own
         self._n_rounds = 0
 
     def _check_ids(self, name: str, given: Mapping[str, Any]) -> None:

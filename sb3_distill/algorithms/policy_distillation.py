@@ -36,12 +36,12 @@ from sb3_distill.algorithms.schedules import LoggableLearningRate
 from sb3_distill.algorithms.student_policy import check_distribution, check_numbers
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.given_env import check_env
-from sb3_distill.common.layers import innermost, raw_env
+from sb3_distill.common.layers import raw_env
 from sb3_distill.common.nearest import nearest
-from sb3_distill.common.observations import check_finite, copy_obs
+from sb3_distill.common.observations import check_finite, copy_obs, observation_of
 from sb3_distill.common.questions import env_id_of
 from sb3_distill.common.replaced import replaced
-from sb3_distill.common.spaces import any_action, channels_last
+from sb3_distill.common.spaces import channels_last
 from sb3_distill.memory.answers import answers_of, greedy_actions, kind_of
 from sb3_distill.memory.check import check_memory
 from sb3_distill.memory.fingerprint import fingerprint_of
@@ -49,13 +49,15 @@ from sb3_distill.memory.memory import About, Memory
 from sb3_distill.memory.ring import RingMemory
 from sb3_distill.memory.ring_file import read_memories, write_memories
 from sb3_distill.memory.unplayable import unplayable
+from sb3_distill.rules.controls import CONTROLS, Step, disturbed
 from sb3_distill.rules.distributions import parameters, unvalidated
 from sb3_distill.rules.offline_losses import StateLoss, check_loss, mse, state_loss
 from sb3_distill.rules.temperature import ENOUGH_STATES, check_q_values, softest_by_confidence
 from sb3_distill.students.pixels import fast_pixels
+from sb3_distill.teachers.binding import Binding
 from sb3_distill.teachers.own_predict import N_STATES, compare_in_play
 from sb3_distill.teachers.teacher import Teacher
-from sb3_distill.teachers.view import TeacherView, Wrap, view_of
+from sb3_distill.teachers.view import Wrap
 
 SelfPolicyDistillation = TypeVar("SelfPolicyDistillation", bound="PolicyDistillation")
 
@@ -76,7 +78,7 @@ N_JUDGED = 1_024
 
 #: what a saved student is rid of: the teacher's side, and settings of SB3's that have no meaning here but one in DQN or PPO
 _NOT_SAVED = (
-    *("teacher", "teacher_obs", "memory", "_view", "_seen", "_shown", "_asked", "_rng", "_reading", "_state_loss"),
+    *("teacher", "teacher_obs", "memory", "_binding", "_shown", "_asked", "_rng", "_reading", "_state_loss"),
     *("_units", "_n_judged", "_loaded"),
     *("n_steps", "tau", "gamma", "learning_starts", "use_sde_at_warmup"),
     *("replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage"),
@@ -152,9 +154,8 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
     _units: QUnits | None = None
     #: by how many states the teacher's Q-values have been judged
     _n_judged: int = 0
-    #: what the teacher sees, and of what teacher, environment and ``teacher_obs`` that was made
-    _view: TeacherView | None = None
-    _seen: tuple[Any, ...]
+    #: the teacher in the environment
+    _binding: Binding
     #: whether the memory was loaded, and no teacher has been compared with it yet
     _loaded = False
     #: the last observation of this play as the environment gave it, and as the teacher sees it, where they are not SB3's own
@@ -289,8 +290,7 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         if self.student == "dqn" and not isinstance(self.action_space, spaces.Discrete):
             raise ValueError(f"student='dqn' needs Discrete actions, not {self.action_space}: set student='ppo'.")
         self._rng = np.random.default_rng(self.seed)
-        self._view = None
-        self._seen = (None, None, None)
+        self._binding = Binding()
         self._n_rounds = 0
         if self.memory is not None:
             self._check_memory()
@@ -352,8 +352,8 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
                 "The teacher has no environment to play in: call set_env, or give env=… or memory=… to load()."
             )
         self.teacher = load_teacher(self.teacher, tune=False)
-        seen = (self.teacher, self.env, self.teacher_obs)
-        if all(a is b for a, b in zip(self._seen, seen, strict=True)):
+        before = self._binding.teacher
+        if self._binding.is_of(self.teacher, self.env, self.teacher_obs):
             mark, was = fingerprint_of(self.teacher), self.replay_buffer.about.fingerprint
             if was in (mark, None):  # a file of an older version does not know it, and its teacher's name was compared
                 return
@@ -363,21 +363,29 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
                 f"{mark[:8]}): the memory of {len(self.replay_buffer):,} states begins anew.",
                 stacklevel=2,
             )
-            self._seen = (None, None, None)
-        raw = raw_env(self.env)[0]
-        self._view = view_of(self.teacher, raw, innermost(self.env), self.teacher_obs)
-        kind = kind_of(self.teacher)
-        if self.teacher is not self._seen[0]:
-            mark = fingerprint_of(self.teacher)
+            before = None
+        self._binding.bind(self.teacher, self.env, self.teacher_obs)
+        try:
+            self._begin_memory(is_another=self.teacher is not before)
+        except ValueError:
+            self._binding.loosen()
+            raise
+        self._loaded = False
+
+    def _begin_memory(self, is_another: bool) -> None:
+        """:param is_another: whether the teacher is another than the one that the memory is of: it begins anew, if it was not loaded"""
+        assert self.env is not None
+        if is_another:
+            raw, mark = raw_env(self.env)[0], fingerprint_of(self.teacher)
+            kind = kind_of(self.teacher)
             about = About(self.teacher.env_id, self.teacher.name, raw.observation_space, raw.action_space, kind, mark)
             self._judge_anew(about)
         if self._loaded:
             self._check_loaded(self.replay_buffer)
-        elif self.teacher is not self._seen[0]:
-            # A memory is of one teacher. Beneath VecNormalize images may have their channels last, where no frames are found.
+        elif is_another:
+            # Beneath VecNormalize images may have their channels last, where no frames are found.
             n_stack = frame_stack_of(self.env) if self._vec_normalize_env is None else None
             self.replay_buffer = RingMemory(self.buffer_size, about, n_stack)
-        self._seen, self._loaded = seen, False
 
     def _check_loaded(self, memory: RingMemory) -> None:
         """
@@ -418,7 +426,7 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
     def _judge(self) -> None:
         """Find τ, or the units of ``"mse"``, by the Q-values in the memory; anew with twice as many, until there are enough."""
         about, n = self.replay_buffer.about, len(self.replay_buffer)
-        if self.memory is None and self._view is None and n > 0:
+        if self.memory is None and self._binding.view is None and n > 0:
             compare_in_play(self.teacher, lambda: next(iter(self.replay_buffer.batches(N_STATES, 0))).observations)
         by_q = self.loss == "mse" or (self.loss == "kl" and self.temperature == "auto")
         if about.kind != "q_values" or not by_q or self._n_judged >= ENOUGH_STATES or n < max(1, 2 * self._n_judged):
@@ -441,15 +449,12 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         return nullcontext() if self._units is None else self._units.learning()
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> tuple[int, BaseCallback]:
-        hearing: AbstractContextManager[None] = nullcontext()
         if self.memory is None:
             self._check_teacher()
-            if self._view is not None:
-                hearing = self._view.hearing(steps=True)
-                if self._view.obs is None:
-                    self._last_obs = None  # what the teacher sees begins with an episode
+            if self._binding.begins_with_an_episode:
+                self._last_obs = None
         before = self._last_obs
-        with hearing:
+        with self._binding.hearing(steps=True):
             total_timesteps, callback = super()._setup_learn(*args, **kwargs)
         if self._last_obs is not before:
             self._keep_shown(self._last_obs if self._vec_normalize_env is None else self._last_original_obs)
@@ -508,8 +513,7 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         """SB3's, with the teacher acting; with a memory, a round of updates. See :class:`~stable_baselines3.DQN`."""
         if self.memory is not None:
             return self._read(callback, train_freq.frequency, kwargs["log_interval"])
-        hearing: AbstractContextManager[None] = nullcontext() if self._view is None else self._view.hearing(steps=True)
-        with hearing, self._listening(env):
+        with self._binding.hearing(steps=True), self._listening(env):
             rollout = super().collect_rollouts(env, callback, train_freq, *args, **kwargs)
         if not rollout.continue_training:
             self._last_obs = None  # SB3 has not kept it: the next learn() resets
@@ -542,8 +546,8 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
 
     def _keep_shown(self, obs: Any) -> None:
         """:param obs: of this play's last step, as the environment gave it"""
-        if self._view is not None:
-            self._shown = copy_obs(obs), copy_obs(self._view.obs)
+        if self._binding.view is not None:
+            self._shown = copy_obs(obs), copy_obs(self._binding.view.obs)
         else:
             self._shown = None if self._vec_normalize_env is None else copy_obs(obs), None
 
@@ -560,14 +564,14 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         assert raw is not None and self._last_obs is not None
         self._asked = True
         check_finite(raw, f"after {self.num_timesteps} steps")
-        answers = answers_of(self.teacher, raw if self._view is None else self._shown[1])
+        answers = answers_of(self.teacher, raw if self._binding.view is None else self._shown[1])
         self.replay_buffer.add(raw, answers)
-        actions = greedy_actions(self.replay_buffer.about.kind, self.action_space, answers)
-        students = self._rng.random(n_envs) >= self._beta(self._current_progress_remaining)
-        if students.any():
-            actions[students] = self.policy.predict(self._last_obs, deterministic=True)[0][students]
-        for i in np.flatnonzero(self._rng.random(n_envs) < self.epsilon):
-            actions[i] = any_action(self.action_space)
+        step = Step(
+            lambda: self.policy.predict(self._last_obs, deterministic=True)[0],
+            lambda: greedy_actions(self.replay_buffer.about.kind, self.action_space, answers),
+            *(self.action_space, n_envs, self._beta(self._current_progress_remaining), self._rng),
+        )
+        actions = disturbed(CONTROLS["mixed"](step), self.epsilon, self.action_space, self._rng)
         return actions, actions
 
     def _store_transition(
@@ -645,10 +649,7 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
                 answers = th.as_tensor(read.answers, device=self.device)
                 for start in range(0, max(len(answers) - size, 0) + 1, size):
                     part = slice(start, start + size)
-                    if isinstance(obs_tensor, dict):
-                        yield {key: values[part] for key, values in obs_tensor.items()}, answers[part]
-                    else:
-                        yield obs_tensor[part], answers[part]
+                    yield observation_of(obs_tensor, part), answers[part]
 
     def _update(self, loss: th.Tensor) -> float:
         """One step of the optimiser; returns the loss."""
@@ -715,7 +716,7 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         if len(memory):
             self._check_loaded(memory)
             self.replay_buffer = memory
-            self._loaded = self._seen[0] is None
+            self._loaded = self._binding.teacher is None
             self._n_judged = 0
 
     def _excluded_save_params(self) -> list[str]:

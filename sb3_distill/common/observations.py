@@ -1,6 +1,6 @@
 """Observations of n environments, which are arrays or dictionaries of arrays."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,20 +30,35 @@ class ObservationLog:
         """The next observation need not go on where the last one was, which makes no difference here."""
 
 
+def each_part(obs: Any, change: Callable[[Any], Any]) -> Any:
+    """
+    :param obs: an array or a tensor, or a dict of such
+    :param change: of one array or tensor
+    :return: the same with each changed
+    """
+    return {key: change(value) for key, value in obs.items()} if isinstance(obs, dict) else change(obs)
+
+
+def length(obs: Any) -> int:
+    """
+    :param obs: a batch of observations
+    :return: of how many states
+    """
+    return len(next(iter(obs.values())) if isinstance(obs, dict) else obs)
+
+
 def copy_obs(obs: Any) -> Any:
     """A copy that no environment can overwrite: of an array, or of a dict or tuple of arrays."""
-    if isinstance(obs, dict):
-        return {key: np.array(value) for key, value in obs.items()}
-    return np.array(obs)
+    return each_part(obs, np.array)
 
 
-def observation_of(obs: Any, i: int) -> Any:
+def observation_of(obs: Any, i: int | slice) -> Any:
     """
     :param obs: of n environments, an array or a dict of arrays
-    :param i: which environment
-    :return: its own
+    :param i: which environment, or which of them
+    :return: its own, or a batch of theirs
     """
-    return {key: value[i] for key, value in obs.items()} if isinstance(obs, dict) else obs[i]
+    return each_part(obs, lambda values: values[i])
 
 
 def stack_obs(observations: Sequence[Any]) -> Any:

@@ -21,6 +21,7 @@ from gymnasium import spaces
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
+from sb3_distill.common.observations import observation_of
 from sb3_distill.common.spaces import action_tensor
 from sb3_distill.common.torch_draws import same_draws
 from sb3_distill.rules.distributions import from_parameters, parameter_size
@@ -54,7 +55,7 @@ def compare_at_load(teacher: Teacher, source: BaseAlgorithm | BasePolicy) -> Non
     obs, where = None, "of its replay buffer"
     with _unseen(teacher):
         obs = (recent_states(source) or [None])[0] if isinstance(source, BaseAlgorithm) else None
-        obs = None if obs is None else _first(obs, _n_states(teacher.observation_space))
+        obs = None if obs is None else observation_of(obs, slice(_n_states(teacher.observation_space)))
     if obs is None:
         where = "sampled from its observation space"
         with _unseen(teacher):
@@ -80,7 +81,7 @@ def compare_in_play(teacher: Teacher, observations: Callable[[], Any]) -> None:
         return
     seen = None
     with _unseen(teacher):
-        seen = _first(observations(), _n_states(teacher.observation_space))
+        seen = observation_of(observations(), slice(_n_states(teacher.observation_space)))
     if seen is not None:
         _warn_of_others(teacher, predict, seen, "of the student's play")
 
@@ -145,10 +146,6 @@ def other_actions(teacher: Teacher, obs: Any, actions: np.ndarray) -> np.ndarray
 
 def _n_states(space: spaces.Space) -> int:
     return int(np.clip(N_NUMBERS // size_of(space), 8, N_STATES))
-
-
-def _first(obs: Any, n: int) -> Any:
-    return {key: value[:n] for key, value in obs.items()} if isinstance(obs, dict) else obs[:n]
 
 
 def _sampled(space: spaces.Space) -> Any:

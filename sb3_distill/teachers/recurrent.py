@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_distill.common.layers import Layer
+from sb3_distill.common.observations import each_part, length
 from sb3_distill.common.questions import as_dones
 from sb3_distill.rules.distributions import parameters
 from sb3_distill.teachers.teacher import Answer, Observation, Teacher
@@ -31,7 +32,7 @@ class RecurrentTeacher(Teacher):
         return Recall(env, self)
 
     def at_start(self, obs: Any) -> np.ndarray:
-        n = len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
+        n = length(obs)
         return self.recall(obs, self.blank(n), np.ones(n))[0]
 
     def blank(self, n: int) -> tuple[State, State]:
@@ -112,7 +113,7 @@ class Recall(Layer):
 
     def _end(self, obs: Any, i: int) -> np.ndarray:
         """What is remembered in the last state of an episode of one environment."""
-        one = {key: value[None] for key, value in obs.items()} if isinstance(obs, dict) else obs[None]
+        one = each_part(obs, lambda values: values[None])
         (pi_h, pi_c), (vf_h, vf_c) = self.state
         part = slice(i, i + 1)
         state = ((pi_h[:, part], pi_c[:, part]), (vf_h[:, part], vf_c[:, part]))

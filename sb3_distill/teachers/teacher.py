@@ -20,6 +20,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
+from sb3_distill.common.observations import length, observation_of
 from sb3_distill.common.questions import env_id_of
 from sb3_distill.common.spaces import channels_last, check_spaces, env_actions, signature
 from sb3_distill.evaluation.episodes import make_plain_envs
@@ -137,13 +138,12 @@ class Teacher(ABC):
         """
         if chunk is None:
             chunk = int(np.clip(_CHUNK_NUMBERS // size_of(self.observation_space), 1, 1_024))
-        n = len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
+        n = length(obs)
         parts = []
         size = -(-n // max(1, round(n / chunk)))  # no small remainder, whose pass would cost as much as a large one's
         for start in range(0, n, size):
             part = slice(start, start + size)
-            obs_part = {key: value[part] for key, value in obs.items()} if isinstance(obs, dict) else obs[part]
-            parts.append(self.answer(obs_part, with_value))
+            parts.append(self.answer(observation_of(obs, part), with_value))
         return join_answers(parts)
 
     @abstractmethod

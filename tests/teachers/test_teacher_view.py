@@ -233,7 +233,7 @@ def test_the_same_stack_needs_no_view():
     np.testing.assert_array_equal(
         np.concatenate([obs.transpose(0, 2, 3, 1) if obs.shape[1] == 4 else obs for obs in teacher.asked]), expected
     )
-    assert model._view is None
+    assert model._binding.view is None
 
 
 def test_a_privileged_teacher():
@@ -508,7 +508,7 @@ def test_a_memory_in_another_environment():
 
     model.teacher = plain = feedforward(FLAT)
     model.learn(7 * N_ENVS, callback=buffers, reset_num_timesteps=False)
-    assert model._view is None
+    assert model._binding.view is None
     assert plain.asked[0].shape[1:] == FLAT.shape
 
 
@@ -523,7 +523,7 @@ def test_what_is_saved_knows_of_no_view(kind, tmp_path):
     model.learn(N_STEPS * N_ENVS)
     model.save(tmp_path / "student")
     alone = DistillPPO.load(tmp_path / "student", device="cpu")
-    assert (alone.teacher, alone.teacher_obs, alone._view) == (None, None, None)
+    assert (alone.teacher, alone.teacher_obs, alone._binding.view) == (None, None, None)
     PPO.load(tmp_path / "student", device="cpu").predict(env.reset())
 
     env = kept()
@@ -533,7 +533,7 @@ def test_what_is_saved_knows_of_no_view(kind, tmp_path):
     if kind == "recurrent":
         np.testing.assert_allclose(buffers.kept[0], judged(teacher.policy, env, N_STEPS)[0], **CLOSE)
     else:
-        assert again._view.observation_space.shape == (16,)
+        assert again._binding.view.observation_space.shape == (16,)
 
 
 # --- rewards from an environment --------------------------------------------------------------------------------------
