@@ -6,7 +6,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_distill
 from envs_for_tests import CountdownEnv, actor_critic_teacher
-from sb3_distill import DistillA2C, DistillPPO
+from sb3_distill import DistillA2C, DistillPPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
 
 ROWS = (
     "TeacherDistill",
@@ -18,7 +18,9 @@ ROWS = (
 )
 PPO_CLASSES = [DistillPPO, *(getattr(sb3_distill, name) for name in ROWS)]
 A2C_CLASSES = [DistillA2C, *(getattr(sb3_distill, name + "A2C") for name in ROWS)]
-CLASSES = PPO_CLASSES + A2C_CLASSES
+#: TRPO serves the rows that are a reward
+TRPO_CLASSES = [EntropyRegularisedTRPO, TeacherVRewardTRPO]
+CLASSES = PPO_CLASSES + A2C_CLASSES + TRPO_CLASSES
 #: one class of each engine, for what does not depend on the row
 ENGINES = [DistillPPO, DistillA2C]
 

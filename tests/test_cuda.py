@@ -1,9 +1,10 @@
-"""Where there is a GPU: every class learns on it, teacher and student may be on different devices, and what is saved there loads elsewhere."""
+"""On a GPU, where there is one: every class learns there, teacher and student may be on two devices, and what is saved loads elsewhere."""
 
 import numpy as np
 import pytest
 import torch as th
-from stable_baselines3 import A2C, DQN, PPO
+from stable_baselines3 import DQN
+from stable_baselines3.common.vec_env import VecTransposeImage
 
 import sb3_distill
 from envs_for_tests import IMAGE_SPACE, actor_critic_teacher
@@ -14,7 +15,6 @@ pytestmark = pytest.mark.cuda
 
 GPU = "cuda"
 PAIRS = [(GPU, GPU), (GPU, "cpu"), ("cpu", GPU)]
-PLAIN = {"PPO": PPO, "A2C": A2C}
 
 
 def teacher_on(device, env):
@@ -53,7 +53,7 @@ def test_the_answers_in_the_buffer_are_those_of_the_cpu(engine):
 
 @pytest.mark.parametrize("mixed_precision", [None, True, False])
 def test_images_are_learnt_in_either_precision(mixed_precision):
-    env = countdown_envs(observation_space=IMAGE_SPACE)
+    env = VecTransposeImage(countdown_envs(observation_space=IMAGE_SPACE))
     given = small(NDistill, device=GPU, mixed_precision=mixed_precision)
     model = NDistill("CnnPolicy", env, teacher=teacher_on(GPU, env), **given).learn(32)
     assert all(p.dtype == th.float32 and th.isfinite(p).all() for p in model.policy.parameters())

@@ -217,8 +217,12 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        signature = inspect.signature(cls.__init__)
         if cls.__init__ is Distillation.__init__:
-            cls.__signature__ = visible_signature(cls, inspect.signature(Distillation.__init__))  # type: ignore[attr-defined]
+            signature = visible_signature(cls, signature)
+        else:  # a user's class with a constructor of its own
+            signature = signature.replace(parameters=list(signature.parameters.values())[1:])
+        cls.__signature__ = signature  # type: ignore[attr-defined]
 
     @classmethod
     def settings(cls, env: GymEnv | str, **given: Any) -> dict[str, Any]:

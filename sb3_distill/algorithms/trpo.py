@@ -20,7 +20,7 @@ class DistillTRPO(Distillation, TRPO):
 
     >>> DistillTRPO("MlpPolicy", "CartPole-v1", method="n_distill")
     Traceback (most recent call last):
-    ValueError: DistillTRPO takes no step along a loss ℓ, which 'n_distill' has: choose 'entropy_regularised' or 'teacher_v_reward', …
+    ValueError: DistillTRPO takes no step along a loss ℓ, which 'n_distill' has: choose ...
 
     :raises ValueError: for a row with ℓ; and as there
     """
