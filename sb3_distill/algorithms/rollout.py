@@ -83,5 +83,8 @@ def listening(
     if is_cut:
         tap.observations.cut()
     rollout = Rollout(student_view, tap)
-    with tap:
-        yield rollout
+    try:
+        with tap:
+            yield rollout
+    finally:
+        del student_view.is_next  # in a circle with the rollout, which would wait for the garbage collector

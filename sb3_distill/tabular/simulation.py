@@ -72,6 +72,8 @@ class Rule:
     @property
     def row(self) -> Method:
         """The method's row."""
+        if isinstance(self.method, Method):
+            return self.method
         return Method("reward", "student") if self.method is None else get_method(self.method, self.form)
 
     def orders(self) -> kernels.Orders:

@@ -30,7 +30,7 @@ def first_line(error):
         ({"method": "n_distil"}, "Unknown method 'n_distil': did you mean 'n_distill'"),
         ({"method": "xyz"}, "Unknown method 'xyz': choose one of teacher_distill, "),
         ({"form": "printed"}, "Unknown form 'printed': choose one of 'unbiased', 'paper'"),
-        ({"baseline": "critic"}, "Unknown baseline 'critic': choose 'teacher' or 'student'"),
+        ({"baseline": "critic"}, "Unknown baseline 'critic': choose one of 'teacher', 'student'"),
         ({"baseline": "student"}, "baseline='student' belongs to teacher_v_reward, not to n_distill"),
         ({"control": "expert"}, "Unknown control policy 'expert': choose one of 'student', 'teacher', 'uniform'"),
         ({"control": "teacher"}, "control='teacher' cannot go with the reward r̂ of n_distill"),

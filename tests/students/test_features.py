@@ -148,7 +148,7 @@ def test_bytes_are_divided_by_255_where_sb3_would():
 # --- through the closed list ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["<class 'sb3_distill.students.features.MinAtarCNN'>", "MinAtarCNN"])
+@pytest.mark.parametrize("name", ["<class 'sb3_distill.features.MinAtarCNN'>", "MinAtarCNN"])
 def test_it_is_on_the_list(name):
     """As SB3 writes it beside its pickle, and as one types it in a hyperparameter file."""
     given = {"features_extractor_class": name, "features_extractor_kwargs": "{'filters': (8,), 'features_dim': 64}"}

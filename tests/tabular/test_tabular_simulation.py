@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -308,7 +309,7 @@ def test_the_cut_into_chunks_changes_no_number(tmp_path):
 
 def test_the_number_of_threads_changes_no_number(tmp_path):
     code = (
-        "import sys, pathlib, hashlib; sys.path.insert(0, 'tests'); import test_tabular_simulation as t, numba\n"
+        "import sys, pathlib, hashlib; sys.path[:0] = ['tests', 'tests/tabular']; import test_tabular_simulation as t, numba\n"
         "r = t.run_figure(pathlib.Path(sys.argv[1]))\n"
         "print(numba.config.NUMBA_NUM_THREADS, hashlib.sha256(b''.join(v.tobytes() for v in (*r.value.values(), *r.kl.values())))"
         ".hexdigest())"
@@ -317,7 +318,7 @@ def test_the_number_of_threads_changes_no_number(tmp_path):
         subprocess.run(
             [sys.executable, "-c", code, str(tmp_path / n)],
             env={**os.environ, "NUMBA_NUM_THREADS": n},
-            cwd=os.path.dirname(os.path.dirname(__file__)),
+            cwd=Path(__file__).parents[2],
             capture_output=True,
             text=True,
             check=True,
@@ -348,10 +349,10 @@ def test_an_interrupted_run_goes_on_and_ends_alike(tmp_path):
 
 def test_a_killed_run_leaves_nothing_half_done_and_goes_on(tmp_path):
     code = (
-        "import sys, pathlib; sys.path.insert(0, 'tests'); import test_tabular_simulation as t\n"
+        "import sys, pathlib; sys.path[:0] = ['tests', 'tests/tabular']; import test_tabular_simulation as t\n"
         "t.run_figure(pathlib.Path(sys.argv[1]), 500, 1)"
     )
-    root = os.path.dirname(os.path.dirname(__file__))
+    root = Path(__file__).parents[2]
     run = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], cwd=root, stderr=subprocess.DEVNULL)
     try:
         while len(list(tmp_path.glob("[!.]*.npz"))) < 3 and run.poll() is None:

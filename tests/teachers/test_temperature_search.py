@@ -221,7 +221,7 @@ def test_the_states_of_an_unfinished_play_decide(monkeypatch):
     """Where greedy play has met enough of them before the time is up."""
     monkeypatch.setattr("sb3_distill.teachers.tuning._LOOK", 9.0)
     teacher = strange_teacher("is slow enough")
-    monkeypatch.setattr("sb3_distill.teachers.teacher.episode_returns", many_steps)
+    monkeypatch.setattr("sb3_distill.teachers.tuning.episode_returns", many_steps)
     with pytest.warns(UserWarning, match=r"TooSlow: .* states that it met there decide"):
         tune_temperature(teacher, n_episodes=2, seconds=0.2)
     assert "the greedy action has a mean probability" in teacher.temperature_report

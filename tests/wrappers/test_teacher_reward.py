@@ -399,7 +399,7 @@ def test_vec_normalize_goes_outside():
 @pytest.mark.filterwarnings("ignore:.*(different from the unwrapped version|Box observation space).*")
 def test_the_documented_example_runs_without_a_word():
     """Of one environment, directly under SB3: no second Monitor is put around it, and its own return is what is told."""
-    page = (Path(__file__).parents[1] / "docs" / "teacher_reward.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs" / "teacher_reward.md").read_text(encoding="utf-8")
     (example,) = (
         block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "import TeacherReward" in block
     )

@@ -17,7 +17,10 @@ from stable_baselines3.common.vec_env import DummyVecEnv, SubprocVecEnv, VecMoni
 
 from envs_for_tests import actor_critic_teacher
 from sb3_distill import TeacherVReward, TeacherVRewardA2C, load_teacher
+from sb3_distill.algorithms import distillation
+from sb3_distill.algorithms.advantages import add_reward
 from sb3_distill.common.layers import reward_unit
+from sb3_distill.common.replaced import replaced
 from sb3_distill.envs import TeacherReward, VecTeacherReward
 
 
@@ -119,11 +122,13 @@ def rollout(cls, teacher, sigma, normalised, env_reward_coef):
             weight /= sigma if normalised else 1.0
     model.train = lambda: None
     paid = []
-    model._mix_rewards, mix = (
-        lambda compute, last, injected: paid.append(injected.copy()) or mix(compute, last, injected),
-        model._mix_rewards,
-    )
-    model.learn(96)
+
+    def add(buffer, compute, last_values, injected, *rest):
+        paid.append(injected.copy())
+        add_reward(buffer, compute, last_values, injected, *rest)
+
+    with replaced(distillation, "add_reward", add):
+        model.learn(96)
     buffer = model.rollout_buffer
     return paid[0], buffer.advantages, buffer.values, buffer.returns
 

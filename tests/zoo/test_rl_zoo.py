@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import torch as th
 import yaml
+from sb3_contrib import TRPO
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.monitor import load_results
 
@@ -31,6 +32,7 @@ from sb3_distill.zoo import train
 
 ZOO = Path(train.__file__).parent
 ALGOS = {f"{row}{suffix}": base for suffix, base in (("", PPO), ("_a2c", A2C)) for row in METHODS["unbiased"]}
+ALGOS |= {f"{row}_trpo": TRPO for row in ("entropy_regularised", "teacher_v_reward")}
 #: the algorithm that is no row
 OFFLINE = "policy_distillation"
 ENVS = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "LunarLander-v3"]
@@ -79,7 +81,7 @@ def test_every_algorithm_is_in_each_of_rl_zoo3s_tables(zoo_process):
         assert names >= {*ALGOS, OFFLINE}
     for name, base in ALGOS.items():
         assert issubclass(algos[name], base)
-        assert algos[name].fixed_method == name.removesuffix("_a2c")
+        assert algos[name].fixed_method == name.removesuffix("_a2c").removesuffix("_trpo")
         assert getattr(sb3_distill, algos[name].__name__) is algos[name]
     assert algos[OFFLINE] is sb3_distill.PolicyDistillation
     assert algos["ppo"] is PPO  # SB3's own stay
@@ -209,7 +211,7 @@ def test_what_optimize_draws_reaches_the_model(zoo_process, algo):
     """The constructor takes it, ``--trial-id`` finds it again, and terms that a row lacks are not searched over."""
     drawn, converted, has = zoo_process(draw, algo)
     assert converted == drawn == has
-    row = METHODS["unbiased"][algo.removesuffix("_a2c")]
+    row = METHODS["unbiased"][algo.removesuffix("_a2c").removesuffix("_trpo")]
     expected = {"learning_rate", "n_steps"} | ({"batch_size", "n_epochs"} if ALGOS[algo] is PPO else set())
     expected |= {"loss_coef"} if row.loss else set()
     expected |= {"reward_coef", "gamma", "gae_lambda"} if row.reward else set()

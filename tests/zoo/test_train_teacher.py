@@ -168,7 +168,7 @@ def test_evaluation_meets_other_episodes_than_training(tmp_path):
 SCRIPT = """
 import sys, torch
 torch.set_num_threads(1)
-sys.path.insert(0, {tests!r})
+sys.path[:0] = {tests!r}
 from pathlib import Path
 from test_train_teacher import QUICK, make_cartpoles
 from sb3_distill.zoo.dqn_training import train_dqn
@@ -178,7 +178,7 @@ train_dqn(make_cartpoles, QUICK._replace(n_timesteps=10**9), 0, Path(sys.argv[1]
 
 def start(folder):
     """A training without an end, in a process of its own."""
-    script = SCRIPT.format(tests=str(Path(__file__).parent))
+    script = SCRIPT.format(tests=[str(folder) for folder in Path(__file__).parents[:2]])
     return subprocess.Popen([sys.executable, "-c", script, str(folder)], stderr=subprocess.PIPE)
 
 

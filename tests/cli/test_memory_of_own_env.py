@@ -78,13 +78,13 @@ def test_what_was_recorded_is_told_whole(here, capsys):
 def test_what_is_missing_is_named(here, capsys):
     forget()
     assert main([*OFFLINE, "--memory", "m"]) == 2
-    assert f"The memory m was recorded in {ENV}" in (err := capsys.readouterr().err) and f"add --env {ENV}" in err
+    assert f"The memory m was recorded in {ENV}" in (err := capsys.readouterr().err) and f"give --env {ENV}" in err
     assert "own_faults" not in sys.modules
     assert main([*OFFLINE, "--memory", "m", "--env", "Acrobot-v1"]) == 2
     assert "The memory m is of another environment: it was recorded in 'Mine/Own-v0'" in capsys.readouterr().err
     (here / "agent.zip").unlink()
     assert main([*OFFLINE, "--memory", "m", "--env", ENV]) == 2
-    assert "agent.zip', which is not here: add --teacher" in capsys.readouterr().err
+    assert "agent.zip', which is not here: give --teacher" in capsys.readouterr().err
 
 
 def test_one_from_before_is_read(here, capsys):
