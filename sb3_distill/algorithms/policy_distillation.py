@@ -566,8 +566,9 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         check_finite(raw, f"after {self.num_timesteps} steps")
         answers = answers_of(self.teacher, raw if self._binding.view is None else self._shown[1])
         self.replay_buffer.add(raw, answers)
+        last_obs = self._last_obs
         step = Step(
-            lambda: self.policy.predict(self._last_obs, deterministic=True)[0],
+            lambda: self.policy.predict(last_obs, deterministic=True)[0],
             lambda: greedy_actions(self.replay_buffer.about.kind, self.action_space, answers),
             *(self.action_space, n_envs, self._beta(self._current_progress_remaining), self._rng),
         )
