@@ -141,7 +141,8 @@ def _dict_from_structure(saved: Inert) -> spaces.Dict:
         size += int(np.prod(found[key].shape or ()))
         if size > MAX_SIZE:  # parts may share one large array
             raise ValueError("it has a Dict space of absurd size.")
-    return spaces.Dict(found)
+    # As pairs: of a dictionary Gymnasium sorts the keys, and a network reads its parts in the order that it was built with.
+    return spaces.Dict(list(found.items()))
 
 
 def _from_structure(saved: Inert) -> spaces.Space:

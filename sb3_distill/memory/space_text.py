@@ -46,7 +46,7 @@ def space_from_data(data: Any) -> spaces.Space:
             return read_space(data | bounds | {":type:": data["type"], "_shape": data.get("shape")})
         if len(data["subspaces"]) > MAX_PARTS or any(part.get("type") == "Dict" for part in data["subspaces"].values()):
             raise ValueError("it has a Dict space of too many parts, or one within another.")
-        return spaces.Dict({key: space_from_data(part) for key, part in data["subspaces"].items()})
+        return spaces.Dict([(key, space_from_data(part)) for key, part in data["subspaces"].items()])
     except (KeyError, TypeError, AttributeError, IndexError, OverflowError) as error:
         raise ValueError(f"its description of a space is damaged: {error!r}.") from error
 

@@ -50,6 +50,8 @@ def descend(mdp, method, gamma, steps=3_000, rate=0.5):
     logits = th.zeros(mdp.n_states, mdp.n_actions, dtype=th.float64)
     for _ in range(steps):
         update = mdp.expected_update(method, logits, gamma)
+        if update.norm() < 1e-12:
+            break
         logits = logits - rate * update / update.norm().clamp(min=1.0)
     return logits
 

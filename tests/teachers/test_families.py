@@ -22,6 +22,7 @@ from envs_for_tests import ACTION_SPACES, DICT_SPACE, CountdownEnv
 from sb3_distill.agents.errors import CheckpointError
 from sb3_distill.agents.load import load_teacher
 from sb3_distill.evaluation.episodes import episode_returns, make_plain_envs
+from sb3_distill.memory.space_text import space_from_data, space_to_data
 from sb3_distill.rules.distributions import from_parameters, parameter_size
 from sb3_distill.rules.losses import cross_entropy
 from sb3_distill.teachers.actor_critic import ActorCriticTeacher
@@ -777,3 +778,33 @@ def test_options_are_heard(name, option, value, tmp_path):
         np.testing.assert_allclose(np.exp(params[:, 2:]), np.broadcast_to(0.3 * half, (5, 2)), rtol=1e-6)
     else:
         np.testing.assert_allclose(np.sort(np.exp(params), axis=1), [[0.4 / 3, 0.4 / 3, 0.6 + 0.4 / 3]] * 5, rtol=1e-6)
+
+
+# --- the order of keys ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("shapes", [{"z": 2, "a": 2}, {"z": 3, "a": 1}], ids=str)
+@pytest.mark.parametrize("algorithm", [PPO, DQN])
+def test_parts_of_an_observation_are_read_in_the_order_that_the_network_was_built_with(algorithm, shapes, tmp_path):
+    """Gymnasium sorts the keys of a plain dictionary, and leaves those of an OrderedDict, of pairs and of keywords as they are."""
+    space = spaces.Dict([(key, spaces.Box(-1.0, 1.0, (n,), np.float32)) for key, n in shapes.items()])
+    assert list(space.spaces) == ["z", "a"]
+    model = algorithm("MultiInputPolicy", countdown(spaces.Discrete(3), space), seed=0, device="cpu")
+    randomise(model.policy)
+    model.save(tmp_path / "agent")
+    obs = {key: np.random.default_rng(0).uniform(-1, 1, (16, n)).astype(np.float32) for key, n in shapes.items()}
+    live, read = load_teacher(model, tune=False), load_teacher(tmp_path / "agent.zip", tune=False)
+    assert list(read.observation_space.spaces) == ["z", "a"]
+    if algorithm is DQN:
+        th.testing.assert_close(read.q_values(obs), live.q_values(obs), rtol=0, atol=0)
+    else:
+        answers = [teacher.answer(obs, with_value=True) for teacher in (live, read)]
+        th.testing.assert_close(answers[1].parameters, answers[0].parameters, rtol=0, atol=0)
+        th.testing.assert_close(answers[1].value, answers[0].value, rtol=0, atol=0)
+    np.testing.assert_array_equal(read.act(obs), model.predict(obs, deterministic=True)[0])
+
+
+def test_a_memory_keeps_the_order_too():
+    space = spaces.Dict([(key, spaces.Box(-1.0, 1.0, (2,), np.float32)) for key in ("z", "a")])
+    again = space_from_data(json.loads(json.dumps(space_to_data(space))))
+    assert list(again.spaces) == ["z", "a"] and again == space
