@@ -68,10 +68,11 @@ def agent_of(path: Path) -> Agent:
     :raises CheckpointError: if they cannot be told from another agent's
     """
     there = around(path)
-    run = run_file(path) if there.folder is None and there.config is None else None
+    of_a_run = path.name == STUDENT or not (path.parent / STUDENT).exists()  # or the student under another name
+    run = run_file(path) if of_a_run and there.folder is None and there.config is None else None
     if run is not None:
-        name = str(path.parent if path.name == STUDENT else path)
-        return Agent(path, name, vec_normalize=there.vec_normalize, run=run)
+        # No statistics: a run trains without VecNormalize, and what lies beside its student is another agent's.
+        return Agent(path, str(path.parent if path.name == STUDENT else path), run=run)
     told = args_of(there.args).get("env")
     env_id = _environment_of(there.folder, path)
     if isinstance(told, str) and (env_id is None or told.replace("/", "-") == env_id):  # a folder's name has no slash

@@ -226,10 +226,7 @@ def _check_said_twice(
     is_student = row.reward is TEACHER_V_STUDENT_BASELINE
     says: dict[str, tuple[str | None, bool]] = {
         "form": (form, (form == "paper" and not paper) or (form == "unbiased" and paper and not unbiased)),
-        "baseline": (
-            baseline,
-            baseline is not None and (baseline == "student") != is_student and row.reward is not None,
-        ),
+        "baseline": (baseline, (baseline == "student" and not is_student) or (baseline == "teacher" and is_student)),
         "control": (control, control not in (None, row.control)),
         "weight": (weight, weight is not None and row.weight is not WEIGHTS[weight]),
     }

@@ -10,7 +10,7 @@ from envs_for_tests import IMAGE_SPACE
 from sb3_classes import A2C_CLASSES, CLASSES, PPO_CLASSES, countdown_envs
 from sb3_distill import METHODS, DistillPPO, NDistill, OnPolicyDistill
 from sb3_distill.algorithms import distillation, trpo
-from sb3_distill.rules.methods import get_method
+from sb3_distill.rules.methods import CROSS_ENTROPY, Method, get_method
 
 #: what SB3 keeps under another name, or makes of it
 ELSEWHERE = {
@@ -83,6 +83,7 @@ def test_unknown_arguments_are_named():
         (METHODS["paper"]["n_distill"], {"form": "unbiased"}),
         (METHODS["unbiased"]["teacher_v_reward"], {"baseline": "student"}),
         (get_method("teacher_v_reward", baseline="student"), {"baseline": "teacher"}),
+        (Method("mine", "student", CROSS_ENTROPY), {"baseline": "student"}),
         (METHODS["unbiased"]["on_policy_distill"], {"control": "teacher"}),
         (METHODS["unbiased"]["on_policy_distill"], {"weight": "v_conditioned"}),
     ],

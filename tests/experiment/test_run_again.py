@@ -7,6 +7,8 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from stable_baselines3 import PPO
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.vec_env import VecNormalize
 
 from sb3_distill import load_teacher
 from sb3_distill.agents.find import find_agent, read_training_of
@@ -48,6 +50,21 @@ def test_a_run_that_was_moved_is_the_same(run, tmp_path):
 def test_a_run_can_be_inspected(run, capsys):
     assert main(["inspect", str(run)]) == 0
     assert "yes, as a ActorCriticTeacher" in capsys.readouterr().out
+
+
+def test_what_else_lies_in_the_folder_is_another_agents(run, tmp_path):
+    """Statistics that a student was not trained with are not its own, and its settings are of no other zip."""
+    shutil.copytree(run, tmp_path / "other")
+    env = VecNormalize(make_vec_env("CartPole-v1"))
+    env.obs_rms.mean += 3.0
+    env.save(tmp_path / "other" / "vecnormalize.pkl")
+    assert load_teacher(tmp_path / "other").normalize_obs is None
+    PPO("MlpPolicy", "Acrobot-v1", device="cpu").save(tmp_path / "other" / "mine")
+    mine = find_agent(tmp_path / "other" / "mine.zip")
+    assert mine.run is None and mine.env_id is None
+    (tmp_path / "other" / "student.zip").rename(tmp_path / "other" / "best.zip")
+    (tmp_path / "other" / "mine.zip").unlink()
+    assert find_agent(tmp_path / "other" / "best.zip").run is not None  # the student under another name
 
 
 def written(folder, **settings):
