@@ -36,6 +36,7 @@ def injected_reward(
     :param truncated: those states' steps, environments and observations
     :param n_envs: environments side by side
     :return: shape (n_steps, n_envs)
+    :raises ValueError: if the row's is of another shape
     """
     assert row.reward is not None
     n = len(step.reward_t)
@@ -47,7 +48,7 @@ def injected_reward(
             teacher_tp1=distribution(next_states(answer.parameters, n, n_envs, truncated)),
             student_tp1=distribution(next_states(student, n, n_envs, truncated)),
         )
-    return row.reward(step, row.loss).reshape(-1, n_envs).numpy()
+    return row.reward_of(step).reshape(-1, n_envs).numpy()
 
 
 def add_reward(
@@ -80,6 +81,21 @@ def add_reward(
     buffer.rewards, buffer.values = rewards, values
     compute(last_values)
     buffer.advantages = advantages + (1 - share) * critic_unit * buffer.advantages
+
+
+def check_injected(row: Method, injected: np.ndarray, num_timesteps: int) -> None:
+    """
+    :param row: for the message
+    :param injected: r̂ of a rollout
+    :param num_timesteps: for the message
+    :raises ValueError: if it is not finite, before anything is learnt from it
+    """
+    n_bad = int((~np.isfinite(injected)).sum())
+    if n_bad:
+        raise ValueError(
+            f"The reward r̂ of row {row.name!r} is NaN or infinite in {n_bad} of {injected.size} transitions of the rollout that ends "
+            f"after {num_timesteps} steps: it must be a finite number in each."
+        )
 
 
 def next_states(x: th.Tensor, n: int, n_envs: int, truncated: list[tuple[int, int, Any]]) -> th.Tensor:

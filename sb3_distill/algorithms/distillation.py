@@ -30,11 +30,11 @@ from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.agents.load import load_teacher
-from sb3_distill.algorithms.advantages import add_reward, injected_reward
+from sb3_distill.algorithms.advantages import add_reward, check_injected, injected_reward
 from sb3_distill.algorithms.averaging import WeightMean
 from sb3_distill.algorithms.buffers import DistillDictRolloutBuffer, DistillFrameRolloutBuffer, DistillRolloutBuffer
 from sb3_distill.algorithms.frame_stack import frame_stack_of
-from sb3_distill.algorithms.gradient import attaching
+from sb3_distill.algorithms.gradient import attaching, check_on_graph
 from sb3_distill.algorithms.optimizers import in_few_calls, same_kind
 from sb3_distill.algorithms.rollout import Rollout, listening
 from sb3_distill.algorithms.rollout_size import warn_of_cut_minibatch
@@ -379,9 +379,15 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
 
     def _check_schedules(self) -> None:
         """See before any work that no schedule ends the run."""
-        if (self.beta is None) == (self.control == "mixed"):
+        if self.beta is None and self.control == "mixed":
             raise ValueError(
-                f"beta={self.beta!r} does not go with control={self.control!r}: control='mixed' needs beta, in [0, 1], and no other has it."
+                "control='mixed' needs beta, how likely the teacher acts at a step and not the student: give beta=0.5, or another "
+                "number or schedule between 0 and 1."
+            )
+        if self.beta is not None and self.control != "mixed":
+            raise ValueError(
+                f"beta={self.beta!r} belongs to control='mixed', and control={self.control!r} has none, as no other has it: leave "
+                "beta out, or set control='mixed'."
             )
         weights = [self._weights_at(progress) for progress in TRIED]
         for progress in TRIED:
@@ -405,9 +411,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             return 1.0
         beta = value_at("beta", self.beta, progress)
         if not 0 <= beta <= 1:
-            raise ValueError(
-                f"beta, the probability with which the teacher acts, must lie between 0 and 1, not {beta}."
-            )
+            raise ValueError(f"beta must lie between 0 and 1, not {beta}: it is how likely the teacher acts at a step.")
         return beta
 
     def _weights(self) -> tuple[float, float, float]:
@@ -640,8 +644,9 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         if self._reward_needs(NEXT_STATE, STUDENT):
             student = th.cat([student_t, self._student_at_ends(heard)])
         injected = injected_reward(row, step, self._distribution, answer, student, tap.truncated, self.n_envs)
-        if self._weights()[1] > 0 and not np.isfinite(injected).all():
+        if self._pg_coef > 0 and not np.isfinite(injected).all():
             check_rewards(np.stack(tap.rewards))
+            check_injected(row, injected, self.num_timesteps)
         self.logger.record("distill/reward", float(injected.mean()))
         if self._pg_coef == 0:
             return compute(last_values)
@@ -691,14 +696,14 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
     def _batch_loss(self, values: th.Tensor, log_prob: th.Tensor) -> th.Tensor:
         """Mean w·ℓ of the minibatch that was evaluated last."""
         row = self._row
-        assert row.loss is not None
         student = plain(self.action_space, self.policy.action_dist)
         teacher = self._distribution(self.rollout_buffer.batch_teacher_parameters)
-        loss = row.loss(teacher, student)
+        loss = row.loss_of(teacher, student)
+        check_on_graph(loss, log_prob, row.name)
         if row.weight is not None:
             teacher_value = self.rollout_buffer.batch_teacher_values
             states = States(teacher, student, teacher_value, values * self._reward_unit())
-            loss = row.weight(states) * loss
+            loss = row.weight_of(states) * loss
         return loss.mean()
 
 

@@ -100,3 +100,16 @@ def check_loss(loss: float, update: int, num_timesteps: int) -> float:
             "lower learning_rate or loss_coef."
         )
     return loss
+
+
+def check_on_graph(loss: th.Tensor, log_prob: th.Tensor, row: str) -> None:
+    """
+    :param loss: ℓ of a minibatch
+    :param log_prob: of its actions, from the same pass
+    :param row: for the message
+    :raises ValueError: if nothing can be learnt from ℓ, though the student can learn
+    """
+    if log_prob.requires_grad and not loss.requires_grad:
+        raise ValueError(
+            f"The loss ℓ of row {row!r} has no gradient: do not detach it, and compute it from the student's distribution with PyTorch."
+        )

@@ -101,7 +101,23 @@ def add_options(distill: argparse.ArgumentParser) -> None:
     add = distill.add_argument_group("the method, if it is a row of 'sb3-distill methods'").add_argument
     add("--form", metavar="NAME", help="unbiased or paper (default: unbiased)")
     add("--baseline", metavar="NAME", help="of teacher-v-reward: teacher or student (default: teacher)")
-    add("--control", metavar="NAME", help="who acts: student, teacher or uniform (default: the method's own)")
+    add(
+        "--control",
+        metavar="NAME",
+        help="who acts: student, teacher, uniform, or mixed, which needs --beta (default: the method's own)",
+    )
+    add(
+        "--beta",
+        type=number,
+        metavar="β",
+        help="of --control mixed: how likely the teacher acts at a step and not the student, between 0 and 1",
+    )
+    add(
+        "--weight",
+        metavar="NAME",
+        help="of the loss ℓ in a state: v_conditioned counts those in which the teacher's value is above the student's, for methods "
+        "without a reward r̂ (default: 1 in each)",
+    )
     add("--loss-coef", type=number, metavar="X", help="weight of the loss ℓ (default: 1)")
     add("--reward-coef", type=number, metavar="X", help="weight of the reward r̂ (default: the method's own)")
     add("--env-reward-coef", type=number, metavar="X", help="weight of the environment's reward (default: 0)")

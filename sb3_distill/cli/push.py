@@ -247,14 +247,18 @@ def _method(settings: Mapping[str, Any], teacher: Mapping[str, Any]) -> str:
     """Which update rule, by its formulas, and what the teacher's policy is."""
     from sb3_distill.rules.methods import get_method
 
-    row = get_method(settings["method"], settings["form"], settings["baseline"])
+    row = get_method(settings["method"], settings["form"], settings["baseline"], weight=settings.get("weight"))
     loss, reward = (part.formula if part else "0" for part in (row.loss, row.reward))
+    mixture = (
+        f", the teacher with probability β = {settings['beta']:g} at a step" if settings.get("beta") is not None else ""
+    )
+    weight = "" if row.weight is None else f", times w = {_code(row.weight.formula)}"
     lines = [
         f"The method is {_code(row.name)} in its {_code(settings['form'])} form on {CLASSES[settings['engine']]}; the "
         f"student's hidden layers are {_code(settings['net_arch'])}. π is the teacher, π_θ the student.",
         "",
-        f"* who plays: {_text(settings['control'])}",
-        f"* loss of a state: ℓ = {_code(loss)}, with weight {settings['loss_coef']:g}",
+        f"* who plays: {_text(settings['control'])}{mixture}",
+        f"* loss of a state: ℓ = {_code(loss)}, with weight {settings['loss_coef']:g}{weight}",
         f"* reward of a step: r̂ = {_code(reward)}, with weight {settings['reward_coef']:g}; the environment's own reward "
         f"with weight {settings['env_reward_coef']:g}",
     ]

@@ -13,6 +13,8 @@ SAME = (
         "form",
         "baseline",
         "control",
+        "weight",
+        "beta",
         "loss_coef",
         "reward_coef",
         "env_reward_coef",

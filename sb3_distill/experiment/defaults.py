@@ -19,6 +19,8 @@ ROW_OPTIONS = {
     "form": "unbiased",
     "baseline": "teacher",
     "control": None,
+    "weight": None,
+    "beta": None,
     "loss_coef": None,
     "reward_coef": None,
     "env_reward_coef": None,
@@ -69,7 +71,7 @@ def settled(given: Mapping[str, Any]) -> dict[str, Any]:
             )
         return whole
     whole |= {name: value for name, value in ROW_OPTIONS.items() if whole.get(name) is None}
-    get_method(method, whole["form"], whole["baseline"], whole["control"])
+    get_method(method, whole["form"], whole["baseline"], whole["control"], whole["weight"])
     return whole
 
 

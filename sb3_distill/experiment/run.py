@@ -78,7 +78,7 @@ CHECKPOINT_SECONDS = 20.0
 #: whose versions results depend on
 PACKAGES = ("sb3-distill", "stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy")
 #: options of the rows that their constructors take
-ROW_OPTIONS = ("form", "baseline", "control", "loss_coef", "reward_coef", "env_reward_coef")
+ROW_OPTIONS = ("form", "baseline", "control", "weight", "beta", "loss_coef", "reward_coef", "env_reward_coef")
 
 
 @dataclass(frozen=True)
@@ -128,6 +128,8 @@ class Settings:
     form: str | None = None
     baseline: str | None = None
     control: str | None = None
+    weight: str | None = None
+    beta: float | None = None
     loss_coef: float | None = None
     reward_coef: float | None = None
     env_reward_coef: float | None = None
@@ -332,7 +334,8 @@ def describe_settings(
     if not isinstance(student, Distillation):
         return given | offline.settings(student)
     coefficients = {name: getattr(student, name)(1.0) for name in ("loss_coef", "reward_coef", "env_reward_coef")}
-    return given | {name: getattr(student, name) for name in ("form", "baseline", "control", "gamma")} | coefficients
+    named = ("form", "baseline", "control", "weight", "beta", "gamma")
+    return given | {name: getattr(student, name) for name in named} | coefficients
 
 
 def fingerprints(teacher: Teacher, student: "Distillation | PolicyDistillation") -> dict[str, str]:

@@ -119,6 +119,7 @@ class Method:
     :param weight: of ℓ, or None for 1
     :raises ValueError: for an unknown control policy, a part that needs what there is not, a weight without ℓ, and a weight that
         depends on the student beside r̂, which would have to carry it, too
+    :raises TypeError: for a part that is no :class:`Loss`, :class:`Reward` or :class:`Weight`, such as a bare function
     """
 
     name: str
@@ -134,6 +135,16 @@ class Method:
             raise ValueError(
                 f"Unknown control policy {self.control!r} of {self.name}: {nearest(self.control, CONTROLS)}"
             )
+        for name, value, kind in (
+            ("loss", self.loss, Loss),
+            ("reward", self.reward, Reward),
+            ("weight", self.weight, Weight),
+        ):
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(
+                    f"The {name} of {self.name} must be a {kind.__name__} or None, not {_short(value)}: write "
+                    f'{kind.__name__}({getattr(value, "__name__", "function")}, "its formula").'
+                )
         unknown = sorted(self.needs - NEEDS)
         if unknown:
             raise ValueError(f"{self.name} needs {unknown[0]!r}: {nearest(unknown[0], sorted(NEEDS))}")
@@ -149,6 +160,57 @@ class Method:
     def needs(self) -> frozenset[str]:
         """What its parts need, out of :data:`NEEDS`."""
         return frozenset().union(*(part.needs for part in (self.loss, self.reward, self.weight) if part is not None))
+
+    def loss_of(self, teacher: Distribution, student: Distribution) -> th.Tensor:
+        """
+        :param teacher: π in n states
+        :param student: π_θ there
+        :return: ℓ there, shape (n,)
+        :raises ValueError: if there is no ℓ, or it is anything else, which would be broadcast or fail within SB3
+        """
+        if self.loss is None:
+            raise ValueError(f"Row {self.name!r} has no loss ℓ.")
+        return _of_shape(self.loss(teacher, student), f"loss ℓ of row {self.name!r}", _n_states(student), "states")
+
+    def weight_of(self, states: States) -> th.Tensor:
+        """
+        :param states: n of them
+        :return: w there, shape (n,)
+        :raises ValueError: as :meth:`loss_of`
+        """
+        if self.weight is None:
+            raise ValueError(f"Row {self.name!r} has no weight w.")
+        return _of_shape(self.weight(states), f"weight w of row {self.name!r}", _n_states(states.student), "states")
+
+    def reward_of(self, step: Transitions) -> th.Tensor:
+        """
+        :param step: n transitions
+        :return: r̂ of them, shape (n,), off the graph
+        :raises ValueError: as :meth:`loss_of`
+        """
+        if self.reward is None:
+            raise ValueError(f"Row {self.name!r} has no reward r̂.")
+        reward = self.reward(step, None if self.loss is None else self.loss_of)
+        return _of_shape(reward, f"reward r̂ of row {self.name!r}", len(step.reward_t), "transitions").detach()
+
+
+def _n_states(distribution: Distribution) -> int:
+    d: Any = distribution.distribution
+    return int((d[0] if isinstance(d, list) else d).batch_shape[0])
+
+
+def _of_shape(value: Any, what: str, n: int, of: str) -> th.Tensor:
+    if isinstance(value, th.Tensor) and value.shape == (n,):
+        return value
+    raise ValueError(f"The {what} must return a tensor of shape (n,) for n {of}, here ({n},), not {_short(value)}.")
+
+
+def _short(value: Any) -> str:
+    shape = getattr(value, "shape", None)
+    kind = type(value).__name__
+    if isinstance(shape, tuple):
+        return f"{'a tensor' if isinstance(value, th.Tensor) else f'{kind}'} of shape {tuple(shape)}"
+    return f"{kind} {' '.join(repr(value).split())[:60]}"
 
 
 _PAPER = (

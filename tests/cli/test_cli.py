@@ -27,6 +27,7 @@ from sb3_distill.experiment.run_folder import RUN_FILES
 
 TEACHER = "zoo:dqn/CartPole-v1"
 SMALL = ["--steps", "512", "--n-envs", "2", "--eval-episodes", "5", "--temperature", "0.01"]
+ROW = ["--method", "on-policy-distill"]
 OFFLINE = ["--method", "policy-distillation", "--n-envs", "2", "--eval-episodes", "5", "--net-arch", "16"]
 
 
@@ -262,6 +263,10 @@ def no_dependency():
         (["--teacher", "no/such.zip"], ["No teacher at 'no/such.zip'"]),
         (["--control", "teacher"], ["--control teacher cannot go with the reward", "--reward-coef 0"]),
         (["--control", "nobody"], ["Unknown control policy 'nobody'"]),
+        ([*ROW, "--control", "mixed"], ["--control mixed needs beta", "--beta 0.5"]),
+        ([*ROW, "--beta", "0.5"], ["--beta 0.5 belongs to --control mixed"]),
+        ([*ROW, "--control", "mixed", "--beta", "1.5"], ["--beta must lie between 0 and 1, not 1.5"]),
+        (["--weight", "v"], ["Unknown weight 'v': choose one of 'v_conditioned'"]),
         (
             ["--env", "Acrobot-v1", "--teacher", TEACHER],
             ["does not fit the environment", "The teacher was trained in CartPole-v1, and this is Acrobot-v1."],

@@ -55,9 +55,38 @@ def test_another_run_in_the_folder_is_an_error_in_words_of_python(tmp_path):
         (dict(engine="dqn"), "Unknown engine 'dqn' of n-distill"),
         (dict(size="4%"), r"size=… is for images, .* use net_arch=…\."),
         (dict(control="nobody"), "Unknown control policy 'nobody'"),
+        (dict(method="on_policy_distill", control="mixed"), r"control='mixed' needs beta, .* give beta=0\.5"),
+        (dict(method="on_policy_distill", beta=0.5), r"beta=0\.5 belongs to control='mixed'"),
+        (dict(method="on_policy_distill", control="mixed", beta=2), r"beta must lie between 0 and 1, not 2\.0"),
+        (dict(method="on_policy_distill", weight="v"), "Unknown weight 'v': choose one of 'v_conditioned'"),
+        (dict(weight="v_conditioned"), "n_distill has a weight, .*, and a reward r̂|n_distill has a weight"),
+        (dict(method="policy-distillation", beta=0.5), r"has no beta=…"),
     ],
 )
 def test_errors_come_before_any_file(settings, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         distill("zoo:dqn/CartPole-v1", out=tmp_path / "run", **SMALL, **settings)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "settings"),
+    [
+        (["--control", "mixed", "--beta", "0.5"], dict(control="mixed", beta=0.5)),
+        (["--weight", "v_conditioned"], dict(weight="v_conditioned")),
+    ],
+)
+def test_mixtures_and_weights_are_settings_of_a_run(words, settings, tmp_path, capsys):
+    """Typed or called, they are in results.json and in the name of the folder, and the student is theirs."""
+    common = ["--steps", "256", "--n-envs", "2", "--net-arch", "8", "--eval-episodes", "2", "--quiet"]
+    method = ["--method", "on-policy-distill", "--env", "CartPole-v1"]
+    assert main(["distill", *method, *common, *words, "--out", str(tmp_path / "typed")]) == 0
+    result = distill(env="CartPole-v1", method="on_policy_distill", out=tmp_path / "called", **SMALL, **settings)
+    assert result.data["settings"] | settings == result.data["settings"]
+    typed = json.loads((tmp_path / "typed" / "results.json").read_text())
+    assert typed["settings"] == result.data["settings"] and typed["players"]["student"]["returns"] == list(
+        result.returns()
+    )
+    plain = distill(env="CartPole-v1", method="on_policy_distill", out=tmp_path / "plain", **SMALL)
+    pairs = zip(plain.student.policy.parameters(), result.student.policy.parameters(), strict=True)
+    assert not all(th.equal(a, b) for a, b in pairs)

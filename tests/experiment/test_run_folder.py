@@ -94,12 +94,12 @@ def test_a_run_does_not_go_on_with_another_teacher(stop_at, capsys):
 
 
 def test_a_run_of_an_older_version_goes_on(stop_at, tmp_path, capsys):
-    """Which says nothing of fingerprints, nor what its file is."""
+    """Which says nothing of fingerprints, of weights and mixtures, nor what its file is."""
     stop_at(step=100)
     assert main([*SMALL, "--out", "out"]) == 130
     path = tmp_path / "out" / "settings.json"
     data = json.loads(path.read_text(encoding="utf-8"))
-    for key in ("format", "teacher_fingerprint"):
+    for key in ("format", "teacher_fingerprint", "weight", "beta"):
         del data[key]
     path.write_text(json.dumps(data), encoding="utf-8")
     checkpoint = tmp_path / "out" / "checkpoint.npz"
