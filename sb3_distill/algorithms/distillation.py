@@ -40,7 +40,7 @@ from sb3_distill.algorithms.rollout import Rollout, listening
 from sb3_distill.algorithms.rollout_size import warn_of_cut_minibatch
 from sb3_distill.algorithms.schedules import TRIED, LoggableLearningRate, has_effect, schedule_of, value_at
 from sb3_distill.algorithms.settings import OWN, resolve_settings, sb3_parameters, visible_signature
-from sb3_distill.algorithms.student_policy import check_distribution, check_numbers, check_policy
+from sb3_distill.algorithms.student_policy import check_distribution, check_numbers, check_policy, check_rate
 from sb3_distill.algorithms.threads import rollout_threads, torch_threads
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.given_env import check_env
@@ -395,7 +395,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         self._distils = any(loss > 0 or reward > 0 for loss, reward, _ in weights)
         if self._distils:
             for progress in TRIED:
-                value_at("learning_rate", vars(self)["learning_rate"], progress)
+                check_rate(value_at("learning_rate", vars(self)["learning_rate"], progress))
 
     def _warn_if_nothing_teaches(self) -> None:
         if self.ent_coef == 0 and not any(any(self._weights_at(1 - k / 100)) for k in range(101)):

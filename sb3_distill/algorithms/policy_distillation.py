@@ -199,6 +199,7 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         self.batch_size = batch_size
         self.train_freq = train_freq  # type: ignore[assignment]
         self.max_grad_norm = max_grad_norm
+        check_numbers({"learning_rate": learning_rate})
         self._check_settings()
         if env is not None:
             check_env(env)

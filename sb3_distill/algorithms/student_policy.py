@@ -36,8 +36,16 @@ def check_policy(policy_class: Any, policy_kwargs: dict[str, Any]) -> None:
 def check_numbers(settings: Mapping[str, Any]) -> None:
     """
     :param settings: of an algorithm, by their names; what is missing or None is SB3's default
-    :raises ValueError: for sizes below 1, and for ``max_grad_norm`` at or below 0, with which nothing would be learnt
+    :raises ValueError: for sizes below 1, for ``max_grad_norm`` at or below 0, with which nothing would be learnt, for discounts
+        outside [0, 1], and for a ``learning_rate`` below 0; a schedule is tried when it is needed
     """
+    for name in ("gamma", "gae_lambda"):
+        value = settings.get(name)
+        if value is not None and not _is_share(value):
+            raise ValueError(f"{name} must lie between 0 and 1, not {value!r}.")
+    rate = settings.get("learning_rate")
+    if rate is not None and not callable(rate) and not isinstance(rate, str):
+        check_rate(rate)
     for name in ("n_steps", "batch_size", "n_epochs", "train_freq"):
         value = settings.get(name)
         if value is not None and not value >= 1:
@@ -45,6 +53,22 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
     value = settings.get("max_grad_norm")
     if value is not None and not value > 0:  # nor is NaN
         raise ValueError(f"max_grad_norm, to which a gradient is cut, must be greater than 0, not {value!r}.")
+
+
+def check_rate(rate: Any) -> None:
+    """
+    :param rate: of learning
+    :raises ValueError: if it is negative, with which the student would unlearn, or NaN
+    """
+    if not rate >= 0:
+        raise ValueError(f"learning_rate must be at least 0, not {rate!r}.")
+
+
+def _is_share(value: Any) -> bool:
+    try:
+        return bool(0 <= value <= 1)  # which NaN is not
+    except TypeError:
+        return False
 
 
 def check_distribution(policy: ActorCriticPolicy, obs: Any) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sb3_distill.common.nearest import nearest
 from sb3_distill.common.own_env import import_environment
 from sb3_distill.experiment import offline
+from sb3_distill.experiment.checks import check_settings
 
 if TYPE_CHECKING:
     from sb3_distill.experiment.run import Plan, Settings
@@ -80,7 +81,8 @@ def settings_from(given: Mapping[str, Any]) -> "Settings":
     :param given: fields of :class:`~sb3_distill.experiment.run.Settings` by name; what is left out or None is found: the
         environment from the memory or the teacher, the teacher from the memory or the environment
     :return: the experiment that they describe
-    :raises ValueError: for unknown names, if nothing says which environment it is, or there is no such; also OSError and ImportError
+    :raises ValueError: for unknown names, values that a setting cannot have, if nothing says which environment it is, or there is no
+        such; also OSError and ImportError
     """
     from sb3_distill.algorithms.policy_distillation import open_memory
     from sb3_distill.experiment.run import Settings
@@ -90,7 +92,7 @@ def settings_from(given: Mapping[str, Any]) -> "Settings":
     for name in given:
         if name not in known:
             raise ValueError(f"Unknown setting {name!r}: {nearest(name, known)}")
-    whole = settled(given)
+    whole = settled(check_settings(given))
     memory: Any = whole.get("memory")
     teacher = whole.get("teacher")
     about = None if memory is None else open_memory(memory).about

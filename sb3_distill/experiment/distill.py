@@ -44,7 +44,7 @@ class Distilled(NamedTuple):
 
 
 def distill(
-    teacher: str | None = None,
+    teacher: str | Path | None = None,
     env: str | None = None,
     *,
     out: str | Path | None = None,

@@ -10,7 +10,7 @@ from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from envs_for_tests import ACTION_SPACES, CountdownEnv, actor_critic_teacher
-from sb3_distill import DistillA2C, DistillPPO, TeacherDistill
+from sb3_distill import DistillA2C, DistillPPO, PolicyDistillation, TeacherDistill
 from sb3_distill.rules.methods import METHODS
 
 ROWS = METHODS["unbiased"]
@@ -79,3 +79,30 @@ def test_a_policy_with_a_memory():
 def test_every_distribution_of_sb3_can(space):
     assert make(action_space=space).policy.action_dist is not None
     assert th.is_tensor(next(make(action_space=space).policy.parameters()))
+
+
+@pytest.mark.parametrize("engine", [DistillPPO, DistillA2C])
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(gamma=1.5), r"^gamma must lie between 0 and 1, not 1\.5"),
+        (dict(gamma=-1), "^gamma must lie between 0 and 1, not -1"),
+        (dict(gamma=float("nan")), "^gamma must lie between 0 and 1, not nan"),
+        (dict(gamma="0.9"), "^gamma must lie between 0 and 1, not '0.9'"),
+        (dict(gae_lambda=1.01), r"^gae_lambda must lie between 0 and 1, not 1\.01"),
+        (dict(learning_rate=-1e-3), r"^learning_rate must be at least 0, not -0\.001"),
+        (dict(learning_rate=float("nan")), "^learning_rate must be at least 0, not nan"),
+        (dict(learning_rate=lambda progress: progress - 0.5), r"^learning_rate must be at least 0, not -0\.5"),
+    ],
+)
+def test_numbers_outside_their_range(engine, settings, message):
+    with pytest.raises(ValueError, match=message):
+        make(engine, **settings)
+
+
+def test_the_ends_of_the_ranges_are_in_them():
+    for value in (0, 1, 0.0, 1.0):
+        make(gamma=value, gae_lambda=value)
+    make(learning_rate=0)
+    with pytest.raises(ValueError, match=r"^learning_rate must be at least 0, not -1\.0"):
+        PolicyDistillation("MlpPolicy", CountdownEnv(), learning_rate=-1.0)

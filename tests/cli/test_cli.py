@@ -266,6 +266,8 @@ def no_dependency():
         ([*ROW, "--control", "mixed"], ["--control mixed needs beta", "--beta 0.5"]),
         ([*ROW, "--beta", "0.5"], ["--beta 0.5 belongs to --control mixed"]),
         ([*ROW, "--control", "mixed", "--beta", "1.5"], ["--beta must lie between 0 and 1, not 1.5"]),
+        (["--gamma", "1.5"], ["--gamma must lie between 0 and 1, not 1.5"]),
+        (["--learning-rate", "-1"], ["--learning-rate must be at least 0, not -1.0"]),
         (["--weight", "v"], ["Unknown weight 'v': choose one of 'v_conditioned'"]),
         (
             ["--env", "Acrobot-v1", "--teacher", TEACHER],

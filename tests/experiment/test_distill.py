@@ -1,14 +1,21 @@
 """``distill`` in Python is ``sb3-distill distill``: the same run, the same files, errors in arguments and not in flags."""
 
 import json
+from dataclasses import fields
+from pathlib import Path
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from stable_baselines3 import PPO
 
 from sb3_distill import distill
+from sb3_distill.agents.find import BUNDLED
 from sb3_distill.cli import main
+from sb3_distill.experiment.checks import CHECKS
+from sb3_distill.experiment.run import Settings
+from sb3_distill.rules.methods import METHODS
 
 SMALL = dict(steps=256, n_envs=2, net_arch=[8], eval_episodes=2, quiet=True)
 
@@ -90,3 +97,69 @@ def test_mixtures_and_weights_are_settings_of_a_run(words, settings, tmp_path, c
     plain = distill(env="CartPole-v1", method="on_policy_distill", out=tmp_path / "plain", **SMALL)
     pairs = zip(plain.student.policy.parameters(), result.student.policy.parameters(), strict=True)
     assert not all(th.equal(a, b) for a, b in pairs)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (dict(steps=512.0), "^steps must be a whole number of at least 1, not 512.0"),
+        (dict(steps="1k"), "^steps must be a whole number of at least 1, not '1k'"),
+        (dict(steps=-5), "^steps must be a whole number of at least 1, not -5"),
+        (dict(n_envs=2.5), "^n_envs must be a whole number of at least 1"),
+        (dict(n_envs=True), "^n_envs must be a whole number"),
+        (dict(eval_episodes=1), "^eval_episodes must be a whole number of at least 2, not 1"),
+        (dict(threads=0), "^threads must be a whole number of at least 1, not 0"),
+        (dict(seed=-1), "^seed must be a whole number of at least 0, not -1"),
+        (dict(seed=1.5), "^seed must be a whole number of at least 0"),
+        (dict(net_arch="16"), "^net_arch must be a list of whole numbers of at least 1, not '16'"),
+        (dict(net_arch=[16.5]), "^net_arch must be a list"),
+        (dict(net_arch=[0]), "^net_arch must be a list"),
+        (dict(net_arch=dict(pi=[8])), "^net_arch must be a list"),
+        (dict(loss_coef="a"), "^loss_coef must be a number, not 'a'"),
+        (dict(loss_coef=lambda p: p), "^loss_coef must be a number, not function .* which takes schedules"),
+        (dict(gamma="x"), "^gamma must be a number, not 'x'"),
+        (dict(gamma=1.5), "^gamma must lie between 0 and 1, not 1.5"),
+        (dict(learning_rate=-1e-3), "^learning_rate must be at least 0, not -0.001"),
+        (dict(learning_rate=float("nan")), "^learning_rate must be a number, not nan"),
+        (dict(temperature="hot"), "^temperature must be a number or 'auto', not 'hot'"),
+        (dict(epsilon="x"), "^epsilon must be a number"),
+        (dict(env_kwargs=[1]), "^env_kwargs must be a dict"),
+        (dict(env_kwargs="n=4"), "^env_kwargs must be a dict"),
+        (dict(env_kwargs={"f": print}), "^env_kwargs must be a dict .* which JSON can hold"),
+        (dict(memory=5), "^memory must be the path of a folder, not 5"),
+        (dict(method=METHODS["paper"]["n_distill"]), r"^method must be a name, .*DistillPPO\(…, method=row\)"),
+        (dict(engine=3), "^engine must be a name, as text, not 3"),
+        (dict(teacher=3), "^teacher must be a path or a name"),
+        (dict(device=0), "^device must be a name such as 'cpu'"),
+        (dict(env=3), "^env must be a Gymnasium id"),
+    ],
+)
+def test_a_setting_of_another_kind_is_named_before_any_file(settings, message, tmp_path):
+    given = {"teacher": "zoo:dqn/CartPole-v1", "out": tmp_path / "run"} | SMALL
+    with pytest.raises(ValueError, match=message):
+        distill(**(given | settings))
+    assert not (tmp_path / "run").exists()
+
+
+def test_objects_are_for_students_in_python(tmp_path):
+    teacher = PPO("MlpPolicy", "CartPole-v1", n_steps=8, batch_size=8, device="cpu")
+    with pytest.raises(
+        ValueError, match=r"^teacher must be a path .*, not PPO .*NDistill\(…, teacher=load_teacher\(model\)\)"
+    ):
+        distill(teacher, out=tmp_path / "run", **SMALL)
+    with pytest.raises(ValueError, match=r"^env must be a Gymnasium id .*, not .*NDistill\("):
+        distill("zoo:dqn/CartPole-v1", gym.make("CartPole-v1"), out=tmp_path / "run", **SMALL)
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_setting_has_a_check():
+    assert set(CHECKS) == {f.name for f in fields(Settings)}
+
+
+def test_numbers_of_numpy_and_paths_are_settings(tmp_path):
+    teacher = Path(str(BUNDLED)) / "dqn" / "CartPole-v1_1" / "CartPole-v1.zip"
+    small = SMALL | dict(
+        steps=np.int64(64), eval_episodes=np.int64(2), net_arch=np.array([8]), seed=np.int32(3), epsilon=np.float32(0)
+    )
+    result = distill(teacher, "CartPole-v1", out=tmp_path / "run", temperature=np.float64(0.5), **small)
+    assert result.settings.net_arch == (8,) and result.data["settings"]["seed"] == 3
