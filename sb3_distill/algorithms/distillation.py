@@ -39,7 +39,7 @@ from sb3_distill.algorithms.optimizers import in_few_calls, same_kind
 from sb3_distill.algorithms.rollout import Rollout, listening
 from sb3_distill.algorithms.rollout_size import warn_of_cut_minibatch
 from sb3_distill.algorithms.schedules import TRIED, LoggableLearningRate, has_effect, schedule_of, value_at
-from sb3_distill.algorithms.settings import OWN, resolve_settings, sb3_parameters, visible_signature
+from sb3_distill.algorithms.settings import OWN, check_names, resolve_settings, sb3_parameters, visible_signature
 from sb3_distill.algorithms.student_policy import check_distribution, check_numbers, check_policy, check_rate
 from sb3_distill.algorithms.threads import rollout_threads, torch_threads
 from sb3_distill.common.env_ids import check_env_id
@@ -52,7 +52,15 @@ from sb3_distill.common.tap import check_rewards
 from sb3_distill.rules import losses
 from sb3_distill.rules.controls import CONTROLS, Step
 from sb3_distill.rules.distributions import check_readable, from_parameters, parameters, plain, unvalidated
-from sb3_distill.rules.methods import NEXT_STATE, STUDENT, STUDENT_VALUE, TEACHER_VALUE, Method, get_method
+from sb3_distill.rules.methods import (
+    NEXT_STATE,
+    STUDENT,
+    STUDENT_VALUE,
+    TEACHER_VALUE,
+    Method,
+    get_method,
+    is_as_printed,
+)
 from sb3_distill.rules.rewards import Transitions
 from sb3_distill.rules.weights import States
 from sb3_distill.students.pixels import fast_pixels
@@ -120,6 +128,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
     :raises ValueError: before any work, for unknown names, a teacher that does not fit the environment or lacks the value
         function that the row needs, coefficients that are negative or weigh a term that the row does not have, a share outside
         [0, 1], w > 0 with a control policy other than the student, or a student whose action distribution cannot be read
+    :raises TypeError: for an argument that there is not, with the nearest that there is
     """
 
     #: what distillation changes of SB3's defaults: for every row, then for single rows
@@ -168,6 +177,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         _init_setup_model: bool = True,
         **kwargs: Any,
     ) -> None:
+        check_names(type(self), Distillation, kwargs)
         if self.fixed_method is not None and method is not None:
             raise ValueError(f"{type(self).__name__} is the method {self.fixed_method!r}: leave method={method!r} out.")
         method = self.fixed_method or method or "n_distill"
@@ -257,7 +267,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
                 raise ValueError(f"{cls.__name__} has no argument {name!r}: {nearest(name, known)}")
         named = {
             "method": row.name,
-            "form": variant["form"] or "unbiased",
+            "form": variant["form"] or ("paper" if is_as_printed(row) else "unbiased"),
             "baseline": variant["baseline"] or "teacher",
         }
         named["control"] = row.control

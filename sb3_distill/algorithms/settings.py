@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from sb3_distill.algorithms.rollout_size import batch_that_fits, steps_that_fill
-from sb3_distill.rules.methods import STUDENT_VALUE, Method
+from sb3_distill.common.nearest import nearest
+from sb3_distill.rules.methods import STUDENT_VALUE, Method, is_as_printed
 
 #: settings of ``form="paper"``: a normalised advantage is not its R̂, and the last weights are its student
 PAPER: dict[str, Any] = {"normalize_advantage": False, "reward_coef": 1.0, "gamma": 0.99, "averaging": 0.0}
@@ -21,7 +22,7 @@ def resolve_settings(
 
     :param tables: has ``defaults``, ``row_defaults``, ``pixel_defaults`` and ``pixel_row_defaults``: a class of algorithms
     :param row: of the table of methods
-    :param form: ``"paper"`` has settings of its own
+    :param form: ``"paper"`` has settings of its own, as has a row of that form that is given whole
     :param given: arguments by name. None leaves a coefficient, or ``averaging``, to its default
     :param n_envs: environments side by side
     :param images: whether the student sees images
@@ -31,7 +32,7 @@ def resolve_settings(
     settings = tables.defaults | tables.row_defaults.get(row.name, {})
     if images:
         settings |= tables.pixel_defaults | tables.pixel_row_defaults.get(row.name, {})
-    if form == "paper":
+    if form == "paper" or is_as_printed(row):
         settings |= PAPER
     batch_size, n_steps = given.get("batch_size"), given.get("n_steps")
     if n_steps is not None and n_steps * n_envs == 1:
@@ -59,6 +60,24 @@ def sb3_parameters(algorithm: type) -> dict[str, inspect.Parameter]:
     base = next(c for c in algorithm.__mro__ if c.__module__.split(".")[0] in ("stable_baselines3", "sb3_contrib"))
     parameters = inspect.signature(base).parameters
     return {name: p for name, p in parameters.items() if name not in ("policy", "env", "_init_setup_model")}
+
+
+def check_names(algorithm: type, ours: type, given: Mapping[str, Any]) -> None:
+    """
+    :param algorithm: a class of ours on one of SB3's algorithms
+    :param ours: the class among its bases that hands ``given`` on
+    :param given: arguments for the next constructor
+    :raises TypeError: for a name that it does not have; Python's own error has no hint, and speaks of SB3's class
+    """
+    after = algorithm.__mro__[algorithm.__mro__.index(ours) + 1 :]
+    theirs = inspect.signature(next(c.__init__ for c in after if "__init__" in vars(c))).parameters  # type: ignore[misc]
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in theirs.values()):
+        return  # an algorithm of the user's own, which may take more
+    names = {**inspect.signature(ours.__init__).parameters, **theirs}  # type: ignore[misc]
+    known = [name for name in names if not name.startswith("_") and name not in ("self", "kwargs", "policy", "env")]
+    for name in given:
+        if name not in theirs:
+            raise TypeError(f"{algorithm.__name__} has no argument {name!r}: {nearest(name, known)}")
 
 
 def visible_signature(algorithm: Any, own: inspect.Signature) -> inspect.Signature:

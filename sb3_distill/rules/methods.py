@@ -234,6 +234,14 @@ METHODS: dict[str, dict[str, Method]] = {
 }
 
 
+def is_as_printed(row: Method) -> bool:
+    """
+    :param row: any
+    :return: whether it is one of the paper's form that the unbiased form does not have
+    """
+    return row in METHODS["paper"].values() and row not in METHODS["unbiased"].values()
+
+
 def get_method(
     method: str | Method,
     form: str | None = None,

@@ -74,6 +74,38 @@ def test_a_class_of_the_users_own_keeps_its_own_signature():
 def test_unknown_arguments_are_named():
     with pytest.raises(ValueError, match="NDistill has no argument 'gama': did you mean 'gamma'"):
         NDistill.settings("CartPole-v1", gama=0.9)
+    for name, meant in (("gama", "gamma"), ("techer", "teacher"), ("learningrate", "learning_rate")):
+        with pytest.raises(TypeError, match=f"^NDistill has no argument '{name}': did you mean '{meant}'"):
+            NDistill("MlpPolicy", "CartPole-v1", **{name: 0.9})
+    with pytest.raises(TypeError, match=r"^EntropyRegularisedTRPO has no argument 'n_epochs': "):
+        trpo.EntropyRegularisedTRPO("MlpPolicy", "CartPole-v1", n_epochs=3)
+
+
+def test_an_algorithm_of_the_users_own_may_take_more():
+    class Mine(PPO):
+        def __init__(self, *args, colour="red", **kwargs):
+            self.colour = colour
+            super().__init__(*args, **kwargs)
+
+    class DistillMine(distillation.Distillation, Mine):
+        defaults = DistillPPO.defaults
+
+    model = DistillMine("MlpPolicy", countdown_envs(), colour="blue", n_steps=8, batch_size=8)
+    assert model.colour == "blue" and model.n_epochs == 15
+
+
+@pytest.mark.parametrize("name", list(METHODS["paper"]))
+def test_a_row_given_whole_has_the_settings_of_its_form(name):
+    """As form="paper" has them, where the row is the paper's alone: both forms share three of them."""
+    by_row, by_form = (
+        DistillPPO.settings("CartPole-v1", method=method, **form)
+        for method, form in ((METHODS["paper"][name], {}), (name, dict(form="paper")))
+    )
+    shared = METHODS["paper"][name] in METHODS["unbiased"].values()
+    assert by_row == (DistillPPO.settings("CartPole-v1", method=name) if shared else by_form)
+    model = DistillPPO("MlpPolicy", countdown_envs(), method=METHODS["paper"][name])
+    assert (model.gamma, model.averaging) == (by_row["gamma"], by_row["averaging"])
+    assert DistillPPO.settings("CartPole-v1", method=METHODS["unbiased"]["n_distill"])["gamma"] == 0.9
 
 
 @pytest.mark.parametrize(
