@@ -126,8 +126,13 @@ class LearningCurve(BaseCallback):
 
     def _on_rollout_start(self) -> None:
         # Not at steps: the network changes after rollouts only, and in its last step a rollout has changed nothing yet.
-        if not self.points or self.num_timesteps // self.every > self.points[-1][0] // self.every:
+        is_due = not self.points or self.num_timesteps // self.every > self.points[-1][0] // self.every
+        if is_due and self._has_time():
             self._evaluate()
+
+    def _has_time(self) -> bool:
+        """Whether a point that is due is made now; else it waits for a later rollout."""
+        return True
 
     def _on_step(self) -> bool:
         self._check_parent()

@@ -65,7 +65,10 @@ if TYPE_CHECKING:
 
 #: learning-curve points after the first
 CURVE_POINTS = 16
+#: episodes of a point, if the comparison in the end does not have fewer
 CURVE_EPISODES = 20
+#: seconds that evaluations may take more than the training has, before points wait: an environment may be slow
+CURVE_SECONDS = 10.0
 #: All evaluations of a curve together, over all their environments: one without a time limit must not stop a run for good. A
 #: twentieth of it would do for Atari's games, which take some thousand steps each.
 CURVE_STEPS = 2_000_000
@@ -452,7 +455,7 @@ class Experiment:
             self._write_checkpoint,
             self.plan.make_env,
             max(1, settings.steps // CURVE_POINTS),
-            CURVE_EPISODES,
+            min(CURVE_EPISODES, settings.eval_episodes),
             max_steps=episode_limit(settings.env_id),
             total_steps=CURVE_STEPS,
         )
@@ -577,7 +580,13 @@ class Keeper(LearningCurve):
     @property
     def training_seconds(self) -> float:
         """Of all parts, without evaluations, and without what was lost."""
-        return self._seconds_before + self._ended - self._started - (self.seconds - self._evaluating_before)
+        return self._trained_until(self._ended)
+
+    def _trained_until(self, now: float) -> float:
+        return self._seconds_before + now - self._started - (self.seconds - self._evaluating_before)
+
+    def _has_time(self) -> bool:
+        return not self.points or self.seconds <= self._trained_until(time.monotonic()) + CURVE_SECONDS
 
     def kept_words(self) -> str:
         """What is on disk, for messages."""
@@ -738,7 +747,7 @@ def write_curve(out: Path, settings: Settings, curve: LearningCurve, players: li
     )
     names = {p.name: f"{p.name}, {p.parameters:,} parameters" if p.parameters else p.name for p in players}
     levels = [learning_curves.Level(names[p.name], scores.score(p.returns)) for p in players if p.name != "student"]
-    note = f"mean ± standard error of {CURVE_EPISODES} episodes (student) or {settings.eval_episodes} (teacher, random play)"
+    note = f"mean ± standard error of {curve.n_episodes} episodes (student) or {settings.eval_episodes} (teacher, random play)"
     figure = learning_curves.draw_learning_curves([curve.curve(names["student"])], levels, settings.title, note)
     figure.axes[0].set_xlabel(unit)
     write_figure(out / "learning_curve.png", figure)

@@ -13,6 +13,8 @@ from stable_baselines3 import PPO
 from sb3_distill import distill
 from sb3_distill.agents.find import BUNDLED
 from sb3_distill.cli import main
+from sb3_distill.evaluation import learning_curves
+from sb3_distill.evaluation.learning_curves import LearningCurve
 from sb3_distill.experiment.checks import CHECKS
 from sb3_distill.experiment.run import Settings
 from sb3_distill.rules.methods import METHODS
@@ -163,3 +165,32 @@ def test_numbers_of_numpy_and_paths_are_settings(tmp_path):
     )
     result = distill(teacher, "CartPole-v1", out=tmp_path / "run", temperature=np.float64(0.5), **small)
     assert result.settings.net_arch == (8,) and result.data["settings"]["seed"] == 3
+
+
+def points_of(folder):
+    lines = (folder / "learning_curve.csv").read_text().splitlines()
+    return [tuple(int(float(value)) for value in (line.split(",")[0], line.split(",")[3])) for line in lines[1:]]
+
+
+def test_a_point_of_the_curve_has_no_more_episodes_than_the_comparison(tmp_path, monkeypatch):
+    notes = []
+    draw = learning_curves.draw_learning_curves
+    monkeypatch.setattr(learning_curves, "draw_learning_curves", lambda *args: (notes.append(args[3]), draw(*args))[1])
+    distill(env="CartPole-v1", out=tmp_path / "run", **SMALL)
+    assert {n for _, n in points_of(tmp_path / "run")} == {2}
+    assert notes == ["mean ± standard error of 2 episodes (student) or 2 (teacher, random play)"]
+
+
+@pytest.mark.parametrize(("seconds", "steps"), [(0.0, [0, 64, 128, 192, 256]), (4.0, [0, 64, 256]), (1e6, [0, 256])])
+def test_where_evaluations_take_longer_than_the_training_points_wait(seconds, steps, tmp_path, monkeypatch):
+    """Ten seconds more than the training they may; the first and the last are always made. What is added here is no training."""
+    evaluate = LearningCurve._evaluate
+
+    def slow(self):
+        evaluate(self)
+        self.seconds += seconds
+
+    monkeypatch.setattr(LearningCurve, "_evaluate", slow)
+    monkeypatch.setattr("sb3_distill.experiment.run.CURVE_POINTS", 4)
+    distill(env="CartPole-v1", out=tmp_path / "run", **SMALL)
+    assert [step for step, _ in points_of(tmp_path / "run")] == steps
