@@ -32,9 +32,11 @@ class GymnasiumVecEnv(VecEnv):
     :param venv: ended episodes may start anew in the same step (``AutoresetMode.SAME_STEP``, the fastest), or by a masked
         reset: ``AutoresetMode.DISABLED``, and Gymnasium's ``SyncVectorEnv`` and ``AsyncVectorEnv`` in any mode
     :raises ValueError: if it starts them in the step after (``NEXT_STEP``), which swallows an action that SB3 has chosen
+    :raises TypeError: for what is no vectorised environment of Gymnasium, such as a single one
     """
 
     def __init__(self, venv: VectorEnv) -> None:
+        _check_vectorised(venv)
         mode = venv.metadata.get("autoreset_mode")
         by_mask = isinstance(venv.unwrapped, (SyncVectorEnv, AsyncVectorEnv)) or mode is AutoresetMode.DISABLED
         if mode is not AutoresetMode.SAME_STEP and not by_mask:
@@ -140,6 +142,29 @@ class GymnasiumVecEnv(VecEnv):
 
 
 _FINAL = ("final_obs", "_final_obs", "final_info", "_final_info")
+
+
+def _check_vectorised(venv: Any) -> None:
+    """:raises TypeError: for what is no vectorised environment of Gymnasium, with what to do instead"""
+    if isinstance(venv, gym.Env):
+        made = venv.spec.id if venv.spec is not None else None
+        how = f"make_vec_env({made!r}, n_envs=8)" if made else "DummyVecEnv([make_one] * 8)"
+        copies = (
+            f'gymnasium.make_vec({made!r}, num_envs=8, vectorization_mode="sync")'
+            if made
+            else "gymnasium.vector.SyncVectorEnv([make_one] * 8)"
+        )
+        raise TypeError(
+            f"{type(venv.unwrapped).__name__} is one environment: give it to SB3 as it is, make copies with SB3's {how}, or put "
+            f"{copies} in GymnasiumVecEnv."
+        )
+    if isinstance(venv, VecEnv):
+        raise TypeError(f"{type(venv).__name__} is a VecEnv of SB3 already: give it to SB3 as it is.")
+    if isinstance(venv, (str, type)) or not hasattr(venv, "single_observation_space"):
+        said = " ".join(repr(venv).split())[:80]
+        raise TypeError(
+            f"GymnasiumVecEnv is around a vectorised environment of Gymnasium, not {said}: make one with gymnasium.make_vec."
+        )
 
 
 def split(info: dict[str, Any], n: int) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from gymnasium import spaces
 from sb3_distill.agents.checkpoint import Checkpoint, read_data, read_members
 from sb3_distill.agents.errors import CheckpointError
 from sb3_distill.agents.find import BUNDLED, Agent, find_agent, zoo_folders
-from sb3_distill.agents.load import family_of
+from sb3_distill.agents.load import family_of, unteachable
 from sb3_distill.agents.policy_file import read_agent
 from sb3_distill.agents.rebuilt import policy_and_settings
 from sb3_distill.agents.unpickling import numeric, pickled_names, unpickle_inert
@@ -97,8 +97,8 @@ def inspect(path: Path) -> Inspection:
             policy, _ = policy_and_settings(agent, checkpoint)
         n_parameters = actor_size(policy)
         family = family_of(type(policy))
-        teacher = family.__name__ if family else None
-        problem = None if teacher else f"no teacher has a policy of the class {checkpoint.policy_class}"
+        problem = unteachable(policy) if family else f"no teacher has a policy of the class {checkpoint.policy_class}"
+        teacher = family.__name__ if family and problem is None else None
     except CheckpointError as error:
         problem = str(error).splitlines()[0]
     seconds = time.perf_counter() - start

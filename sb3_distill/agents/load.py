@@ -32,6 +32,7 @@ from sb3_distill.agents.normalization import (
 )
 from sb3_distill.agents.rebuilt import _in_a_line, _normalization, policy_and_settings, read_given
 from sb3_distill.agents.training import usual_training
+from sb3_distill.common.articles import with_article
 from sb3_distill.common.env_ids import is_atari
 from sb3_distill.common.questions import env_id_of
 from sb3_distill.common.user_code import first_line
@@ -105,7 +106,8 @@ def load_teacher(
     :param tune: whether episodes may be played to choose a temperature: no need where it has no effect
     :return: the teacher
     :raises FileNotFoundError: if nothing is found under that path or name; names come with the nearest matches
-    :raises CheckpointError: if a file is damaged, no checkpoint, or lacks what it needs
+    :raises CheckpointError: if a file is damaged, no checkpoint, or lacks what it needs, and for a policy that cannot teach, as one of
+        PPO's with squashed actions
     :raises ValueError: for τ ≤ 0, ε outside [0, 1], or an option that the teacher's family does not have
     """
     if isinstance(source, Teacher):
@@ -130,9 +132,12 @@ def load_teacher(
     teacher_class = family_of(type(policy))
     if teacher_class is None:
         raise CheckpointError(
-            f"Cannot learn from {kwargs['name']}: its policy is a {type(policy).__name__}, and known teachers have one of "
+            f"Cannot learn from {kwargs['name']}: its policy is {with_article(type(policy).__name__)}, and known teachers have one of "
             f"{', '.join(sorted({p.__name__ for p, _ in FAMILIES}))}."
         )
+    problem = unteachable(policy)
+    if problem is not None:
+        raise CheckpointError(f"Cannot learn from {kwargs['name']}: {problem}.")
     kwargs |= _options_for(teacher_class, policy, options, kwargs["name"])
     teacher = teacher_class(policy, **kwargs)
     if tune and isinstance(teacher, QTeacher) and teacher.temperature is None:
@@ -171,6 +176,16 @@ def family_of(policy_class: type[BasePolicy]) -> type[Teacher] | None:
     return next((teacher for policy, teacher in FAMILIES if issubclass(policy_class, policy)), None)
 
 
+def unteachable(policy: BasePolicy) -> str | None:
+    """
+    :param policy: of a known family
+    :return: why it cannot teach all the same, if so
+    """
+    if isinstance(policy, (ActorCriticPolicy, MaskableActorCriticPolicy)) and policy.squash_output:
+        return "its actions are squashed, and no student's distribution can be compared with theirs: train it with squash_output=False"
+    return None
+
+
 def _options_for(
     teacher_class: type[Teacher], policy: BasePolicy, options: dict[str, float | None], name: str
 ) -> dict[str, float]:
@@ -184,7 +199,7 @@ def _options_for(
     for option in given:
         if option not in known:
             raise ValueError(
-                f"{option} is no option of {name}, a {teacher_class.__name__}: leave it out"
+                f"{option} is no option of {name}, {with_article(teacher_class.__name__)}: leave it out"
                 f"{' (it has ' + ' and '.join(known) + ')' if known else ''}."
             )
     return ({"epsilon": DEFAULT_EPSILON} if "epsilon" in known else {}) | given

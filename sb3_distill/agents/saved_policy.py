@@ -28,6 +28,7 @@ from torch import nn
 from torch.overrides import TorchFunctionMode
 
 from sb3_distill.agents.own_classes import CLASSES, OwnClassError, named_class
+from sb3_distill.common.articles import with_article
 from sb3_distill.rules.distributions import unvalidated
 from sb3_distill.students.features import MinAtarCNN
 from sb3_distill.students.nature_cnn import SmallNatureCNN
@@ -278,7 +279,7 @@ def build_policy(
         raise ValueError("SB3 cannot encode observations that are counted from another number than 0")
     allowed = next((kinds for cls, kinds in _ACTIONS.items() if issubclass(policy_class, cls)), (spaces.Space,))
     if not isinstance(action_space, allowed):
-        raise ValueError(f"a {policy_class.__name__} has no actions of kind {type(action_space).__name__}")
+        raise ValueError(f"{with_article(policy_class.__name__)} has no actions of kind {type(action_space).__name__}")
     if not issubclass(policy_class, sb3_contrib.ars.policies.ARSPolicy):
         kwargs = kwargs | {"lr_schedule": lambda _: 0.0, "optimizer_class": _NoOptimizer}
     with th.random.fork_rng(devices=[]):

@@ -255,8 +255,9 @@ def facts(about: "Inspection") -> Iterator[tuple[str, str]]:
     :return: all about it: names and values
     """
     from sb3_distill.agents.inspection import describe_space, has_code, unusual
+    from sb3_distill.common.articles import with_article
 
-    yield "can teach", f"yes, as a {about.teacher}" if about.teacher else f"no: {about.problem}"
+    yield "can teach", f"yes, as {with_article(about.teacher)}" if about.teacher else f"no: {about.problem}"
     if about.checkpoint is not None:
         saved = about.checkpoint
         yield "policy", saved.policy_class

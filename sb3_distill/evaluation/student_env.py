@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import (
     unwrap_vec_normalize,
 )
 
+from sb3_distill.common.articles import with_article
 from sb3_distill.common.given_env import made
 from sb3_distill.common.layers import innermost
 from sb3_distill.common.spaces import same_kind, signature
@@ -110,7 +111,7 @@ def _around(layer: VecEnv | None, trained: VecNormalize, frozen: VecNormalize) -
             env = VecFrameStack(env, wrapper.stacked_obs.n_stack)
         elif not isinstance(wrapper, _NOT_NEEDED):
             raise ValueError(
-                f"The model was trained with a {type(wrapper).__name__} around its VecNormalize: make the environment with the "
+                f"The model was trained with {with_article(type(wrapper).__name__)} around its VecNormalize: make the environment with the "
                 "wrappers of training, VecNormalize among them."
             )
     return env

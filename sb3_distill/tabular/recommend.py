@@ -7,6 +7,11 @@ is strong; whether it has a value function decides what can be had. The reasons 
 from collections.abc import Mapping
 from typing import NamedTuple
 
+#: environment steps of a run, the command line's own
+USUAL_STEPS = 16_384
+#: of rows that need more, as docs/choosing.md has them
+STEPS = {"expected_entropy": 32_768, "entropy_regularised": 150_000, "teacher_v_reward": 150_000}
+
 
 class Advice(NamedTuple):
     """
@@ -27,10 +32,16 @@ class Advice(NamedTuple):
         return self.method + (" + R, the environment's reward" if self.env_reward_coef else "")
 
     @property
+    def steps(self) -> int:
+        """With which the row is measured in the documentation."""
+        return STEPS.get(self.method, USUAL_STEPS)
+
+    @property
     def code(self) -> str:
         """A program that does it, and the same as a command."""
         plus = f", env_reward_coef={self.env_reward_coef}" if self.env_reward_coef else ""
         option = f" --env-reward-coef {self.env_reward_coef}" if self.env_reward_coef else ""
+        steps = "" if self.steps == USUAL_STEPS else f" --steps {self.steps}"
         return f"""\
 from stable_baselines3.common.env_util import make_vec_env
 from sb3_distill import DistillPPO, load_teacher
@@ -38,10 +49,10 @@ from sb3_distill import DistillPPO, load_teacher
 teacher = load_teacher("zoo:dqn/CartPole-v1")  # yours: a path, "hub:…", or a loaded SB3 model
 env = make_vec_env("CartPole-v1", n_envs=8, seed=0)
 student = DistillPPO("MlpPolicy", env, teacher=teacher, method="{self.method}"{plus}, seed=0)
-student.learn(16_384)
+student.learn({self.steps:_})
 student.save("student")
 
-# or: sb3-distill distill --env CartPole-v1 --method {self.method.replace("_", "-")}{option}"""
+# or: sb3-distill distill --env CartPole-v1 --method {self.method.replace("_", "-")}{option}{steps}"""
 
 
 def missing(answers: Mapping[str, bool | None]) -> list[str]:

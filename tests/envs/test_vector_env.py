@@ -140,3 +140,27 @@ def test_rendering():
     env.reset()
     assert env.render_mode == "rgb_array"
     assert [image.shape for image in env.get_images()] == [(400, 600, 3)] * 2
+
+
+@pytest.mark.parametrize(
+    ("env", "message"),
+    [
+        (
+            lambda: gym.make("CartPole-v1"),
+            r"^CartPoleEnv is one environment: .* make_vec_env\('CartPole-v1', n_envs=8\)",
+        ),
+        (lambda: make_fns()[0](), r"is one environment: .* DummyVecEnv\("),
+        (lambda: DummyVecEnv(make_fns()), r"^DummyVecEnv is a VecEnv of SB3 already: give it to SB3 as it is\."),
+        (lambda: "CartPole-v1", r"not 'CartPole-v1': make one with gymnasium\.make_vec\."),
+        (lambda: SyncVectorEnv, r"vectorised environment of Gymnasium, not <class"),
+        (lambda: None, "not None: make one with"),
+    ],
+)
+def test_what_is_not_vectorised_by_gymnasium_is_named(env, message):
+    with pytest.raises(TypeError, match=message):
+        GymnasiumVecEnv(env())
+
+
+def test_what_is_advised_for_a_single_environment_works():
+    env = gym.make_vec("CartPole-v1", num_envs=2, vectorization_mode="sync")
+    assert GymnasiumVecEnv(env).reset().shape == (2, 4)

@@ -49,7 +49,7 @@ def test_a_run_that_was_moved_is_the_same(run, tmp_path):
 
 def test_a_run_can_be_inspected(run, capsys):
     assert main(["inspect", str(run)]) == 0
-    assert "yes, as a ActorCriticTeacher" in capsys.readouterr().out
+    assert "yes, as an ActorCriticTeacher" in capsys.readouterr().out
 
 
 def test_what_else_lies_in_the_folder_is_another_agents(run, tmp_path):

@@ -4,6 +4,7 @@ import csv
 import io
 import itertools
 import re
+from pathlib import Path
 
 import pytest
 
@@ -11,6 +12,7 @@ pytest.importorskip("numba")
 
 from sb3_distill.cli import tabular as commands
 from sb3_distill.cli.parser import Parser
+from sb3_distill.experiment.run import Settings
 from sb3_distill.rules.methods import METHODS
 from sb3_distill.tabular import experiments
 from sb3_distill.tabular.experiments import Size
@@ -114,6 +116,20 @@ def test_every_answer_leads_to_a_row_that_keeps_what_was_asked(answers):
     if not answers["value"]:
         assert row.reward is None or "teacher_value" not in row.needs
     compile(advice.code, "advice", "exec")
+
+
+@pytest.mark.parametrize("answers", ANSWERS, ids=str)
+def test_the_steps_are_those_of_the_documentation(answers):
+    """Its table rounds to thousands; the command line's own are left out of the command."""
+    advice = recommendation(answers)
+    page = (Path(__file__).parents[2] / "docs" / "choosing.md").read_text(encoding="utf-8")
+    title = {"teacher_v_reward": "teacher V reward", "n_distill": "N-distill", "on_policy_distill": "on-policy distill"}
+    row = next(
+        line for line in page.splitlines() if line.startswith(f"| {title.get(advice.method, 'expected entropy')} | ")
+    )
+    assert row.split(" | ")[1] == f"{round(advice.steps / 1000)}k"
+    assert f"student.learn({advice.steps:_})" in advice.code
+    assert (f"--steps {advice.steps}" in advice.code) == (advice.steps != Settings("", "").steps)
 
 
 @pytest.mark.parametrize("answers", ANSWERS, ids=str)

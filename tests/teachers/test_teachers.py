@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from envs_for_tests import ACTION_SPACES, DICT_SPACE, CountdownEnv
 from sb3_distill.agents.errors import CheckpointError
 from sb3_distill.agents.find import BUNDLED, find_checkpoint, resolve_env_id, zoo_folders
+from sb3_distill.agents.inspection import inspect
 from sb3_distill.agents.load import load_teacher
 from sb3_distill.rules.distributions import parameters
 from sb3_distill.rules.temperature import (
@@ -372,7 +373,7 @@ def test_a_temperature_is_a_number_or_auto(temperature):
 def test_actor_critics_have_no_softness(soft):
     """They bring their own distribution: a temperature that does nothing would mislead."""
     with pytest.raises(
-        ValueError, match=r"(temperature|epsilon) is no option of PPO model, a ActorCriticTeacher: leave it out"
+        ValueError, match=r"(temperature|epsilon) is no option of PPO model, an ActorCriticTeacher: leave it out"
     ):
         load_teacher(ppo(), **soft)
 
@@ -917,3 +918,15 @@ def test_the_size_of_the_actor():
     actor_critic = load_teacher(ppo(policy_kwargs={"net_arch": {"pi": [8], "vf": [64]}}))
     assert isinstance(actor_critic, ActorCriticTeacher)
     assert actor_critic.n_parameters == 3 * 8 + 8 + 8 * 3 + 3
+
+
+@pytest.mark.parametrize("source", ["model", "policy", "file"])
+def test_squashed_actions_are_refused_when_the_teacher_is_loaded(source, tmp_path):
+    """And not when it is asked first. What is inspected says why it cannot teach."""
+    model = PPO("MlpPolicy", "Pendulum-v1", use_sde=True, policy_kwargs=dict(squash_output=True), device="cpu")
+    model.save(tmp_path / "squashed.zip")
+    given = {"model": model, "policy": model.policy, "file": tmp_path / "squashed.zip"}[source]
+    with pytest.raises(ValueError, match=r"^Cannot learn from .*: its actions are squashed, .* squash_output=False\.$"):
+        load_teacher(given)
+    about = inspect(tmp_path / "squashed.zip")
+    assert about.teacher is None and about.problem.startswith("its actions are squashed")
