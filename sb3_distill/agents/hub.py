@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-import gymnasium as gym
-
 #: what the RL Zoo puts beside an agent
 SETTINGS = ("config.yml", "args.yml", "env_kwargs.yml", "vec_normalize.pkl")
 #: comes along because it says who made the agent, and under which licence
@@ -99,6 +97,8 @@ def zoo_rule(*names: str) -> tuple[str | None, str | None]:
     if match is None:
         return None, None
     # The zoo writes "ALE/Pong-v5" as "ALE-Pong-v5".
+    import gymnasium as gym  # which takes as long as the rest of the command line's help
+
     env_id = next((known for known in gym.registry if known.replace("/", "-") == match["env"]), match["env"])
     return match["algo"], env_id
 
