@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     )
     from sb3_distill.algorithms.trpo import DistillTRPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
     from sb3_distill.experiment.distill import distill
-    from sb3_distill.rules.methods import METHODS, Loss, Method, Reward
+    from sb3_distill.rules.methods import METHODS, Loss, Method, Reward, Weight
     from sb3_distill.teachers.teacher import Teacher
 
 __version__ = "0.1.0"
@@ -60,6 +60,7 @@ __all__ = [
     "TeacherVReward",
     "TeacherVRewardA2C",
     "TeacherVRewardTRPO",
+    "Weight",
     "distill",
     "load_teacher",
 ]
@@ -93,6 +94,7 @@ __getattr__, __dir__ = lazy_names(
         "METHODS": "sb3_distill.rules.methods",
         "Method": "sb3_distill.rules.methods",
         "Reward": "sb3_distill.rules.methods",
+        "Weight": "sb3_distill.rules.methods",
         "Teacher": "sb3_distill.teachers.teacher",
     },
 )

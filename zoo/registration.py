@@ -15,7 +15,7 @@ import rl_zoo3.train
 import rl_zoo3.utils
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
-from stable_baselines3 import PPO
+from stable_baselines3 import A2C, PPO
 
 import sb3_distill.common.env_ids  # noqa: F401 - registers environments, MinAtar's games among them
 from sb3_distill.algorithms.distillation import Distillation
@@ -49,9 +49,9 @@ def sample_hyperparams(
     :return: arguments of the constructor
     """
     row = get_method(algorithm.fixed_method or "n_distill")
-    is_ppo = issubclass(algorithm, PPO)
+    is_ppo, is_a2c = issubclass(algorithm, PPO), issubclass(algorithm, A2C)
     trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
-    trial.suggest_int("n_steps_pow", *((5, 9) if is_ppo else (2, 6)))
+    trial.suggest_int("n_steps_pow", *((2, 6) if is_a2c else (5, 9)))
     if is_ppo:
         trial.suggest_int("batch_size_pow", 4, 8)
         trial.suggest_int("n_epochs", 5, 30)

@@ -21,6 +21,7 @@ _BY_MODULE = {
 }
 _BY_SETTING = {
     "clip_range": "PPO",
+    "cg_max_steps": "TRPO",
     "gae_lambda": "A2C",
     "n_quantiles": "QRDQN",
     "exploration_fraction": "DQN",

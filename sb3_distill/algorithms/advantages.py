@@ -8,7 +8,7 @@ import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.distributions import Distribution
 
-from sb3_distill.rules.methods import TEACHER_VALUE, Method
+from sb3_distill.rules.methods import NEXT_STATE, TEACHER_VALUE, Method
 from sb3_distill.rules.rewards import Transitions
 from sb3_distill.teachers.teacher import Answer
 
@@ -41,13 +41,14 @@ def injected_reward(
     assert row.reward is not None
     n = len(step.reward_t)
     if answer.value is not None and TEACHER_VALUE in row.reward.needs:
-        value_tp1 = next_states(answer.value, n, n_envs, truncated)
-        step = step._replace(teacher_value_t=answer.value[:n], teacher_value_tp1=value_tp1)
+        step = step._replace(teacher_value_t=answer.value[:n])
+    if NEXT_STATE in row.reward.needs:
+        step = step._replace(teacher_tp1=distribution(next_states(answer.parameters, n, n_envs, truncated)))
+        if step.teacher_value_t is not None:
+            assert answer.value is not None
+            step = step._replace(teacher_value_tp1=next_states(answer.value, n, n_envs, truncated))
     if student is not None:
-        step = step._replace(
-            teacher_tp1=distribution(next_states(answer.parameters, n, n_envs, truncated)),
-            student_tp1=distribution(next_states(student, n, n_envs, truncated)),
-        )
+        step = step._replace(student_tp1=distribution(next_states(student, n, n_envs, truncated)))
     return row.reward_of(step).reshape(-1, n_envs).numpy()
 
 

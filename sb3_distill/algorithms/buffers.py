@@ -30,6 +30,8 @@ class _TeacherAnswers(RolloutBuffer):
     batch_teacher_parameters: th.Tensor
     #: and their V_π, shape (batch,)
     batch_teacher_values: th.Tensor | None = None
+    #: and log π_old(a|s) of the actions that were executed there, shape (batch,)
+    batch_old_log_prob: th.Tensor
     #: Whether minibatches are cut from one shuffled copy of the rollout, which is faster than to gather them one by one. The copy
     #: of a rollout that holds each frame once would be four times as large as the rollout.
     _copies_epoch = True
@@ -66,6 +68,7 @@ class _TeacherAnswers(RolloutBuffer):
                 batch = slice(start, start + size)
                 self.batch_teacher_parameters = teacher_parameters[batch]
                 self.batch_teacher_values = None if values is None else values[batch]
+                self.batch_old_log_prob = gathered.old_log_prob[batch]
                 yield type(gathered)(*(observation_of(field, batch) for field in gathered))
 
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:

@@ -80,6 +80,8 @@ _NOT_SAVED = (
     "rollout_buffer_kwargs",
     "_row",
     "_binding",
+    "_batch_weights",
+    "_said_no_weight",
     "_rng",
     "_mean",
     "_shown",
@@ -91,7 +93,7 @@ _NOT_SAVED = (
 
 class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
     """
-    The part that DistillPPO and DistillA2C share. Put it before the SB3 algorithm in a class's bases.
+    The part that DistillPPO, DistillA2C and DistillTRPO share. Put it before the SB3 algorithm in a class's bases.
 
     It descends along E_q[ Σ_t −∇ log π_θ(a_t|s_t) Â_t + loss_coef ∇ℓ_t ], where Â_t is SB3's advantage of the rewards
     reward_coef · r̂_t + env_reward_coef · r_t. With w = reward_coef + env_reward_coef, the buffer holds those rewards
@@ -109,7 +111,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         The named classes fix it
     :param form: ``"unbiased"`` (default) or ``"paper"``, see :mod:`~sb3_distill.rules.methods`; of a named row
     :param baseline: of teacher V reward, ``"teacher"`` (V_π(s_i), default) or ``"student"`` (V_πθ(s_i))
-    :param control: who picks the executed actions: ``"student"``, ``"teacher"`` or ``"uniform"``; by default the row's own
+    :param control: who picks the executed actions: ``"student"``, ``"teacher"``, ``"uniform"`` or ``"mixed"``; by default the row's own
     :param weight: of ℓ in a state, a name of :data:`~sb3_distill.rules.methods.WEIGHTS`; for rows without r̂. ``"v_conditioned"``
         counts states in which the teacher's value is above the student's, whose critic then learns the environment's return
     :param beta: β of ``control="mixed"``, how likely the teacher acts at a step and not the student; a number or a schedule, in [0, 1]
@@ -139,6 +141,8 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
     pixel_row_defaults: ClassVar[dict[str, dict[str, Any]]] = {}
     #: the row of the named classes; None where the argument ``method`` chooses it
     fixed_method: ClassVar[str | None] = None
+    #: and the row if none is chosen
+    default_method: ClassVar[str] = "n_distill"
 
     rollout_buffer: DistillRolloutBuffer
     averaging: float = 0.0
@@ -147,6 +151,9 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
     #: of the weights so far, where they are averaged
     _mean: WeightMean | None = None
     _binding: Binding
+    #: mean weights of an update's minibatches, where ℓ has one, and whether it was said that they are 0
+    _batch_weights: list[float]
+    _said_no_weight: bool = False
     #: the last observation that SB3 has, as it and as the teacher sees it, and by which view
     _shown: tuple[Any, Any, TeacherView | None] = (None, None, None)
     #: whether others have stepped or reset the environment after that observation
@@ -180,7 +187,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         check_names(type(self), Distillation, kwargs)
         if self.fixed_method is not None and method is not None:
             raise ValueError(f"{type(self).__name__} is the method {self.fixed_method!r}: leave method={method!r} out.")
-        method = self.fixed_method or method or "n_distill"
+        method = self.fixed_method or method or self.default_method
         row = get_method(method, form, baseline, control, weight)
         if isinstance(env, str) and ":" not in env:  # else Gymnasium imports a module first
             check_env_id(env)
@@ -259,25 +266,26 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             if isinstance(env, str):
                 made.close()
         variant = {name: given.pop(name, None) for name in ("form", "baseline", "control", "weight")}
-        row = get_method(cls.fixed_method or given.pop("method", None) or "n_distill", **variant)
+        row = get_method(cls.fixed_method or given.pop("method", None) or cls.default_method, **variant)
         theirs = {name: parameter.default for name, parameter in sb3_parameters(cls).items()}
-        known = {**theirs, **dict.fromkeys(OWN), "mixed_precision": None}
+        known = {**theirs, **dict.fromkeys(OWN), "mixed_precision": None, "beta": None}
         for name in given:
             if name not in known:
-                raise ValueError(f"{cls.__name__} has no argument {name!r}: {nearest(name, known)}")
+                raise ValueError(f"{cls.__name__} has no setting {name!r}: {nearest(name, known)}")
         named = {
             "method": row.name,
             "form": variant["form"] or ("paper" if is_as_printed(row) else "unbiased"),
             "baseline": variant["baseline"] or "teacher",
+            "control": row.control,
+            "weight": variant["weight"],
         }
-        named["control"] = row.control
         return named | known | resolve_settings(cls, row, variant["form"], given, n_envs, images)
 
     def _setup_model(self) -> None:
         if self.fixed_method is not None and self.method != self.fixed_method:
             raise ValueError(
                 f"This is a student of {self.method!r}, and {type(self).__name__} is {self.fixed_method!r}: load it with the class of "
-                "its method, or as a DistillPPO or DistillA2C."
+                "its method, or with the class of its engine that takes any method."
             )
         variant = (
             {}
@@ -286,6 +294,11 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         )
         self._row = get_method(self.method, **variant, control=self.control)
         self.control = self._row.control
+        if STUDENT_VALUE in self._row.needs and self.vf_coef == 0:
+            raise ValueError(
+                f"{self._row.name} compares with the student's own value, and with vf_coef=0 its critic learns nothing: "
+                "give vf_coef a weight."
+            )
         check_policy(self.policy_class, self.policy_kwargs)
         check_numbers(vars(self))
         self._set_coefficients()
@@ -305,6 +318,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             )
         #: the teacher in the environment
         self._binding = Binding()
+        self._batch_weights = []
         #: of who acts in a mixture
         self._rng = np.random.default_rng(self.seed)
         if self.teacher is not None:
@@ -697,11 +711,34 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             super().train()
         if attached.losses:
             self.logger.record("distill/loss", float(np.mean(attached.losses)))
+        if self._batch_weights:
+            self._tell_weight(float(np.mean(self._batch_weights)))
         if self.averaging and self._current_progress_remaining < self.averaging:
             self._mean = self._mean or WeightMean()
-            self._mean.add(self.policy, attached.last_obs)
+            states = attached.last_obs
+            if states is None:  # TRPO evaluates in another way
+                states = self.policy.obs_to_tensor(self._last_obs)[0]
+            self._mean.add(self.policy, states)
             if self.num_timesteps >= self._total_timesteps:
                 self._mean.put_into(self.policy)
+
+    def _tell_weight(self, mean: float) -> None:
+        """Log how much ℓ has counted in an update, and say once if it has not counted anywhere."""
+        buffer, self._batch_weights = self.rollout_buffer, []
+        self.logger.record("distill/weight", mean)
+        if buffer.teacher_values is None:
+            return
+        theirs, ours = float(buffer.teacher_values.mean()), float(buffer.values.mean()) * self._reward_unit()
+        self.logger.record("distill/teacher_value", theirs)
+        self.logger.record("distill/student_value", ours)
+        if mean == 0 and not self._said_no_weight:
+            self._said_no_weight = True
+            warnings.warn(
+                f"Nothing is learnt from the teacher after {self.num_timesteps} steps: the weight {self._row.weight.formula} "  # type: ignore[union-attr]
+                f"is 0 in all states, where V_π is {theirs:.4g} and V_πθ {ours:.4g} in the mean. If the student is not that much better, "
+                "the values are of different discounts or units: give gamma the teacher's, or leave weight out.",
+                stacklevel=2,
+            )
 
     def _batch_loss(self, values: th.Tensor, log_prob: th.Tensor) -> th.Tensor:
         """Mean w·ℓ of the minibatch that was evaluated last."""
@@ -711,9 +748,12 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         loss = row.loss_of(teacher, student)
         check_on_graph(loss, log_prob, row.name)
         if row.weight is not None:
-            teacher_value = self.rollout_buffer.batch_teacher_values
-            states = States(teacher, student, teacher_value, values * self._reward_unit())
-            loss = row.weight_of(states) * loss
+            buffer = self.rollout_buffer
+            log_ratio = log_prob - buffer.batch_old_log_prob
+            states = States(teacher, student, buffer.batch_teacher_values, values * self._reward_unit(), log_ratio)
+            weight = row.weight_of(states)
+            self._batch_weights.append(float(weight.detach().mean()))
+            loss = weight * loss
         return loss.mean()
 
 

@@ -365,11 +365,12 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
                 stacklevel=2,
             )
             before = None
-        self._binding.bind(self.teacher, self.env, self.teacher_obs)
+        old, self._binding = self._binding, Binding()
         try:
+            self._binding.bind(self.teacher, self.env, self.teacher_obs)
             self._begin_memory(is_another=self.teacher is not before)
         except ValueError:
-            self._binding.loosen()
+            self._binding = old  # with its memory
             raise
         self._loaded = False
 

@@ -87,7 +87,7 @@ def visible_signature(algorithm: Any, own: inspect.Signature) -> inspect.Signatu
     :return: the same with SB3's arguments in their place, at the defaults that they have for a single environment without images
     """
     row = algorithm.fixed_method
-    changed = algorithm.defaults | algorithm.row_defaults.get(row or "n_distill", {})
+    changed = algorithm.defaults | algorithm.row_defaults.get(row or algorithm.default_method, {})
     hidden = ("self", "kwargs", "_init_setup_model", *(["method"] if row is not None else []))
     shown = [p for name, p in own.parameters.items() if name not in hidden]
     theirs = [

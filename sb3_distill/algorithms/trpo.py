@@ -1,6 +1,5 @@
 """Distillation with TRPO's machinery: ``DistillTRPO``, and a class for each row of the table that it can serve."""
 
-import math
 from typing import Any, ClassVar
 
 from sb3_contrib import TRPO
@@ -18,6 +17,8 @@ class DistillTRPO(Distillation, TRPO):
     :class:`~sb3_distill.algorithms.distillation.Distillation`; the length of a step is the bound's, so that a common factor of
     ``reward_coef`` and ``env_reward_coef`` has no effect.
 
+    Its own row, if none is named, is ``"entropy_regularised"``.
+
     >>> DistillTRPO("MlpPolicy", "CartPole-v1", method="n_distill")
     Traceback (most recent call last):
     ValueError: DistillTRPO takes no step along a loss ℓ, which 'n_distill' has: choose ...
@@ -25,7 +26,8 @@ class DistillTRPO(Distillation, TRPO):
     :raises ValueError: for a row with ℓ; and as there
     """
 
-    defaults: ClassVar[dict[str, Any]] = {"n_steps": 128}
+    defaults: ClassVar[dict[str, Any]] = {"n_steps": 128, "batch_size": 128}
+    default_method = "entropy_regularised"
     row_defaults: ClassVar[dict[str, dict[str, Any]]] = {
         # As with PPO: a short horizon, since while the student is poor its KL is a cost that ending an episode would save.
         "entropy_regularised": {"gamma": 0.5, "gae_lambda": 0.8},
@@ -33,8 +35,17 @@ class DistillTRPO(Distillation, TRPO):
     }
 
     def _setup_model(self) -> None:
-        self.max_grad_norm = math.inf  # no gradient is cut: sb3-contrib has a 0 there, which is no length
+        # sb3-contrib leaves 0 in what TRPO does without. PPO, into which its zip may be loaded, would have no critic.
+        self.vf_coef = self.max_grad_norm = 0.5
         super()._setup_model()
+
+    def _weights_at(self, progress: float) -> tuple[float, float, float]:
+        loss, reward, env_reward = super()._weights_at(progress)
+        if reward + env_reward == 0:
+            raise ValueError(
+                f"{type(self).__name__} has no step without a reward: give reward_coef or env_reward_coef a weight throughout the run."
+            )
+        return loss, reward, env_reward
 
     def _set_coefficients(self) -> None:
         if self._row.loss is not None:

@@ -324,6 +324,8 @@ def loading_lines(engine: str, out: Path) -> list[str]:
     :param out: the folder with the student
     :return: two lines of Python
     """
-    name = engine.upper()
+    from sb3_distill.cli.push import CLASSES
+
+    package, name = CLASSES[engine]
     path = json.dumps(str(out / "student.zip"), ensure_ascii=False)
-    return [f"from stable_baselines3 import {name}", f"student = {name}.load({path})"]
+    return [f"from {package} import {name}", f"student = {name}.load({path})"]

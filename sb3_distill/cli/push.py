@@ -17,9 +17,15 @@ from typing import Any
 import yaml
 
 from sb3_distill.agents.hub import check_repo, plain_errors
+from sb3_distill.experiment import offline
 
-#: from an engine, as ``results.json`` calls it, to the SB3 class that loads the student
-CLASSES = {"ppo": "PPO", "a2c": "A2C"}
+#: from an engine, as ``results.json`` calls it, to the package and the class that load the student
+CLASSES = {
+    "ppo": ("stable_baselines3", "PPO"),
+    "a2c": ("stable_baselines3", "A2C"),
+    "dqn": ("stable_baselines3", "DQN"),
+    "trpo": ("sb3_contrib", "TRPO"),
+}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -144,7 +150,7 @@ def model_card(results: Mapping[str, Any], repo: str, revision: str | None = Non
     :raises ValueError: if the results are not such that a card can be made; also LookupError, TypeError, AttributeError
     """
     settings, versions = results["settings"], results["versions"]
-    algorithm, env_id = CLASSES[settings["engine"]], settings["env"]
+    (package, algorithm), env_id = CLASSES[settings["engine"]], settings["env"]
     n_episodes = len(results["players"]["student"]["returns"])
     file = f"{repo.partition('/')[2]}.zip"
     pinned = "" if revision is None else f", revision={json.dumps(revision)}"
@@ -154,7 +160,7 @@ def model_card(results: Mapping[str, Any], repo: str, revision: str | None = Non
 # {algorithm} student for {_code(env_id)}
 
 A {algorithm} agent for {_code(env_id)}, distilled with `sb3-distill` from the teacher {_code(results["teacher"]["name"])}.
-It is a plain Stable-Baselines3 model.
+It is a plain model of {"Stable-Baselines3" if package == "stable_baselines3" else "sb3-contrib"}.
 
 {_players(results["players"])}
 
@@ -166,7 +172,7 @@ All of them play the same {n_episodes} episodes, teacher and student greedily.
 
 ```python
 from huggingface_hub import hf_hub_download
-from stable_baselines3 import {algorithm}
+from {package} import {algorithm}
 
 student = {algorithm}.load(hf_hub_download("{repo}", "{file}"{pinned}))
 ```
@@ -208,7 +214,7 @@ def metadata(results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "library_name": "stable-baselines3",
         "tags": [env_id, "deep-reinforcement-learning", task, "stable-baselines3", "policy-distillation"],
-        "model-index": [{"name": CLASSES[settings["engine"]], "results": [result]}],
+        "model-index": [{"name": CLASSES[settings["engine"]][1], "results": [result]}],
     }
 
 
@@ -247,6 +253,11 @@ def _method(settings: Mapping[str, Any], teacher: Mapping[str, Any]) -> str:
     """Which update rule, by its formulas, and what the teacher's policy is."""
     from sb3_distill.rules.methods import get_method
 
+    if settings["method"] == offline.NAME:
+        return (
+            f"The method is policy distillation (Rusu et al., 2015) with the loss {_code(settings['loss'])}, into a "
+            f"{CLASSES[settings['engine']][1]}; the student's hidden layers are {_code(settings['net_arch'])}."
+        )
     row = get_method(settings["method"], settings["form"], settings["baseline"], weight=settings.get("weight"))
     loss, reward = (part.formula if part else "0" for part in (row.loss, row.reward))
     mixture = (
@@ -254,7 +265,7 @@ def _method(settings: Mapping[str, Any], teacher: Mapping[str, Any]) -> str:
     )
     weight = "" if row.weight is None else f", times w = {_code(row.weight.formula)}"
     lines = [
-        f"The method is {_code(row.name)} in its {_code(settings['form'])} form on {CLASSES[settings['engine']]}; the "
+        f"The method is {_code(row.name)} in its {_code(settings['form'])} form on {CLASSES[settings['engine']][1]}; the "
         f"student's hidden layers are {_code(settings['net_arch'])}. π is the teacher, π_θ the student.",
         "",
         f"* who plays: {_text(settings['control'])}{mixture}",

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 class Distilled(NamedTuple):
     """What came of a distillation.
 
-    :param student: trained; a plain SB3 model is in ``folder / "student.zip"``
+    :param student: trained; a plain SB3 model is in ``folder / "student.zip"``. Of a run that had ended before it has neither
+        environment nor teacher
     :param settings: what it was made from
     :param folder: with the files that ``sb3-distill distill`` writes
     :param data: as ``results.json`` has it

@@ -33,7 +33,9 @@ STUDENT_VALUE = "student_value"  # V_πθ: the student's critic learns the envir
 NEXT_STATE = "next_state"  # the teacher at s_{t+1}
 STUDENT = "student"  # π_θ, which no environment knows
 LOG_RATIO = "log_ratio"  # log π_θ(a_t|s_t) − log π_old(a_t|s_t)
-NEEDS = frozenset({TEACHER_VALUE, STUDENT_VALUE, NEXT_STATE, STUDENT, LOG_RATIO})
+#: of a reward, and of a weight
+REWARD_NEEDS = frozenset({TEACHER_VALUE, STUDENT_VALUE, NEXT_STATE, STUDENT})
+WEIGHT_NEEDS = frozenset({TEACHER_VALUE, STUDENT_VALUE, STUDENT, LOG_RATIO})
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,7 @@ class Weight:
 
     :param function: ``function(states)``, shape (n,), at least 0; see :mod:`sb3_distill.rules.weights`
     :param formula: for tables
-    :param needs: out of :data:`NEEDS`
+    :param needs: out of :data:`WEIGHT_NEEDS`
     """
 
     function: WeightFunction
@@ -75,7 +77,7 @@ class Reward:
 
     :param function: ``function(transitions, loss)``, shape (n,); see :mod:`sb3_distill.rules.rewards`
     :param formula: for tables
-    :param needs: out of :data:`NEEDS`
+    :param needs: out of :data:`REWARD_NEEDS`
     """
 
     function: RewardFunction
@@ -145,9 +147,12 @@ class Method:
                     f"The {name} of {self.name} must be a {kind.__name__} or None, not {_short(value)}: write "
                     f'{kind.__name__}({getattr(value, "__name__", "function")}, "its formula").'
                 )
-        unknown = sorted(self.needs - NEEDS)
-        if unknown:
-            raise ValueError(f"{self.name} needs {unknown[0]!r}: {nearest(unknown[0], sorted(NEEDS))}")
+        for part, known in ((self.reward, REWARD_NEEDS), (self.weight, WEIGHT_NEEDS)):
+            unknown = sorted((part.needs if part is not None else frozenset()) - known)
+            if unknown:
+                raise ValueError(
+                    f"{self.name} has a {type(part).__name__.lower()} that needs {unknown[0]!r}: {nearest(unknown[0], sorted(known))}"
+                )
         if self.weight is not None and self.loss is None:
             raise ValueError(f"{self.name} has a weight, {self.weight.formula}, and no loss ℓ that it could weigh.")
         if self.weight is not None and self.reward is not None:
@@ -156,9 +161,15 @@ class Method:
                 "leave one of them out."
             )
 
+        if self.weight is not None and STUDENT_VALUE in self.weight.needs and self.control != "student":
+            raise ValueError(
+                f"{self.name} has a weight, {self.weight.formula}, which needs the student's value, and control={self.control!r}: a critic "
+                "learns the return of who acts. Set control='student'."
+            )
+
     @property
     def needs(self) -> frozenset[str]:
-        """What its parts need, out of :data:`NEEDS`."""
+        """What its parts need."""
         return frozenset().union(*(part.needs for part in (self.loss, self.reward, self.weight) if part is not None))
 
     def loss_of(self, teacher: Distribution, student: Distribution) -> th.Tensor:
@@ -284,8 +295,10 @@ def get_method(
         row = replace(row, reward=TEACHER_V_STUDENT_BASELINE, is_gradient=False, descends="nothing")
     changes: dict[str, Any] = {} if control is None else {"control": control}
     if weight is not None:
-        changes |= {"weight": WEIGHTS[weight], "is_gradient": False, "descends": "nothing"}
-    return replace(row, **changes)
+        changes |= {"weight": WEIGHTS[weight]}
+    if weight is not None or control not in (None, row.control):
+        changes |= {"is_gradient": False, "descends": "nothing"}
+    return replace(row, **changes) if changes else row
 
 
 def _check_said_twice(

@@ -40,10 +40,6 @@ class Binding:
         self.view = view_of(teacher, raw_env(env)[0], innermost(env), teacher_obs)
         self._of = (teacher, env, teacher_obs)
 
-    def loosen(self) -> None:
-        """Nothing is bound any more: whoever is asked next is bound anew."""
-        self._of = (None, None, None)
-
     @property
     def begins_with_an_episode(self) -> bool:
         """Whether what the teacher sees is not known before the next reset."""

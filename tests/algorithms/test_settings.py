@@ -72,7 +72,7 @@ def test_a_class_of_the_users_own_keeps_its_own_signature():
 
 
 def test_unknown_arguments_are_named():
-    with pytest.raises(ValueError, match="NDistill has no argument 'gama': did you mean 'gamma'"):
+    with pytest.raises(ValueError, match="NDistill has no setting 'gama': did you mean 'gamma'"):
         NDistill.settings("CartPole-v1", gama=0.9)
     for name, meant in (("gama", "gamma"), ("techer", "teacher"), ("learningrate", "learning_rate")):
         with pytest.raises(TypeError, match=f"^NDistill has no argument '{name}': did you mean '{meant}'"):
