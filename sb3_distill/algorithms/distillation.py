@@ -581,8 +581,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             )
 
         def teacher() -> np.ndarray:
-            heard.answers.append(self._answer_since(heard))
-            last = heard.answers[-1].parameters[-len(actions) :]
+            last = self._ask_since(heard).parameters[-len(actions) :]
             return draw_actions(self.action_space, self._distribution(last))
 
         assert self.control is not None
@@ -611,22 +610,26 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         """The teacher's answer for a batch of states."""
         return self.teacher.answer_in_chunks(obs, TEACHER_VALUE in self._row.needs)
 
-    def _answer_since(self, heard: Rollout) -> Answer:
-        """The teacher's answer for the states since it was asked last, the present one among them."""
-        observations, n_known = heard.tap.observations, heard.n_answered
-        if n_known < len(observations) - 1:
-            return self._ask(observations.batch(n_known))
-        return self._binding.carried(self.teacher, observations[-1]) or self._ask(observations[-1])
+    def _ask_since(self, heard: Rollout) -> Answer:
+        """Ask the teacher about the states since it was asked last, the present one among them, which comes last in its answer."""
+        observations, n_known = heard.tap.observations, self._known(heard)
+        if n_known < len(observations):
+            since = observations[-1] if n_known == len(observations) - 1 else observations.batch(n_known)
+            heard.answers.append(self._ask(since))
+        return heard.answers[-1]
+
+    def _known(self, heard: Rollout) -> int:
+        """For how many steps the teacher's answers are known; for the first one from the rollout before, perhaps."""
+        if not heard.answers:
+            carried = self._binding.carried(self.teacher, heard.tap.observations[0])
+            heard.answers += [carried] if carried is not None else []
+        return heard.n_answered
 
     def _answer_for(self, heard: Rollout) -> Answer:
         """The teacher's answer for s_1 … s_{T+1}, then for the truncated states: what is not known yet, in one batch."""
-        tap, answers = heard.tap, heard.answers
-        if not answers:
-            carried = self._binding.carried(self.teacher, tap.observations[0])
-            answers = [carried] if carried is not None else []
-        n_known = sum(len(answer.parameters) for answer in answers) // self.n_envs
+        tap, n_known = heard.tap, self._known(heard)
         truncated = [obs for _, _, obs in tap.truncated] if self._reward_needs(NEXT_STATE) else []
-        answer = join_answers([*answers, self._ask(tap.observations.batch(n_known, truncated))])
+        answer = join_answers([*heard.answers, self._ask(tap.observations.batch(n_known, truncated))])
         compare_in_play(self.teacher, lambda: tap.observations.batch(0))
         if not th.isfinite(answer.parameters).all():
             raise ValueError(f"The teacher {self.teacher.name} answered with NaN or infinity: are its weights damaged?")

@@ -2,7 +2,10 @@
 
 import numpy as np
 import pytest
+import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from envs_for_tests import actor_critic_teacher
 from sb3_classes import ENGINES, countdown_envs, small
@@ -40,31 +43,58 @@ def test_each_state_is_asked_about_once_and_the_answers_are_those_of_the_states(
     answer, asked = teacher.answer, []
     teacher.answer = lambda obs, with_value=False: (asked.append(len(obs)), answer(obs, with_value))[1]
     model = mixed(cls, 0.5, env, teacher)
-    model.learn(16)
-    assert sum(asked) == 16 + env.num_envs
+    model.learn(48)  # three rollouts: what is known at the end of one is not asked again in the next
+    assert sum(asked) == 48 + env.num_envs
     seen = model.rollout_buffer.observations.reshape(-1, *env.observation_space.shape)
     kept = model.rollout_buffer.teacher_parameters.reshape(len(seen), -1)
     np.testing.assert_allclose(kept, answer(seen).parameters.numpy(), atol=1e-6)
 
 
-def test_the_teacher_acts_as_often_as_beta_says():
-    """The teacher's actions are told from the student's by a mean that is far away."""
-    env = countdown_envs(action_space=None)
+class Executed(VecEnvWrapper):
+    """Remembers what is executed."""
+
+    def __init__(self, venv):
+        super().__init__(venv)
+        self.actions = []
+
+    def reset(self):
+        return self.venv.reset()
+
+    def step_async(self, actions):
+        self.actions.append(np.array(actions))
+        self.venv.step_async(actions)
+
+    def step_wait(self):
+        return self.venv.step_wait()
+
+
+@pytest.mark.parametrize("cls", ENGINES)
+def test_the_teacher_acts_as_often_as_beta_says(cls):
+    """The teacher is sure of action 0, the student of action 2: what is executed says who acted."""
+    n_envs, n_steps, n_rollouts = 64, 8, 4
+    env = Executed(countdown_envs(action_space=spaces.Discrete(3), n_envs=n_envs))
     teacher = actor_critic_teacher(env)
-    model = mixed(DistillPPO, LinearSchedule(1.0, 0.0, 1.0), env, teacher)
-    shares = []
-    rng = model._rng
-
-    class Counting:
-        def random(self, n):
-            drawn = rng.random(n)
-            shares.append((model._current_progress_remaining, model._beta_at(model._current_progress_remaining)))
-            return drawn
-
-    model._rng = Counting()
-    model.learn(64)
-    assert [progress for progress, _ in shares] == [beta for _, beta in shares]
-    assert shares[0][1] == 1.0 and shares[-1][1] == 0.25
+    given = small(cls, learning_rate=1e-12, averaging=0.0)
+    model = cls(
+        "MlpPolicy",
+        env,
+        teacher=teacher,
+        method="on_policy_distill",
+        control="mixed",
+        beta=LinearSchedule(1.0, 0.0, 1.0),
+        **given,
+    )
+    with th.no_grad():
+        for policy, sure in ((teacher.policy, 0), (model.policy, 2)):
+            policy.action_net.weight.zero_()
+            policy.action_net.bias.copy_(th.tensor([30.0 if action == sure else 0.0 for action in range(3)]))
+    model.learn(n_envs * n_steps * n_rollouts)
+    executed = np.stack(env.actions).reshape(n_rollouts, -1)
+    assert set(np.unique(executed)) == {0, 2}
+    n = executed.shape[1]
+    for rollout, actions in enumerate(executed):
+        beta = 1 - rollout / n_rollouts
+        assert abs((actions == 0).mean() - beta) <= 3 * np.sqrt(beta * (1 - beta) / n)
 
 
 @pytest.mark.parametrize(
