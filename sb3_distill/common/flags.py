@@ -48,7 +48,7 @@ _BARE = re.compile(rf"(?<![-\w.'\"])(?P<name>{'|'.join(name for name in _NAMES i
 _SUBJECT = re.compile(rf"^(?P<name>{'|'.join(_NAMES)})(?= must )")
 _OR = re.compile(r"(?<=\s)(--[-\w]+ \w+) or '(\w+)'")
 #: of the command line, with what is typed after it
-_FLAG = re.compile(r"(?<![-\w])--(?P<name>[a-z][-a-z]+)(?: (?P<value>-?\d[\d.e+-]*\b))?")
+_FLAG = re.compile(r"(?<![-\w])--(?P<name>[a-z][-a-z]+)(?: (?P<value>\S+(?= \(not )|-?\d[\d.e+-]*\b|\w+:[\w./-]*\w))?")
 _PYTHON = re.compile(rf"(?<![-\w.])(?P<text>({'|'.join(PYTHON_ONLY)})=(?:…|\w+)?)")
 
 
@@ -81,6 +81,9 @@ def as_arguments(message: str) -> str:
     >>> as_arguments("runs/a holds a student already: choose another folder with --out, or add --overwrite.")
     'runs/a holds a student already: choose another folder with out=…, or add overwrite=True.'
 
+    >>> as_arguments("with --method n_distill (not expected_entropy), or --env my_module:Mine-v0")
+    'with method=n_distill (not expected_entropy), or env=my_module:Mine-v0'
+
     :param message: of an error, which names flags as the command line does
     :return: the same with arguments of :func:`~sb3_distill.distill`
     """
@@ -93,9 +96,9 @@ def in_arguments() -> Iterator[None]:
     """A context whose errors speak of arguments of Python."""
     try:
         yield
-    except (ValueError, ImportError) as error:
+    except (ValueError, ImportError, OSError) as error:
         message = as_arguments(str(error))
-        if users_frame(error) is not None or message == str(error) or type(error) not in (ValueError, ImportError):
+        if users_frame(error) is not None or message == str(error) or type(error) not in (ValueError, ImportError, OSError):
             raise
         raise type(error)(message) from error
 

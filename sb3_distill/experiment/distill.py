@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+import torch as th
 
+from sb3_distill.algorithms.threads import torch_threads
 from sb3_distill.common.flags import in_arguments
 from sb3_distill.experiment.defaults import default_out, settings_from
 from sb3_distill.experiment.run import Experiment, Plan, Settings, prepare, student_class
@@ -71,7 +73,7 @@ def distill(
     :return: the student and what was measured of it
     :raises ValueError: before any work, for what does not exist or does not go together; also OSError and ImportError
     """
-    with in_arguments():
+    with in_arguments(), torch_threads(th.get_num_threads()):
         plan = prepare(settings_from({**settings, "teacher": teacher, "env": env}))
         default = default_out(plan, settings.get("env_kwargs") or {}) if out is None else Path(out).expanduser()
         folder = RunFolder(default, plan.described, overwrite)

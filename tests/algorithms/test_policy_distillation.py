@@ -767,3 +767,13 @@ def test_a_memory_on_disk(tmp_path):
     model = make(memory=tmp_path / "memory").learn(100)
     assert len(model.replay_buffer) == 1_000
     assert model.observation_space.shape == (4,)
+
+
+def test_a_teacher_that_is_refused_leaves_the_memory_of_the_one_before():
+    model = make(countdown(), loss="mse").learn(40)
+    before, first = len(model.replay_buffer), model.teacher
+    assert before > 0
+    with pytest.raises(ValueError, match="mse"):
+        model.set_teacher(actor_critic_teacher(countdown()))
+    model.set_teacher(first)
+    assert len(model.replay_buffer) == before

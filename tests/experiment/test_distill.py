@@ -194,3 +194,19 @@ def test_where_evaluations_take_longer_than_the_training_points_wait(seconds, st
     monkeypatch.setattr("sb3_distill.experiment.run.CURVE_POINTS", 4)
     distill(env="CartPole-v1", out=tmp_path / "run", **SMALL)
     assert [step for step, _ in points_of(tmp_path / "run")] == steps
+
+
+def test_the_process_is_left_as_it_was(tmp_path):
+    threads = th.get_num_threads()
+    th.set_num_threads(2)
+    try:
+        distill(out=tmp_path / "run", **SMALL)
+        assert th.get_num_threads() == 2
+    finally:
+        th.set_num_threads(threads)
+
+
+def test_an_error_of_the_disk_is_in_words_of_python(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises((OSError, ValueError), match="choose another with out=…"):
+        distill(out=tmp_path / "file" / "run", **SMALL)
