@@ -770,7 +770,8 @@ def test_a_memory_on_disk(tmp_path):
 
 
 def test_a_teacher_that_is_refused_leaves_the_memory_of_the_one_before():
-    model = make(countdown(), loss="mse").learn(40)
+    env = countdown()
+    model = make(env, q_teacher(), loss="mse").learn(40)
     before, first = len(model.replay_buffer), model.teacher
     assert before > 0
     with pytest.raises(ValueError, match="mse"):

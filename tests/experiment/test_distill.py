@@ -206,7 +206,7 @@ def test_the_process_is_left_as_it_was(tmp_path):
         th.set_num_threads(threads)
 
 
-def test_an_error_of_the_disk_is_in_words_of_python(tmp_path):
+def test_an_error_of_the_folder_is_in_words_of_python(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises((OSError, ValueError), match="choose another with out=…"):
-        distill(out=tmp_path / "file" / "run", **SMALL)
+        distill(out=tmp_path / "file", **SMALL)
