@@ -720,6 +720,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             self._mean = self._mean or WeightMean()
             states = attached.last_obs
             if states is None:  # TRPO evaluates in another way
+                assert self._last_obs is not None
                 states = self.policy.obs_to_tensor(self._last_obs)[0]
             self._mean.add(self.policy, states)
             if self.num_timesteps >= self._total_timesteps:

@@ -98,7 +98,11 @@ def in_arguments() -> Iterator[None]:
         yield
     except (ValueError, ImportError, OSError) as error:
         message = as_arguments(str(error))
-        if users_frame(error) is not None or message == str(error) or type(error) not in (ValueError, ImportError, OSError):
+        if (
+            users_frame(error) is not None
+            or message == str(error)
+            or type(error) not in (ValueError, ImportError, OSError)
+        ):
             raise
         raise type(error)(message) from error
 

@@ -11,6 +11,7 @@ Every row descends along g(θ) = E_q[ Σ_t −∇ log π_θ(a_t|s_t) R̂_t + ∇
     the paper's.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -36,6 +37,11 @@ LOG_RATIO = "log_ratio"  # log π_θ(a_t|s_t) − log π_old(a_t|s_t)
 #: of a reward, and of a weight
 REWARD_NEEDS = frozenset({TEACHER_VALUE, STUDENT_VALUE, NEXT_STATE, STUDENT})
 WEIGHT_NEEDS = frozenset({TEACHER_VALUE, STUDENT_VALUE, STUDENT, LOG_RATIO})
+
+
+def _names(needs: Iterable[str]) -> frozenset[str]:
+    """A name alone is one, not its letters; lists and tuples are sets."""
+    return frozenset([needs] if isinstance(needs, str) else needs)
 
 
 @dataclass(frozen=True)
@@ -67,6 +73,9 @@ class Weight:
     formula: str
     needs: frozenset[str] = frozenset()
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "needs", _names(self.needs))
+
     def __call__(self, states: States) -> th.Tensor:
         return self.function(states)
 
@@ -83,6 +92,9 @@ class Reward:
     function: RewardFunction
     formula: str
     needs: frozenset[str] = frozenset()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "needs", _names(self.needs))
 
     def __call__(self, step: Transitions, loss: LossFunction | None = None) -> th.Tensor:
         return self.function(step, loss)
@@ -146,6 +158,10 @@ class Method:
                 raise TypeError(
                     f"The {name} of {self.name} must be a {kind.__name__} or None, not {_short(value)}: write "
                     f'{kind.__name__}({getattr(value, "__name__", "function")}, "its formula").'
+                )
+            if value is not None and not callable(value.function):
+                raise TypeError(
+                    f"The {name} of {self.name} is made of {_short(value.function)}: give {kind.__name__} a function."
                 )
         for part, known in ((self.reward, REWARD_NEEDS), (self.weight, WEIGHT_NEEDS)):
             unknown = sorted((part.needs if part is not None else frozenset()) - known)

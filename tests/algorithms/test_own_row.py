@@ -86,6 +86,41 @@ def test_a_bare_function_is_no_part(parts):
         Method("a", "student", **parts)
 
 
+def test_what_is_no_function_is_named_and_needs_may_be_one_name():
+    with pytest.raises(TypeError, match=r"^The loss of a is made of str 'kl': give Loss a function\.$"):
+        Method("a", "student", Loss("kl", "KL"))
+    for needs in ("teacher_value", ["teacher_value"], ("teacher_value",)):
+        reward = Reward(lambda step, loss: step.teacher_value_t, "V", needs)
+        assert reward.needs == {"teacher_value"}
+        learn(Method("a", "student", None, reward))
+    with pytest.raises(ValueError, match=r"^a has a reward that needs 'teacher_v': did you mean 'teacher_value'"):
+        Method("a", "student", None, Reward(rewards.log_prob, "1", "teacher_v"))
+
+
+@pytest.mark.parametrize(
+    ("needs", "given"),
+    [
+        ([], set()),
+        (["teacher_value"], {"teacher_value_t"}),
+        (["next_state"], {"teacher_tp1"}),
+        (["next_state", "student"], {"teacher_tp1", "student_tp1"}),
+        (["next_state", "teacher_value"], {"teacher_tp1", "teacher_value_t", "teacher_value_tp1"}),
+    ],
+    ids=str,
+)
+def test_a_reward_is_told_what_it_needs(needs, given):
+    """And nothing else; in episodes that time limits cut, too."""
+    names = {"teacher_value_t", "teacher_tp1", "student_tp1", "teacher_value_tp1"}
+    seen = []
+
+    def function(step, loss):
+        seen.append({name for name in names if getattr(step, name) is not None})
+        return step.reward_t
+
+    learn(Method("mine", "student", None, Reward(function, "r", frozenset(needs))))
+    assert seen == [given] * len(seen) and seen
+
+
 def test_a_row_of_ones_own_like_a_row_of_the_table_learns_the_same():
     """And a reward on the graph is taken off it."""
     table = METHODS["unbiased"]["n_distill"]
