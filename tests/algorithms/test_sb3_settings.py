@@ -10,7 +10,7 @@ from stable_baselines3.common.torch_layers import BaseFeaturesExtractor, Flatten
 from stable_baselines3.common.vec_env import VecNormalize
 
 from envs_for_tests import ACTION_SPACES
-from sb3_classes import CLASSES, ENGINES, PPO_CLASSES, ROLLOUT, countdown_envs, student
+from sb3_classes import A2C_CLASSES, CLASSES, ENGINES, PPO_CLASSES, ROLLOUT, TRPO_CLASSES, countdown_envs, student
 
 every_class = pytest.mark.parametrize("cls", CLASSES)
 each_engine = pytest.mark.parametrize("cls", ENGINES)
@@ -79,7 +79,8 @@ def test_train_and_eval_mode(cls):
 @pytest.mark.parametrize("sde_sample_freq", [-1, 3])
 def test_state_dependent_exploration(cls, sde_sample_freq, tmp_path):
     env = countdown_envs(action_space=ACTION_SPACES["box"])
-    model = student(cls, env, use_sde=True, sde_sample_freq=sde_sample_freq, ent_coef=0.01).learn(2 * ROLLOUT)
+    bonus = {} if cls in TRPO_CLASSES else dict(ent_coef=0.01)  # which TRPO does not have
+    model = student(cls, env, use_sde=True, sde_sample_freq=sde_sample_freq, **bonus).learn(2 * ROLLOUT)
     model.save(tmp_path / "student")
     cls.load(tmp_path / "student", env=env, teacher=model.teacher).learn(ROLLOUT)
 
@@ -103,7 +104,7 @@ def test_arguments_of_ppo(cls, settings):
     assert all(p.isfinite().all() for p in model.policy.parameters())
 
 
-@pytest.mark.parametrize("cls", [cls for cls in CLASSES if cls not in PPO_CLASSES])
+@pytest.mark.parametrize("cls", A2C_CLASSES)
 @pytest.mark.parametrize(
     "settings", [dict(use_rms_prop=True), dict(normalize_advantage=False), dict(gae_lambda=1.0)], ids=str
 )
