@@ -1,5 +1,6 @@
 """How far a student has come: its share of the teacher's return, and how alike the two act where the student goes."""
 
+import time
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -74,7 +75,12 @@ class Likeness(NamedTuple):
 
 
 def likeness(
-    student: BaseAlgorithm, teacher: Teacher, env: VecEnv, n_states: int = 2_000, teacher_obs: Wrap | None = None
+    student: BaseAlgorithm,
+    teacher: Teacher,
+    env: VecEnv,
+    n_states: int = 2_000,
+    teacher_obs: Wrap | None = None,
+    seconds: float = 20.0,
 ) -> Likeness:
     """
     Play a student greedily and ask its teacher about every state that it comes to.
@@ -84,7 +90,8 @@ def likeness(
     :param env: to play in, see :func:`~sb3_distill.evaluation.student_env.seen_by`; it is reset, and not closed
     :param n_states: about how many: rounded up to whole steps of all environments
     :param teacher_obs: see :mod:`~sb3_distill.teachers.view`
-    :return: how alike they are
+    :param seconds: after which it is played no further, where steps are slow
+    :return: how alike they are, and by how many states
     :raises ValueError: if the teacher does not fit the environment
     """
     env = seen_by(student, env)
@@ -92,6 +99,7 @@ def likeness(
     view = view_of(teacher, raw, innermost(env), teacher_obs)
     n_steps = -(-n_states // env.num_envs)
     policy = student.policy
+    end = time.monotonic() + seconds
     actions: list[np.ndarray] = []
     student_parameters: list[th.Tensor] = []
     student.policy.set_training_mode(False)
@@ -108,11 +116,12 @@ def likeness(
                 if isinstance(policy, ActorCriticPolicy):
                     tensor, _ = policy.obs_to_tensor(obs)
                     student_parameters.append(parameters(policy.get_distribution(tensor)).cpu())
-                if step + 1 < n_steps:
-                    obs = env.step(actions[-1])[0]
+                if step + 1 == n_steps or time.monotonic() > end:
+                    break
+                obs = env.step(actions[-1])[0]
         answer = teacher.answer_in_chunks(tap.observations.batch(0)).parameters.cpu()
         pi = from_parameters(student.action_space, answer)
-        n = n_steps * env.num_envs
+        n = len(actions) * env.num_envs
         mine, theirs = np.concatenate(actions), env_actions(student.action_space, pi.mode())
         difference = mine.reshape(n, -1) - theirs.reshape(n, -1)
         box = isinstance(student.action_space, spaces.Box)

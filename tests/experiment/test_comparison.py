@@ -184,3 +184,11 @@ def test_the_training_environment_in_frames_is_read_in_frames():
     seen = seen_by(model, model.get_env())
     assert seen.observation_space.shape == (12,) and seen.reset().shape == (2, 12)
     assert venv.venv.training
+
+
+def test_slow_steps_end_a_comparison_early():
+    """With what there is by then: the first states, at least."""
+    env = make_vec_env("CartPole-v1", 2, seed=0)
+    student = PPO("MlpPolicy", env, seed=0, device="cpu")
+    alike = likeness(student, load_teacher("zoo:dqn/CartPole-v1", temperature=0.1), env, n_states=100, seconds=0.0)
+    assert alike.n_states == 2 and 0 <= alike.agreement <= 1 and alike.kl > 0
