@@ -106,7 +106,7 @@ def test_what_is_no_function_is_named_and_needs_may_be_one_name():
         (["next_state", "student"], {"teacher_tp1", "student_tp1"}),
         (["next_state", "teacher_value"], {"teacher_tp1", "teacher_value_t", "teacher_value_tp1"}),
     ],
-    ids=str,
+    ids=["nothing", "teacher_value", "next_state", "next_state-student", "next_state-teacher_value"],
 )
 def test_a_reward_is_told_what_it_needs(needs, given):
     """And nothing else; in episodes that time limits cut, too."""
