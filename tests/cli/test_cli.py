@@ -74,9 +74,9 @@ def test_the_learning_curve_begins_with_the_first_network_and_ends_with_the_last
     with (run / "learning_curve.csv").open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["environment_steps"]) for row in rows] == list(range(0, 513, 64))
-    assert {row["n_episodes"] for row in rows} == {"20"}
+    assert {row["n_episodes"] for row in rows} == {"5"}  # no more than the comparison has
     student = stable_baselines3.PPO.load(run / "student.zip")
-    returns = episode_returns(lambda obs: student.predict(obs, deterministic=True)[0], "CartPole-v1", 20, 1_000_000)
+    returns = episode_returns(lambda obs: student.predict(obs, deterministic=True)[0], "CartPole-v1", 5, 1_000_000)
     assert float(rows[-1]["mean_return"]) == returns.mean()
 
 

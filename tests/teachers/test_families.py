@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import time
 import zipfile
 from copy import deepcopy
@@ -410,8 +411,8 @@ def test_a_rebuilt_teacher_is_the_model(name, tmp_path):
 def test_an_unusual_policy_says_what_it_is(tmp_path):
     """PPO can squash its actions under gSDE: no closed form compares that with a student, and the message says so."""
     model = model_of(PPO, "MlpPolicy", countdown(BOX), use_sde=True, policy_kwargs={"squash_output": True})
-    with pytest.raises(TypeError, match="squashed actions: use a policy with squash_output=False"):
-        reload(model, tmp_path).answer(observations(raw_space(model), n=3))
+    with pytest.raises(CheckpointError, match="squash_output=False"):
+        reload(model, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -763,7 +764,7 @@ def test_an_option_of_another_family_is_refused(name, option, has, tmp_path):
     with pytest.raises(ValueError) as error:
         load_teacher(path, device="cpu", **option)
     message = str(error.value)
-    assert message.startswith(f"{word} is no option of {path}, a ")
+    assert re.match(rf"{word} is no option of {re.escape(str(path))}, an? ", message)
     assert message.endswith(f": leave it out{has}.")
 
 
