@@ -188,7 +188,7 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     """
     from dataclasses import fields
 
-    from sb3_distill.experiment.run import Settings
+    from sb3_distill.experiment.settings import Settings
 
     return {f.name: getattr(args, f.name) for f in fields(Settings)}
 
@@ -233,7 +233,7 @@ def distill(args: argparse.Namespace, experiment: "Experiment") -> None:
     :param experiment: prepared
     """
     folder = experiment.folder
-    with only_json(args.json), folder.at_work():
+    with only_json(args.json), in_flags(), folder.at_work():
         from sb3_distill.experiment.run import about_teacher
 
         experiment.catch_up()
@@ -244,8 +244,7 @@ def distill(args: argparse.Namespace, experiment: "Experiment") -> None:
                 sys.stdout.write(
                     f"Going on in {folder.path} after {experiment.steps_before:,} of {args.steps:,} steps; episodes begin anew.\n"
                 )
-        with in_flags():
-            outcome = experiment.run()
+        outcome = experiment.run()
         if not args.quiet:
             if about.get("temperature", 0) is None:
                 sys.stdout.write(f"{describe(outcome.data['teacher'])}\n")

@@ -10,6 +10,7 @@ from sb3_distill.common.user_code import users_frame
 SAME = (
     *(
         "method",
+        "engine",
         "form",
         "baseline",
         "control",
@@ -18,26 +19,23 @@ SAME = (
         "loss_coef",
         "reward_coef",
         "env_reward_coef",
-        "loss",
-        "memory",
-        "temperature",
     ),
+    *("loss", "memory", "temperature", "epsilon", "gamma", "learning_rate", "n_envs", "seed", "device", "threads"),
     *(
-        "epsilon",
-        "gamma",
-        "learning_rate",
-        "n_envs",
-        "seed",
-        "device",
         "net_arch",
+        "size",
         "teacher",
         "env",
-        "steps",
         "env_kwargs",
+        "steps",
+        "eval_episodes",
+        "tensorboard_log",
+        "out",
+        "overwrite",
     ),
 )
 #: arguments whose flag has another name
-OTHER = {"student": "engine", "env_id": "env", "tensorboard_log": "tensorboard-log"}
+OTHER = {"student": "engine", "env_id": "env"}
 #: arguments that the command line does not have
 PYTHON_ONLY = ("teacher_obs",)
 
@@ -47,8 +45,6 @@ _GIVEN = re.compile(rf"(?<![-\w.])(?P<name>{'|'.join(_NAMES)})=(?:{_VALUE})")
 _BARE = re.compile(rf"(?<![-\w.'\"])(?P<name>{'|'.join(name for name in _NAMES if '_' in name)})\b(?!=)")
 _SUBJECT = re.compile(rf"^(?P<name>{'|'.join(_NAMES)})(?= must )")
 _OR = re.compile(r"(?<=\s)(--[-\w]+ \w+) or '(\w+)'")
-#: of the command line, with what is typed after it
-_FLAG = re.compile(r"(?<![-\w])--(?P<name>[a-z][-a-z]+)(?: (?P<value>\S+(?= \(not )|-?\d[\d.e+-]*\b|\w+:[\w./-]*\w))?")
 _PYTHON = re.compile(rf"(?<![-\w.])(?P<text>({'|'.join(PYTHON_ONLY)})=(?:…|\w+)?)")
 
 
@@ -59,13 +55,16 @@ def as_flags(message: str) -> str:
     >>> as_flags("temperature must be greater than 0: lower learning_rate")
     '--temperature must be greater than 0: lower --learning-rate'
 
+    >>> as_flags("runs/a holds a student already: choose another folder with out=…, or add overwrite=True.")
+    'runs/a holds a student already: choose another folder with --out, or add --overwrite.'
+
     :param message: of an error, which names arguments as Python does
     :return: the same with flags
     """
 
     def given(match: re.Match[str]) -> str:
         value = next(text for text in match.group("single", "double", "plain") if text is not None)
-        return _flag(match) if value == "…" else f"{_flag(match)} {value}"
+        return _flag(match) if value in ("…", "True") else f"{_flag(match)} {value}"
 
     message = _OR.sub(r"\1 or \2", _GIVEN.sub(given, message))
     message = _SUBJECT.sub(_flag, _BARE.sub(_flag, message))
@@ -76,46 +75,14 @@ def _flag(match: re.Match[str]) -> str:
     return f"--{_NAMES[match['name']]}"
 
 
-def as_arguments(message: str) -> str:
-    """
-    >>> as_arguments("runs/a holds a student already: choose another folder with --out, or add --overwrite.")
-    'runs/a holds a student already: choose another folder with out=…, or add overwrite=True.'
-
-    >>> as_arguments("with --method n_distill (not expected_entropy), or --env my_module:Mine-v0")
-    'with method=n_distill (not expected_entropy), or env=my_module:Mine-v0'
-
-    :param message: of an error, which names flags as the command line does
-    :return: the same with arguments of :func:`~sb3_distill.distill`
-    """
-    message = message.replace("--overwrite", "overwrite=True")
-    return _FLAG.sub(lambda match: f"{match['name'].replace('-', '_')}={match['value'] or '…'}", message)
-
-
-@contextmanager
-def in_arguments() -> Iterator[None]:
-    """A context whose errors speak of arguments of Python."""
-    try:
-        yield
-    except (ValueError, ImportError, OSError) as error:
-        message = as_arguments(str(error))
-        if (
-            users_frame(error) is not None
-            or message == str(error)
-            or type(error) not in (ValueError, ImportError, OSError)
-        ):
-            raise
-        raise type(error)(message) from error
-
-
 @contextmanager
 def in_flags() -> Iterator[None]:
     """A context whose errors speak of flags."""
     try:
         yield
-    except (ValueError, ImportError) as error:
-        if users_frame(error) is not None:  # its words are an environment's
-            raise
+    except (ValueError, ImportError, OSError) as error:
         message = as_flags(str(error))
-        if message == str(error) or type(error) not in (ValueError, ImportError):
+        ours = isinstance(error, OSError) or type(error) in (ValueError, ImportError)
+        if not ours or message == str(error) or users_frame(error) is not None:  # whose words are an environment's
             raise
         raise type(error)(message) from error

@@ -7,6 +7,8 @@ import sys
 import traceback
 from types import TracebackType
 
+from sb3_distill.common.flags import in_flags
+
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -21,7 +23,17 @@ def split_module(env: str) -> tuple[str, str]:
 
 def import_environment(env: str) -> str:
     """
-    Find an environment that the user has typed, in the working directory too.
+    :param env: as it was typed on the command line
+    :return: the id, as :func:`find_environment` has it
+    :raises ValueError: as there, in words of the command line; also ImportError
+    """
+    with in_flags():
+        return find_environment(env)
+
+
+def find_environment(env: str) -> str:
+    """
+    Find an environment that the user has named, in the working directory too.
 
     :param env: ``MODULE:ID``, whose module is imported to register it, or ``ID``
     :return: the id
@@ -32,14 +44,10 @@ def import_environment(env: str) -> str:
     import gymnasium as gym
 
     from sb3_distill.common.env_ids import check_env_id
-    from sb3_distill.common.flags import as_flags
 
     module, env_id = split_module(env)
     if not module:
-        try:
-            check_env_id(env_id)
-        except ValueError as error:
-            raise ValueError(as_flags(str(error))) from error
+        check_env_id(env_id)
         return env_id
     before = set(gym.registry)
     import_module(module)

@@ -18,7 +18,7 @@ def check_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     Traceback (most recent call last):
     ValueError: steps must be a whole number of at least 1, not 0.
 
-    :param given: fields of :class:`~sb3_distill.experiment.run.Settings` by name; None is left out
+    :param given: fields of :class:`~sb3_distill.experiment.settings.Settings` by name; None is left out
     :return: the same in plain types
     :raises ValueError: for a value that cannot be a setting, with what is allowed
     """

@@ -6,32 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sb3_distill.common.nearest import nearest
-from sb3_distill.common.own_env import import_environment
+from sb3_distill.common.own_env import find_environment
 from sb3_distill.experiment import offline
 from sb3_distill.experiment.checks import check_settings
+from sb3_distill.experiment.settings import ROW_OPTIONS, Settings
 
 if TYPE_CHECKING:
-    from sb3_distill.experiment.run import Plan, Settings
+    from sb3_distill.experiment.run import Plan
     from sb3_distill.memory.memory import About
-
-
-#: options of the rows, with what they are if they are not given; None is the constructor's own
-ROW_OPTIONS = {
-    "form": "unbiased",
-    "baseline": "teacher",
-    "control": None,
-    "weight": None,
-    "beta": None,
-    "loss_coef": None,
-    "reward_coef": None,
-    "env_reward_coef": None,
-    "gamma": None,
-}
-
 
 #: what the name of the default folder begins with, and what changes nothing about the student
 UNNAMED = ("method", "engine", "env", "seed", "threads", "device", "eval_episodes", "tensorboard_log")
-
 
 #: what is in that name only where runs differ in it
 ALSO_NAMED = ("net_arch", "steps", "n_envs", "temperature")
@@ -41,7 +26,7 @@ def settled(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     Check what says how is learnt, and fill in what was left out.
 
-    :param given: fields of :class:`~sb3_distill.experiment.run.Settings` by name; None is left out, and ``method`` may have hyphens
+    :param given: fields of :class:`~sb3_distill.experiment.settings.Settings` by name; None is left out, and ``method`` may have hyphens
     :return: the same, with the method's name as the table has it, an engine, and the rows' options
     :raises ValueError: for a name that there is not, and options that the method does not have
     """
@@ -76,16 +61,15 @@ def settled(given: Mapping[str, Any]) -> dict[str, Any]:
     return whole
 
 
-def settings_from(given: Mapping[str, Any]) -> "Settings":
+def settings_from(given: Mapping[str, Any]) -> Settings:
     """
-    :param given: fields of :class:`~sb3_distill.experiment.run.Settings` by name; what is left out or None is found: the
+    :param given: fields of :class:`~sb3_distill.experiment.settings.Settings` by name; what is left out or None is found: the
         environment from the memory or the teacher, the teacher from the memory or the environment
     :return: the experiment that they describe
     :raises ValueError: for unknown names, values that a setting cannot have, if nothing says which environment it is, or there is no
         such; also OSError and ImportError
     """
     from sb3_distill.algorithms.policy_distillation import open_memory
-    from sb3_distill.experiment.run import Settings
     from sb3_distill.memory.check import check_memory
 
     known = [f.name for f in fields(Settings)]
@@ -97,7 +81,7 @@ def settings_from(given: Mapping[str, Any]) -> "Settings":
     teacher = whole.get("teacher")
     about = None if memory is None else open_memory(memory).about
     env = whole.get("env") or (default_env(teacher) if about is None else env_of_memory(memory, about))
-    env_id = import_environment(env)
+    env_id = find_environment(env)
     if about is not None:
         check_memory(about, env_id=env_id, name=f"The memory {memory}")
         # It plays where its states are from, but for what is asked for.
@@ -116,7 +100,6 @@ def default_out(plan: "Plan", env_kwargs: Mapping[str, Any]) -> Path:
     :param env_kwargs: that were typed, without those of a memory
     :return: where its files go if nothing else is said
     """
-    from sb3_distill.experiment.run import Settings
     from sb3_distill.experiment.run_folder import default_folder
 
     settings = plan.settings

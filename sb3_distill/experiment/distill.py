@@ -8,10 +8,10 @@ import numpy as np
 import torch as th
 
 from sb3_distill.algorithms.threads import torch_threads
-from sb3_distill.common.flags import in_arguments
 from sb3_distill.experiment.defaults import default_out, settings_from
-from sb3_distill.experiment.run import Experiment, Plan, Settings, prepare, student_class
+from sb3_distill.experiment.run import Experiment, Plan, prepare, student_class
 from sb3_distill.experiment.run_folder import STUDENT, FinishedError, RunFolder
+from sb3_distill.experiment.settings import Settings
 
 if TYPE_CHECKING:
     from sb3_distill.algorithms.distillation import Distillation
@@ -69,11 +69,11 @@ def distill(
     :param out: the folder of the run; by default one in ``runs`` that is named by what the run is
     :param overwrite: whether another run in that folder may be replaced
     :param quiet: whether nothing is said about what goes on
-    :param settings: fields of :class:`~sb3_distill.experiment.run.Settings`: ``method``, ``engine``, ``net_arch``, ``steps``, ``seed`` …
+    :param settings: fields of :class:`~sb3_distill.experiment.settings.Settings`: ``method``, ``net_arch``, ``steps``, ``seed`` …
     :return: the student and what was measured of it
     :raises ValueError: before any work, for what does not exist or does not go together; also OSError and ImportError
     """
-    with in_arguments(), torch_threads(th.get_num_threads()):
+    with torch_threads(th.get_num_threads()):
         plan = prepare(settings_from({**settings, "teacher": teacher, "env": env}))
         default = default_out(plan, settings.get("env_kwargs") or {}) if out is None else Path(out).expanduser()
         folder = RunFolder(default, plan.described, overwrite)

@@ -9,7 +9,7 @@ import platform
 import time
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -28,7 +28,7 @@ from sb3_distill.agents.run_settings import environment_config
 from sb3_distill.agents.training import Training
 from sb3_distill.agents.training_envs import environment_of, training_in
 from sb3_distill.agents.tuned_teacher import load_teacher_for
-from sb3_distill.algorithms.distillation import Distillation
+from sb3_distill.algorithms.distillation import COEFFICIENTS, Distillation
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.files import replacing, write_csv, write_figure, write_json
 from sb3_distill.common.interrupts import Postponed
@@ -52,6 +52,7 @@ from sb3_distill.experiment.checkpoints import (
 from sb3_distill.experiment.comparison import Likeness, Share, likeness, share_of_teacher
 from sb3_distill.experiment.progress import ProgressLine
 from sb3_distill.experiment.run_folder import FINGERPRINTS, RESULTS, STUDENT, RunFolder
+from sb3_distill.experiment.settings import ROW_OPTIONS, Settings
 from sb3_distill.memory.check import check_arguments
 from sb3_distill.memory.fingerprint import fingerprint_of, memory_fingerprint
 from sb3_distill.rules.temperature import check_softness
@@ -80,81 +81,6 @@ COMPARED_STATES = 2_000
 CHECKPOINT_SECONDS = 20.0
 #: whose versions results depend on
 PACKAGES = ("sb3-distill", "stable-baselines3", "sb3-contrib", "gymnasium", "torch", "numpy")
-#: options of the rows that their constructors take
-ROW_OPTIONS = ("form", "baseline", "control", "weight", "beta", "loss_coef", "reward_coef", "env_reward_coef")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """
-    What a distillation is made from. None is the method's own value.
-
-    :param env: a Gymnasium id
-    :param teacher: see :func:`~sb3_distill.load_teacher`
-    :param method: a row of :data:`~sb3_distill.METHODS`, or ``"policy_distillation"``
-    :param engine: ``"ppo"`` or ``"a2c"``; of policy distillation ``"dqn"`` or ``"ppo"``
-    :param env_kwargs: of ``gymnasium.make``
-    :param net_arch: hidden layers of the student
-    :param size: of a student that sees images, in place of ``net_arch``: ``"25%"``, ``"7%"`` or ``"4%"``
-    :param steps: of all environments together; with a memory, minibatches
-    :param n_envs: environments side by side
-    :param seed: of everything random
-    :param threads: of PyTorch
-    :param device: ``"cpu"``, ``"cuda"`` …
-    :param learning_rate: a constant one
-    :param gamma: the discount of the student's rewards
-    :param temperature: of a Q-network's policy; of policy distillation, of its loss
-    :param epsilon: of a Q-network's policy; of policy distillation, of the teacher's play
-    :param form: of the row, as the next ones; see :class:`~sb3_distill.algorithms.distillation.Distillation`
-    :param loss: of policy distillation
-    :param memory: of policy distillation: a folder
-    :param eval_episodes: of the comparison in the end
-    :param tensorboard_log: folder for TensorBoard
-    """
-
-    env: str
-    teacher: str
-    method: str = "n_distill"
-    engine: str = "ppo"
-    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
-    net_arch: tuple[int, ...] = (32, 32)
-    size: str | None = None
-    steps: int = 16_384
-    n_envs: int = 8
-    seed: int = 0
-    threads: int | None = None
-    device: str | None = None
-    learning_rate: float | None = None
-    gamma: float | None = None
-    temperature: float | str = "auto"
-    epsilon: float | None = None
-    form: str | None = None
-    baseline: str | None = None
-    control: str | None = None
-    weight: str | None = None
-    beta: float | None = None
-    loss_coef: float | None = None
-    reward_coef: float | None = None
-    env_reward_coef: float | None = None
-    loss: str | None = None
-    memory: str | None = None
-    eval_episodes: int = 100
-    tensorboard_log: str | None = None
-
-    @property
-    def env_id(self) -> str:
-        """Without the module that registers it."""
-        return self.env.rpartition(":")[2]
-
-    @property
-    def offline(self) -> bool:
-        """Whether it is a policy distillation, and no row."""
-        return self.method == offline.NAME
-
-    @property
-    def title(self) -> str:
-        """Of tables and figures."""
-        return f"{self.method.replace('_', '-')} with {self.engine.upper()} on {self.env_id}"
 
 
 class Plan(NamedTuple):
@@ -230,7 +156,7 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     # What has rows and columns and is no image to SB3 is a board, such as MinAtar's.
     sized = student_arch if images else min_atar_student
     if settings.size and len(env.observation_space.shape or ()) != 3:
-        raise ValueError(f"--size is for images, and {settings.env_id} shows {env.observation_space}: use --net-arch.")
+        raise ValueError(f"size=… is for images, and {settings.env_id} shows {env.observation_space}: use net_arch=….")
     if settings.threads or not images:
         th.set_num_threads(settings.threads or 1)
     device = settings.device or ("auto" if images else "cpu")
@@ -280,7 +206,7 @@ def student_class(settings: Settings) -> "Callable[..., Distillation | PolicyDis
     rate = {} if settings.learning_rate is None else {"learning_rate": settings.learning_rate}
     if settings.offline:
         return partial(offline.student_class(settings), **rate)
-    options = {name: getattr(settings, name) for name in (*ROW_OPTIONS, "gamma")}
+    options = {name: getattr(settings, name) for name in ROW_OPTIONS}
     options = rate | {name: value for name, value in options.items() if value is not None}
     return partial(ENGINES[settings.engine].algorithm, method=settings.method, **options)
 
@@ -319,7 +245,7 @@ def check_tensorboard(folder: str | None) -> None:
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
-        raise ImportError("--tensorboard-log needs TensorBoard: pip install tensorboard.") from error
+        raise ImportError("tensorboard_log=… needs TensorBoard: pip install tensorboard.") from error
 
 
 def describe_settings(
@@ -331,14 +257,17 @@ def describe_settings(
     :param student: made from them
     :return: those that the method has, with its own values for those that were left out
     """
-    foreign = offline.OPTIONS if isinstance(student, Distillation) else (*ROW_OPTIONS, "gamma")
+    foreign = offline.OPTIONS if isinstance(student, Distillation) else ROW_OPTIONS
     given = {name: value for name, value in asdict(settings).items() if name not in foreign}
     given |= {"net_arch": list(settings.net_arch), "env_kwargs": dict(env_kwargs)}
     if not isinstance(student, Distillation):
         return given | offline.settings(student)
-    coefficients = {name: getattr(student, name)(1.0) for name in ("loss_coef", "reward_coef", "env_reward_coef")}
-    named = ("form", "baseline", "control", "weight", "beta", "gamma")
-    return given | {name: getattr(student, name) for name in named} | coefficients
+    return given | {name: _at_first(name, getattr(student, name)) for name in ROW_OPTIONS}
+
+
+def _at_first(name: str, value: Any) -> Any:
+    """An option as it is at the beginning of a run: a coefficient is a schedule by then."""
+    return value(1.0) if name in COEFFICIENTS else value
 
 
 def fingerprints(teacher: Teacher, student: "Distillation | PolicyDistillation") -> dict[str, str]:
@@ -398,7 +327,7 @@ class Experiment:
         if before != self._fingerprint:
             raise ValueError(
                 f"{self.folder.path} was begun with another teacher under the name {self.plan.settings.teacher} (fingerprint "
-                f"{str(before)[:8]}…, not {self._fingerprint[:8]}…): choose another folder with --out, or add --overwrite."
+                f"{str(before)[:8]}…, not {self._fingerprint[:8]}…): choose another folder with out=…, or add overwrite=True."
             )
 
     @property

@@ -90,7 +90,7 @@ class RunFolder:
         self.settings = as_json(settings)
         self.overwrite = overwrite
         if path.exists() and not path.is_dir():
-            raise ValueError(f"{path} is not a folder: choose another with --out.")
+            raise ValueError(f"{path} is not a folder: choose another with out=….")
         self._held = False
         self._look()
 
@@ -116,7 +116,7 @@ class RunFolder:
         if found:
             raise ValueError(
                 f"{', '.join(found)}: not of a run of sb3-distill, which would replace what has that name: choose another folder with "
-                "--out, or move it away."
+                "out=…, or move it away."
             )
 
     def _look_at_finished(self, results: Any) -> None:
@@ -126,7 +126,7 @@ class RunFolder:
         elif not self.overwrite:
             said = f" with {others}" if others else ""
             raise ValueError(
-                f"{self.path} holds a student already{said}: choose another folder with --out, or add --overwrite."
+                f"{self.path} holds a student already{said}: choose another folder with out=…, or add overwrite=True."
             )
 
     def _look_at_begun(self, begun: Any) -> None:
@@ -136,7 +136,7 @@ class RunFolder:
         elif self.checkpoint.exists() and not self.overwrite:
             raise ValueError(
                 f"{self.path} holds an unfinished run with {others}: give its own command to go on with it, choose another folder "
-                "with --out, or add --overwrite to begin anew."
+                "with out=…, or add overwrite=True to begin anew."
             )
 
     @property
@@ -173,7 +173,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise type(error)(
-                f"The folder {self.path} cannot be made ({error.strerror or error}): choose another with --out."
+                f"The folder {self.path} cannot be made ({error.strerror or error}): choose another with out=…."
             ) from error
         with _locked(self.path):
             self._look()  # others may have worked here since: loading a teacher takes its time
@@ -236,7 +236,8 @@ def _difference(name: str, found: Any, asked: Any) -> str:
 
 
 def _typed(name: str, value: Any) -> str:
-    return f"--{name.replace('_', '-')} {_value(value)}"
+    text = _value(value)
+    return f"{name}={text}" if re.fullmatch(r"\w[\w.,]*", text) else f"{name}={text!r}"
 
 
 def _value(value: Any) -> str:
@@ -291,7 +292,7 @@ def _locked(folder: Path) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BlockingIOError(
-                f"Another process is at work in {folder}: wait for it, or choose another folder with --out."
+                f"Another process is at work in {folder}: wait for it, or choose another folder with out=…."
             ) from None
         except OSError:  # a file system without locks
             pass

@@ -16,7 +16,7 @@ from sb3_distill.cli import main
 from sb3_distill.evaluation import learning_curves
 from sb3_distill.evaluation.learning_curves import LearningCurve
 from sb3_distill.experiment.checks import CHECKS
-from sb3_distill.experiment.run import Settings
+from sb3_distill.experiment.settings import Settings
 from sb3_distill.rules.methods import METHODS
 
 SMALL = dict(steps=256, n_envs=2, net_arch=[8], eval_episodes=2, quiet=True)

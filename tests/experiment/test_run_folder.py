@@ -18,8 +18,9 @@ from sb3_distill.cli import main
 from sb3_distill.common.files import remove_leftovers
 from sb3_distill.experiment import run as experiment
 from sb3_distill.experiment.checkpoints import check_state, read_checkpoint, write_checkpoint
-from sb3_distill.experiment.run import Experiment, Keeper, Settings, prepare
+from sb3_distill.experiment.run import Experiment, Keeper, prepare
 from sb3_distill.experiment.run_folder import FinishedError, RunFolder
+from sb3_distill.experiment.settings import Settings
 from sb3_distill.memory.errors import DamagedMemoryError
 from sb3_distill.memory.recorder import record
 from sb3_distill.memory.ring_file import read_memories

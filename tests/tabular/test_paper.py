@@ -12,7 +12,7 @@ pytest.importorskip("numba")
 
 from sb3_distill.cli import tabular as commands
 from sb3_distill.cli.parser import Parser
-from sb3_distill.experiment.run import Settings
+from sb3_distill.experiment.settings import Settings
 from sb3_distill.rules.methods import METHODS
 from sb3_distill.tabular import experiments
 from sb3_distill.tabular.experiments import Size

@@ -1,0 +1,93 @@
+"""The settings of an experiment, and which of them the rows of the table have."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sb3_distill.experiment import offline
+
+#: options of the rows, with what they are if they are not given; None is the constructor's own
+ROW_OPTIONS = {
+    "form": "unbiased",
+    "baseline": "teacher",
+    "control": None,
+    "weight": None,
+    "beta": None,
+    "loss_coef": None,
+    "reward_coef": None,
+    "env_reward_coef": None,
+    "gamma": None,
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    What a distillation is made from. None is the method's own value.
+
+    :param env: a Gymnasium id
+    :param teacher: see :func:`~sb3_distill.load_teacher`
+    :param method: a row of :data:`~sb3_distill.METHODS`, or ``"policy_distillation"``
+    :param engine: ``"ppo"``, ``"a2c"`` or ``"trpo"``; of policy distillation ``"dqn"`` or ``"ppo"``
+    :param env_kwargs: of ``gymnasium.make``
+    :param net_arch: hidden layers of the student
+    :param size: of a student that sees images, in place of ``net_arch``: ``"25%"``, ``"7%"`` or ``"4%"``
+    :param steps: of all environments together; with a memory, minibatches
+    :param n_envs: environments side by side
+    :param seed: of everything random
+    :param threads: of PyTorch
+    :param device: ``"cpu"``, ``"cuda"`` …
+    :param learning_rate: a constant one
+    :param gamma: the discount of the student's rewards
+    :param temperature: of a Q-network's policy; of policy distillation, of its loss
+    :param epsilon: of a Q-network's policy; of policy distillation, of the teacher's play
+    :param form: of the row, as the next ones; see :class:`~sb3_distill.algorithms.distillation.Distillation`
+    :param loss: of policy distillation
+    :param memory: of policy distillation: a folder
+    :param eval_episodes: of the comparison in the end
+    :param tensorboard_log: folder for TensorBoard
+    """
+
+    env: str
+    teacher: str
+    method: str = "n_distill"
+    engine: str = "ppo"
+    env_kwargs: Mapping[str, Any] = field(default_factory=dict)
+    net_arch: tuple[int, ...] = (32, 32)
+    size: str | None = None
+    steps: int = 16_384
+    n_envs: int = 8
+    seed: int = 0
+    threads: int | None = None
+    device: str | None = None
+    learning_rate: float | None = None
+    gamma: float | None = None
+    temperature: float | str = "auto"
+    epsilon: float | None = None
+    form: str | None = None
+    baseline: str | None = None
+    control: str | None = None
+    weight: str | None = None
+    beta: float | None = None
+    loss_coef: float | None = None
+    reward_coef: float | None = None
+    env_reward_coef: float | None = None
+    loss: str | None = None
+    memory: str | None = None
+    eval_episodes: int = 100
+    tensorboard_log: str | None = None
+
+    @property
+    def env_id(self) -> str:
+        """Without the module that registers it."""
+        return self.env.rpartition(":")[2]
+
+    @property
+    def offline(self) -> bool:
+        """Whether it is a policy distillation, and no row."""
+        return self.method == offline.NAME
+
+    @property
+    def title(self) -> str:
+        """Of tables and figures."""
+        return f"{self.method.replace('_', '-')} with {self.engine.upper()} on {self.env_id}"
