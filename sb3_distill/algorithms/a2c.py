@@ -57,20 +57,8 @@ class DistillA2C(Distillation, A2C):
         reset_num_timesteps: bool = True,
         progress_bar: bool = False,
     ) -> SelfDistillA2C:
-        """
-        SB3's ``learn``.
-
-        :param total_timesteps: environment steps, over all environments
-        :param callback: called at every step
-        :param log_interval: rollouts between two log entries
-        :param tb_log_name: of the run in Tensorboard, by default the class's name
-        :param reset_num_timesteps: whether the count of steps starts anew
-        :param progress_bar: whether to show one
-        :return: the trained model
-        :raises ValueError: if there is no teacher, or it does not fit the environment or the method
-        """
-        name = tb_log_name or type(self).__name__
-        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+        """SB3's, of which A2C's ``log_interval`` is longer; see :meth:`DistillPPO.learn <sb3_distill.DistillPPO.learn>`."""
+        return super().learn(total_timesteps, callback, log_interval, tb_log_name, reset_num_timesteps, progress_bar)
 
 
 class TeacherDistillA2C(DistillA2C):

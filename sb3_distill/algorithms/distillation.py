@@ -13,6 +13,7 @@ import math
 import pathlib
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.save_util import load_from_zip_file
-from stable_baselines3.common.type_aliases import GymEnv, Schedule
+from stable_baselines3.common.type_aliases import GymEnv, MaybeCallback, Schedule
 from stable_baselines3.common.utils import FloatSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -80,7 +81,6 @@ _NOT_SAVED = (
     "rollout_buffer_kwargs",
     "_row",
     "_binding",
-    "_batch_weights",
     "_said_no_weight",
     "_rng",
     "_mean",
@@ -151,8 +151,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
     #: of the weights so far, where they are averaged
     _mean: WeightMean | None = None
     _binding: Binding
-    #: mean weights of an update's minibatches, where ℓ has one, and whether it was said that they are 0
-    _batch_weights: list[float]
+    #: whether it was said that the weight of ℓ is 0 everywhere
     _said_no_weight: bool = False
     #: the last observation that SB3 has, as it and as the teacher sees it, and by which view
     _shown: tuple[Any, Any, TeacherView | None] = (None, None, None)
@@ -189,7 +188,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             raise ValueError(f"{type(self).__name__} is the method {self.fixed_method!r}: leave method={method!r} out.")
         method = self.fixed_method or method or self.default_method
         row = get_method(method, form, baseline, control, weight)
-        if isinstance(env, str) and ":" not in env:  # else Gymnasium imports a module first
+        if isinstance(env, str):
             check_env_id(env)
         if env is not None:
             check_env(env)
@@ -203,14 +202,13 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         check_rollout_buffer_class(kwargs.get("rollout_buffer_class"))
         if isinstance(env, str):
             env = maybe_make_env(env, kwargs.get("verbose", 0))
-        n_envs = env.num_envs if isinstance(env, VecEnv) else 1
         given = {
             "loss_coef": loss_coef,
             "reward_coef": reward_coef,
             "env_reward_coef": env_reward_coef,
             "averaging": averaging,
         }
-        settings = resolve_settings(type(self), row, form, kwargs | given, n_envs, _sees_images(env))
+        settings = resolve_settings(type(self), row, form, kwargs | given, *_copies_and_sight(env))
         theirs = {name: value for name, value in settings.items() if name not in OWN}
         super().__init__(policy, env, **theirs, _init_setup_model=False)
         self.teacher = teacher
@@ -256,15 +254,12 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
         :return: from names of arguments to values: those given, those of the row, and SB3's own
         :raises ValueError: for unknown names
         """
-        if isinstance(env, str) and ":" not in env:
+        if isinstance(env, str):
             check_env_id(env)
         made = maybe_make_env(env, 0)
-        try:
-            n_envs = made.num_envs if isinstance(made, VecEnv) else 1
-            images = _sees_images(made)
-        finally:
-            if isinstance(env, str):
-                made.close()
+        seen = _copies_and_sight(made)
+        if isinstance(env, str):
+            made.close()
         variant = {name: given.pop(name, None) for name in ("form", "baseline", "control", "weight")}
         row = get_method(cls.fixed_method or given.pop("method", None) or cls.default_method, **variant)
         theirs = {name: parameter.default for name, parameter in sb3_parameters(cls).items()}
@@ -279,7 +274,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             "control": row.control,
             "weight": variant["weight"],
         }
-        return named | known | resolve_settings(cls, row, variant["form"], given, n_envs, images)
+        return named | known | resolve_settings(cls, row, variant["form"], given, *seen)
 
     def _setup_model(self) -> None:
         if self.fixed_method is not None and self.method != self.fixed_method:
@@ -318,7 +313,6 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             )
         #: the teacher in the environment
         self._binding = Binding()
-        self._batch_weights = []
         #: of who acts in a mixture
         self._rng = np.random.default_rng(self.seed)
         if self.teacher is not None:
@@ -365,6 +359,30 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             with torch_threads(rollout_threads(self.env)):  # a pass of the size of a rollout's
                 check_distribution(self.policy, self._last_obs)
         return total_timesteps, callback
+
+    def learn(
+        self: SelfDistillation,
+        total_timesteps: int,
+        callback: MaybeCallback = None,
+        log_interval: int = 1,
+        tb_log_name: str | None = None,
+        reset_num_timesteps: bool = True,
+        progress_bar: bool = False,
+    ) -> SelfDistillation:
+        """
+        SB3's ``learn``.
+
+        :param total_timesteps: environment steps, over all environments
+        :param callback: called at every step
+        :param log_interval: rollouts between two log entries
+        :param tb_log_name: of the run in Tensorboard, by default the class's name
+        :param reset_num_timesteps: whether the count of steps starts anew
+        :param progress_bar: whether to show one
+        :return: the trained model
+        :raises ValueError: if there is no teacher, or it does not fit the environment or the method
+        """
+        name = tb_log_name or type(self).__name__
+        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
     def _present_obs(self) -> Any:
         """What the teacher sees of the state that the environment is in."""
@@ -707,15 +725,16 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
 
     def train(self) -> None:
         """SB3's, with ∇ℓ added and the policy gradient weighed; see :class:`~stable_baselines3.PPO`."""
-        loss = None if self._row.loss is None else self._batch_loss
+        weights: list[float] = []
+        loss = None if self._row.loss is None else partial(self._batch_loss, weights)
         coefficients = (self._weights()[0], self._pg_coef, self.vf_coef != 0)
         fast = fast_pixels(self.policy, self.mixed_precision)
         with attaching(self.policy, loss, *coefficients, self.num_timesteps) as attached, unvalidated(), fast:
             super().train()
         if attached.losses:
             self.logger.record("distill/loss", float(np.mean(attached.losses)))
-        if self._batch_weights:
-            self._tell_weight(float(np.mean(self._batch_weights)))
+        if weights:
+            self._tell_weight(float(np.mean(weights)))
         if self.averaging and self._current_progress_remaining < self.averaging:
             self._mean = self._mean or WeightMean()
             states = attached.last_obs
@@ -728,7 +747,7 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
 
     def _tell_weight(self, mean: float) -> None:
         """Log how much ℓ has counted in an update, and say once if it has not counted anywhere."""
-        buffer, self._batch_weights = self.rollout_buffer, []
+        buffer = self.rollout_buffer
         self.logger.record("distill/weight", mean)
         if buffer.teacher_values is None:
             return
@@ -744,8 +763,8 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
                 stacklevel=2,
             )
 
-    def _batch_loss(self, values: th.Tensor, log_prob: th.Tensor) -> th.Tensor:
-        """Mean w·ℓ of the minibatch that was evaluated last."""
+    def _batch_loss(self, weights: list[float], values: th.Tensor, log_prob: th.Tensor) -> th.Tensor:
+        """Mean w·ℓ of the minibatch that was evaluated last; its mean w joins ``weights``, if there is one."""
         row = self._row
         student = plain(self.action_space, self.policy.action_dist)
         teacher = self._distribution(self.rollout_buffer.batch_teacher_parameters)
@@ -756,14 +775,15 @@ class Distillation(LoggableLearningRate, OnPolicyAlgorithm):
             log_ratio = log_prob - buffer.batch_old_log_prob
             states = States(teacher, student, buffer.batch_teacher_values, values * self._reward_unit(), log_ratio)
             weight = row.weight_of(states)
-            self._batch_weights.append(float(weight.detach().mean()))
+            weights.append(float(weight.detach().mean()))
             loss = weight * loss
         return loss.mean()
 
 
-def _sees_images(env: Any) -> bool:
+def _copies_and_sight(env: Any) -> tuple[int, bool]:
+    """How many copies of an environment there are, and whether they show images."""
     space = getattr(env, "observation_space", None)
-    return space is not None and is_image_space(space)
+    return env.num_envs if isinstance(env, VecEnv) else 1, space is not None and is_image_space(space)
 
 
 def check_rollout_buffer_class(buffer_class: type[RolloutBuffer] | None) -> None:

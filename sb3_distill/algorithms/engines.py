@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from sb3_distill.algorithms import a2c, ppo, trpo
 from sb3_distill.algorithms.distillation import Distillation
+from sb3_distill.algorithms.policy_distillation import STUDENTS
+from sb3_distill.algorithms.settings import sb3_class
 
 
 class Engine(NamedTuple):
@@ -39,6 +41,15 @@ ENGINES: dict[str, Engine] = {
         _engine(trpo, trpo.DistillTRPO, "_trpo"),
     )
 }
+
+
+def loading_class(engine: str) -> type:
+    """
+    :param engine: of a run, policy distillation's ``"dqn"`` among them
+    :return: the class of SB3 or sb3-contrib that loads the student
+    :raises KeyError: for a name that there is not
+    """
+    return sb3_class(ENGINES[engine].algorithm) if engine in ENGINES else STUDENTS[engine][0]
 
 
 def method_classes() -> dict[str, list[str]]:

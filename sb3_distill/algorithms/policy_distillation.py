@@ -203,7 +203,7 @@ class PolicyDistillation(LoggableLearningRate, OffPolicyAlgorithm):
         self._check_settings()
         if env is not None:
             check_env(env)
-        if isinstance(env, str) and ":" not in env:  # else Gymnasium imports a module first
+        if isinstance(env, str):
             check_env_id(env)
         opened = None if memory is None else open_memory(memory)
         if env is None and opened is None and _init_setup_model:

@@ -3,7 +3,6 @@
 from typing import Any, ClassVar, TypeVar
 
 from stable_baselines3 import PPO
-from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_distill.algorithms.distillation import Distillation
@@ -75,30 +74,6 @@ class DistillPPO(Distillation, PPO):
         "entropy_regularised": {"learning_rate": LinearSchedule(5e-4, 2.5e-5, 1.0)},
         "teacher_v_reward": {"learning_rate": LinearSchedule(5e-4, 2.5e-5, 1.0)},
     }
-
-    def learn(
-        self: SelfDistillPPO,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 1,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> SelfDistillPPO:
-        """
-        SB3's ``learn``.
-
-        :param total_timesteps: environment steps, over all environments
-        :param callback: called at every step
-        :param log_interval: rollouts between two log entries
-        :param tb_log_name: of the run in Tensorboard, by default the class's name
-        :param reset_num_timesteps: whether the count of steps starts anew
-        :param progress_bar: whether to show one
-        :return: the trained model
-        :raises ValueError: if there is no teacher, or it does not fit the environment or the method
-        """
-        name = tb_log_name or type(self).__name__
-        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
 
 class TeacherDistill(DistillPPO):

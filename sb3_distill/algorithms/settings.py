@@ -52,13 +52,20 @@ def resolve_settings(
     return settings | {name: value for name, value in given.items() if value is not None or name not in OWN}
 
 
+def sb3_class(algorithm: type) -> type:
+    """
+    :param algorithm: a class with one of SB3's or sb3-contrib's algorithms among its bases
+    :return: that algorithm, which loads what the class saves
+    """
+    return next(c for c in algorithm.__mro__ if c.__module__.split(".")[0] in ("stable_baselines3", "sb3_contrib"))
+
+
 def sb3_parameters(algorithm: type) -> dict[str, inspect.Parameter]:
     """
     :param algorithm: a class with one of SB3's or sb3-contrib's algorithms among its bases
     :return: that algorithm's arguments by name, but for policy and environment
     """
-    base = next(c for c in algorithm.__mro__ if c.__module__.split(".")[0] in ("stable_baselines3", "sb3_contrib"))
-    parameters = inspect.signature(base).parameters
+    parameters = inspect.signature(sb3_class(algorithm)).parameters
     return {name: p for name, p in parameters.items() if name not in ("policy", "env", "_init_setup_model")}
 
 

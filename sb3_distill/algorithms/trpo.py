@@ -3,7 +3,6 @@
 from typing import Any, ClassVar
 
 from sb3_contrib import TRPO
-from stable_baselines3.common.type_aliases import MaybeCallback
 
 from sb3_distill.algorithms.distillation import Distillation
 
@@ -54,19 +53,6 @@ class DistillTRPO(Distillation, TRPO):
                 "'teacher_v_reward', or the engine PPO or A2C."
             )
         super()._set_coefficients()
-
-    def learn(
-        self,
-        total_timesteps: int,
-        callback: MaybeCallback = None,
-        log_interval: int = 1,
-        tb_log_name: str | None = None,
-        reset_num_timesteps: bool = True,
-        progress_bar: bool = False,
-    ) -> "DistillTRPO":
-        """sb3-contrib's ``learn``; see :meth:`DistillPPO.learn <sb3_distill.DistillPPO.learn>`."""
-        name = tb_log_name or type(self).__name__
-        return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
 
 class EntropyRegularisedTRPO(DistillTRPO):

@@ -323,8 +323,8 @@ def loading_lines(engine: str, out: Path) -> list[str]:
     :param out: the folder with the student
     :return: two lines of Python
     """
-    from sb3_distill.cli.push import CLASSES
+    from sb3_distill.cli.push import loaded_by
 
-    package, name = CLASSES[engine]
+    package, name = loaded_by(engine)
     path = json.dumps(str(out / "student.zip"), ensure_ascii=False)
     return [f"from {package} import {name}", f"student = {name}.load({path})"]

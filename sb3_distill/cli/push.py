@@ -19,14 +19,6 @@ import yaml
 from sb3_distill.agents.hub import check_repo, plain_errors
 from sb3_distill.experiment import offline
 
-#: from an engine, as ``results.json`` calls it, to the package and the class that load the student
-CLASSES = {
-    "ppo": ("stable_baselines3", "PPO"),
-    "a2c": ("stable_baselines3", "A2C"),
-    "dqn": ("stable_baselines3", "DQN"),
-    "trpo": ("sb3_contrib", "TRPO"),
-}
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """
@@ -150,7 +142,8 @@ def model_card(results: Mapping[str, Any], repo: str, revision: str | None = Non
     :raises ValueError: if the results are not such that a card can be made; also LookupError, TypeError, AttributeError
     """
     settings, versions = results["settings"], results["versions"]
-    (package, algorithm), env_id = CLASSES[settings["engine"]], settings["env"]
+    package, algorithm = loaded_by(settings["engine"])
+    env_id = settings["env"]
     n_episodes = len(results["players"]["student"]["returns"])
     file = f"{repo.partition('/')[2]}.zip"
     pinned = "" if revision is None else f", revision={json.dumps(revision)}"
@@ -197,6 +190,18 @@ With {", ".join(f"{_text(name)} {_text(version)}" for name, version in versions.
 """
 
 
+def loaded_by(engine: str) -> tuple[str, str]:
+    """
+    :param engine: as ``results.json`` calls it
+    :return: the package and the name of the class that loads the student
+    :raises KeyError: for a name that there is not
+    """
+    from sb3_distill.algorithms.engines import loading_class
+
+    loading = loading_class(engine)
+    return loading.__module__.partition(".")[0], loading.__name__
+
+
 def metadata(results: Mapping[str, Any]) -> dict[str, Any]:
     """
     :param results: what ``results.json`` holds
@@ -214,7 +219,7 @@ def metadata(results: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "library_name": "stable-baselines3",
         "tags": [env_id, "deep-reinforcement-learning", task, "stable-baselines3", "policy-distillation"],
-        "model-index": [{"name": CLASSES[settings["engine"]][1], "results": [result]}],
+        "model-index": [{"name": loaded_by(settings["engine"])[1], "results": [result]}],
     }
 
 
@@ -256,7 +261,7 @@ def _method(settings: Mapping[str, Any], teacher: Mapping[str, Any]) -> str:
     if settings["method"] == offline.NAME:
         return (
             f"The method is policy distillation (Rusu et al., 2015) with the loss {_code(settings['loss'])}, into a "
-            f"{CLASSES[settings['engine']][1]}; the student's hidden layers are {_code(settings['net_arch'])}."
+            f"{loaded_by(settings['engine'])[1]}; the student's hidden layers are {_code(settings['net_arch'])}."
         )
     row = get_method(settings["method"], settings["form"], settings["baseline"], weight=settings.get("weight"))
     loss, reward = (part.formula if part else "0" for part in (row.loss, row.reward))
@@ -265,7 +270,7 @@ def _method(settings: Mapping[str, Any], teacher: Mapping[str, Any]) -> str:
     )
     weight = "" if row.weight is None else f", times w = {_code(row.weight.formula)}"
     lines = [
-        f"The method is {_code(row.name)} in its {_code(settings['form'])} form on {CLASSES[settings['engine']][1]}; the "
+        f"The method is {_code(row.name)} in its {_code(settings['form'])} form on {loaded_by(settings['engine'])[1]}; the "
         f"student's hidden layers are {_code(settings['net_arch'])}. π is the teacher, π_θ the student.",
         "",
         f"* who plays: {_text(settings['control'])}{mixture}",
