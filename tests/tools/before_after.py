@@ -43,10 +43,14 @@ print(json.dumps([time.process_time() - start, resource.getrusage(resource.RUSAG
 """
 
 RUNS = [
-    *((name, world, 16_384) for world in ("CartPole-v1", "LunarLander-v3") for name in ("NDistill", "OnPolicyDistill", "TeacherVRewardA2C")),
+    *(
+        (name, world, 16_384)
+        for world in ("CartPole-v1", "LunarLander-v3")
+        for name in ("NDistill", "OnPolicyDistill", "TeacherVRewardA2C")
+    ),
     ("PolicyDistillation", "CartPole-v1", 16_384),
     ("NDistill", "Pong", 2_048),
-]  # fmt: skip
+]
 
 
 def install(source: Path, target: Path) -> None:
