@@ -32,8 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run a command.
 
     :param argv: arguments after the program's name, by default those of the process
-    :return: exit code: 0; 1 if runs of a study failed; 2 after an error of the user's, the network or the disk, which stderr explains; 130 after Ctrl+C; 143
-        after SIGTERM; 141, without a word, if what reads the output has gone: :data:`LISTS` end then, the others finish their work
+    :return: exit code: 0; 1 if runs of a study failed; 2 after an error of the user's, the network or the disk, which stderr
+        explains; 130 after Ctrl+C; 143 after SIGTERM; 141, without a word, if what reads the output has gone: :data:`LISTS` end then,
+        the others finish their work
     """
     return guarded(partial(_told, argv), tell, program=argv is None)
 

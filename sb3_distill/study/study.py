@@ -15,7 +15,7 @@ from sb3_distill.study.product import cells_of
 from sb3_distill.study.schedule import Progress, carry_out
 from sb3_distill.study.shards import shard_of
 from sb3_distill.study.work import DISTIL, Task
-from sb3_distill.study.yaml_file import read_yaml
+from sb3_distill.study.yaml_file import Read, read_yaml
 
 
 class Study:
@@ -35,13 +35,12 @@ class Study:
 
     def __init__(self, source: str | Path | Mapping[str, Any], out: str | Path | None = None) -> None:
         if isinstance(source, Mapping):
-            self.name, data, lines = "study", dict(source), {}
+            self.name, read = "study", Read(dict(source), {})
         else:
             path = Path(source).expanduser()
-            self.name = str(path)
-            data, lines = read_yaml(path)
-        reader = Reader(lines)
-        description = reader.read(data)
+            self.name, read = str(path), read_yaml(path)
+        reader = Reader(read.lines)
+        description = reader.read(read.data)
         cells, faults = cells_of(description)
         runs, more = runs_of(cells)
         if reader.faults or faults or more:

@@ -99,10 +99,10 @@ class _Reader:
             if not isinstance(key_node, yaml.ScalarNode):
                 self.faults.append(Fault(line, "a key must be text."))
                 continue
-            key = key_node.value
+            key, here = key_node.value, (*path, key_node.value)
             if key in data:
-                self.faults.append(Fault(line, f"{key!r} is there twice, first in line {self.lines[(*path, key)]}."))
+                self.faults.append(Fault(line, f"{key!r} is there twice, first in line {self.lines[here]}."))
                 continue
-            data[key] = self.value(value_node, (*path, key))
-            self.lines[(*path, key)] = line
+            data[key] = self.value(value_node, here)
+            self.lines[here] = line
         return data
