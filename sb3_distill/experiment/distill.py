@@ -9,7 +9,8 @@ import torch as th
 
 from sb3_distill.algorithms.threads import torch_threads
 from sb3_distill.experiment.defaults import default_out, settings_from
-from sb3_distill.experiment.run import Experiment, Plan, prepare, student_class
+from sb3_distill.experiment.plan import Plan, prepare, student_class
+from sb3_distill.experiment.run import Experiment
 from sb3_distill.experiment.run_folder import STUDENT, FinishedError, RunFolder
 from sb3_distill.experiment.settings import Settings
 
