@@ -22,10 +22,11 @@ from sb3_distill.common.spaces import check_spaces
 from sb3_distill.experiment import offline
 from sb3_distill.experiment.settings import ROW_OPTIONS, Settings
 from sb3_distill.memory.check import check_arguments
-from sb3_distill.memory.fingerprint import fingerprint_of, memory_fingerprint
+from sb3_distill.memory.fingerprint import memory_fingerprint
 from sb3_distill.rules.temperature import check_softness
 from sb3_distill.students.features import min_atar_student
 from sb3_distill.students.nature_cnn import student_arch
+from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.teacher import Teacher
 
 if TYPE_CHECKING:

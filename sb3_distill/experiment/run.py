@@ -26,7 +26,7 @@ from sb3_distill.experiment.plan import Plan, check_device, prepare
 from sb3_distill.experiment.progress import ProgressLine
 from sb3_distill.experiment.run_folder import RESULTS, STUDENT, RunFolder
 from sb3_distill.experiment.telling import write_curve
-from sb3_distill.memory.fingerprint import fingerprint_of
+from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.q_network import QTeacher
 from sb3_distill.teachers.teacher import Teacher
 

@@ -24,12 +24,12 @@ from sb3_distill.memory.answers import kind_of
 from sb3_distill.memory.disk import DiskMemory
 from sb3_distill.memory.disk_space import check_room
 from sb3_distill.memory.episode import n_columns, parts
-from sb3_distill.memory.fingerprint import fingerprint_of
 from sb3_distill.memory.folder import LOCK, METADATA, Recorded, Settings, Writer, locked, read_folder
 from sb3_distill.memory.memory import About
 from sb3_distill.memory.playing import Recording
 from sb3_distill.memory.space_text import space_to_data
 from sb3_distill.rules.temperature import check_softness
+from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.teacher import Teacher, as_teacher_reads
 
 
