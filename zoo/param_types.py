@@ -48,7 +48,12 @@ def check_zoo_sizes(given: Mapping[str, Any]) -> None:
     """
     for name, least in ZOO_SIZES.items():
         value = given.get(name, least)
-        if isinstance(value, bool) or not isinstance(value, Real) or value < least or value != int(value):
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, (int, float))
+            or value < least
+            or not float(value).is_integer()
+        ):
             raise ValueError(
                 f"The hyperparameter {name} must be a whole number of at least {least}, not {_short(value)}."
             )

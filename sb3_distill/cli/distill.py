@@ -169,12 +169,15 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
 
 def _prepared(args: argparse.Namespace) -> Callable[[], None]:
     args.teacher = args.teacher and typed_teacher(args.teacher)
+    from sb3_distill.common.folders import check_folder
     from sb3_distill.experiment.defaults import default_out, settings_from
     from sb3_distill.experiment.plan import prepare
     from sb3_distill.experiment.run import Experiment
     from sb3_distill.experiment.run_folder import RunFolder
 
     with in_flags():
+        if args.out:
+            check_folder(Path(args.out).expanduser())
         plan = prepare(settings_from(given(args)), verbose=int(args.verbose))
         out = Path(args.out).expanduser() if args.out else default_out(plan, args.env_kwargs)
         folder = RunFolder(out, plan.described, args.overwrite)

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch as th
@@ -18,6 +19,7 @@ from sb3_distill.agents.training import Training
 from sb3_distill.agents.training_envs import environment_of, training_in
 from sb3_distill.algorithms.distillation import COEFFICIENTS, Distillation
 from sb3_distill.common.env_ids import check_env_id
+from sb3_distill.common.folders import check_folder
 from sb3_distill.common.spaces import check_spaces
 from sb3_distill.experiment import offline
 from sb3_distill.experiment.settings import ROW_OPTIONS, Settings
@@ -191,10 +193,12 @@ def check_device(device: str | None) -> None:
 def check_tensorboard(folder: str | None) -> None:
     """
     :param folder: for TensorBoard, if any
+    :raises ValueError: if it cannot be one
     :raises ImportError: if there is one and TensorBoard is not installed
     """
     if folder is None:
         return
+    check_folder(Path(folder), "choose another with tensorboard_log=…")
     try:
         import torch.utils.tensorboard  # noqa: F401
     except ImportError as error:
