@@ -56,7 +56,7 @@ def test_what_may_not_be_written_to_is_said(here, monkeypatch):
 )
 def test_every_command_that_writes_says_so(here, words, capsys):
     assert main(words) == 2
-    out, err = capsys.readouterr()
+    err = capsys.readouterr().err
     line = err.splitlines()[-1]
     assert "file/x cannot be made, as file is not a folder: choose another" in line and "=…" not in line
 
