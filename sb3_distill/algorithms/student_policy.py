@@ -1,7 +1,6 @@
 """Which policies and sizes a student of PPO's and A2C's machinery may have: what is wrong is said before any work."""
 
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 import torch as th
@@ -49,11 +48,11 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
         check_rate(rate)
     for name in ("n_steps", "batch_size", "n_epochs", "train_freq"):
         value = settings.get(name)
-        if value is not None and not (isinstance(value, Real) and value >= 1):
-            kind = "" if isinstance(value, Real) else "a whole number, "
+        if value is not None and not (_is_number(value) and value >= 1):
+            kind = "" if _is_number(value) else "a whole number, "
             raise ValueError(f"{name} must be {kind}at least 1, not {value!r}.")
     value = settings.get("max_grad_norm")
-    if value is not None and not (isinstance(value, Real) and value > 0):  # nor is NaN
+    if value is not None and not (_is_number(value) and value > 0):  # nor is NaN
         raise ValueError(f"max_grad_norm, to which a gradient is cut, must be greater than 0, not {value!r}.")
 
 
