@@ -21,17 +21,14 @@ from sb3_distill.experiment.checkpoints import (
     write_checkpoint,
 )
 from sb3_distill.experiment.keeper import Keeper
-from sb3_distill.experiment.outcome import PACKAGES, Outcome, compare, episode_limit
-from sb3_distill.experiment.plan import Plan, check_device, prepare
+from sb3_distill.experiment.outcome import Outcome, compare, episode_limit
+from sb3_distill.experiment.plan import Plan
 from sb3_distill.experiment.progress import ProgressLine
 from sb3_distill.experiment.run_folder import RESULTS, STUDENT, RunFolder
 from sb3_distill.experiment.telling import write_curve
 from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.q_network import QTeacher
 from sb3_distill.teachers.teacher import Teacher
-
-#: of a run, for who makes many: where it begins and what it depends on
-__all__ = ["PACKAGES", "Experiment", "Outcome", "Plan", "check_device", "prepare"]
 
 #: learning-curve points after the first
 CURVE_POINTS = 16
