@@ -14,10 +14,10 @@ from stable_baselines3.dqn.policies import DQNPolicy
 from sb3_distill.algorithms.offline_memory import ONLY, check_copies, only_memory
 from sb3_distill.common.questions import env_id_of
 from sb3_distill.memory.check import check_memory
-from sb3_distill.memory.fingerprint import fingerprint_of
 from sb3_distill.memory.ring import RingMemory
 from sb3_distill.memory.ring_file import read_memories, write_memories
 from sb3_distill.teachers.binding import Binding
+from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.teacher import Teacher
 
 #: what a saved student is rid of: the teacher's side, and settings of SB3's that have no meaning here but one in DQN or PPO

@@ -31,12 +31,12 @@ from sb3_distill.common.nearest import nearest
 from sb3_distill.common.questions import env_id_of
 from sb3_distill.memory.answers import kind_of
 from sb3_distill.memory.check import check_memory
-from sb3_distill.memory.fingerprint import fingerprint_of
 from sb3_distill.memory.memory import About, Memory
 from sb3_distill.memory.ring import RingMemory
 from sb3_distill.memory.unplayable import unplayable
 from sb3_distill.rules.offline_losses import StateLoss, check_loss
 from sb3_distill.teachers.binding import Binding
+from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.view import Wrap
 
 #: what a student may be: the algorithm of SB3 that its zip is for, and the policies that this algorithm has
