@@ -22,6 +22,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_distill.algorithms.judging import is_due, judged
+from sb3_distill.algorithms.offline_memory import open_memory as open_memory
+from sb3_distill.algorithms.prepared_offline import STUDENTS as STUDENTS
 from sb3_distill.algorithms.prepared_offline import PreparedOffline
 from sb3_distill.algorithms.student_policy import check_distribution
 from sb3_distill.common.layers import raw_env
