@@ -120,7 +120,7 @@ def test_with_the_environments_reward_alone_it_is_sb3_to_the_bit(engine, kind, m
 
     Episodes end both ways: about one in two is cut at 20 steps.
     """
-    steps = 2_048 if engine is DistillPPO else 768  # 8 rollouts, and 24
+    steps = 1_280 if engine is DistillPPO else 640  # 5 rollouts, and 20
 
     def env():
         wrapper = DictCartPole if kind == "Dict" else None
