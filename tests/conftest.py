@@ -55,7 +55,7 @@ def pytest_collection_modifyitems(items):
 def brief_likeness():
     """A run's student and teacher are compared on a twentieth of the states."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sb3_distill.experiment.run.COMPARED_STATES", 100)
+        patch.setattr("sb3_distill.experiment.outcome.COMPARED_STATES", 100)
         yield
 
 
