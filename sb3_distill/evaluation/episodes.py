@@ -79,15 +79,25 @@ def play_episodes(
         venv.close()
 
 
-def episode_returns(*args: Any, **kwargs: Any) -> np.ndarray:
+def episode_returns(
+    act: Callable[[Any], np.ndarray],
+    env: str | Callable[[int], VecEnv],
+    n_episodes: int = 100,
+    seed: int = 0,
+    max_steps: int | None = None,
+) -> np.ndarray:
     """
-    The returns of :func:`play_episodes`.
+    Play one episode in each of n environments, side by side; :func:`play_episodes` says besides how many were cut.
 
-    :param args: of that function
-    :param kwargs: of that function
-    :return: shape (n,)
+    :param act: from a batch of n observations to n actions
+    :param env: a Gymnasium id, or a function that makes n environments; they are closed in the end
+    :param n_episodes: n
+    :param seed: episode k is seeded with ``seed + k``, so that two players meet the same episodes
+    :param max_steps: an episode that has not ended by then is cut; None waits for its end
+    :return: undiscounted returns, shape (n,)
+    :raises ValueError: if the function makes another number of environments, and for a reward that is not finite
     """
-    return play_episodes(*args, **kwargs).returns
+    return play_episodes(act, env, n_episodes, seed, max_steps).returns
 
 
 def random_play(space: gym.Space, n: int, seed: int = 0) -> Callable[[Any], np.ndarray]:

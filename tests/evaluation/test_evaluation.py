@@ -12,7 +12,7 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.vec_env import DummyVecEnv, VecMonitor, VecNormalize
 
 from sb3_distill import MultiTaskDistillation, OnlineDistillation, PolicyDistillation
-from sb3_distill.evaluation.episodes import play_episodes
+from sb3_distill.evaluation import Episodes, episode_returns, play_episodes
 from sb3_distill.evaluation.learning_curves import LearningCurve
 
 
@@ -39,6 +39,16 @@ class Endless(gym.Env):
 
 def still(obs):
     return np.zeros(len(obs), dtype=int)
+
+
+def test_a_script_plays_episodes_with_what_the_package_offers():
+    played = play_episodes(still, lambda n: DummyVecEnv([Endless] * n), 2, seed=3)
+    assert isinstance(played, Episodes) and played.n_cut == 0
+    assert (
+        episode_returns(still, lambda n: DummyVecEnv([Endless] * n), 2, seed=3).tolist()
+        == [15, 20]
+        == played.returns.tolist()
+    )
 
 
 def test_an_episode_that_is_cut_counts_in_the_units_of_those_that_end():
