@@ -43,7 +43,7 @@ print(json.dumps([time.process_time() - start, resource.getrusage(resource.RUSAG
 """
 
 RUNS = [
-    *((name, world, 16_384) for world in ("CartPole-v1", "LunarLander-v3") for name in ("NDistill", "OnPolicyDistill", "TeacherVRewardA2C")),
+    *((n, world, 16_384) for world in ("CartPole-v1", "LunarLander-v3") for n in ("NDistill", "OnPolicyDistill", "TeacherVRewardA2C")),
     ("PolicyDistillation", "CartPole-v1", 16_384),
     ("NDistill", "Pong", 2_048),
 ]  # fmt: skip
