@@ -42,11 +42,12 @@ model.learn(steps)
 print(json.dumps([time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 """
 
+ROWS = ("NDistill", "OnPolicyDistill", "TeacherVRewardA2C")
 RUNS = [
-    *((n, world, 16_384) for world in ("CartPole-v1", "LunarLander-v3") for n in ("NDistill", "OnPolicyDistill", "TeacherVRewardA2C")),
+    *((row, world, 16_384) for world in ("CartPole-v1", "LunarLander-v3") for row in ROWS),
     ("PolicyDistillation", "CartPole-v1", 16_384),
     ("NDistill", "Pong", 2_048),
-]  # fmt: skip
+]
 
 
 def install(source: Path, target: Path) -> None:
