@@ -13,7 +13,7 @@ from sb3_distill.algorithms.optimizers import in_few_calls
 from sb3_distill.algorithms.place import Place
 from sb3_distill.algorithms.saving import SavesPlain
 from sb3_distill.algorithms.schedules import TRIED, LoggableLearningRate, value_at
-from sb3_distill.algorithms.settings import OWN, all_settings, check_names, copies_and_sight, resolve_settings
+from sb3_distill.algorithms.settings import OWN, about_env, all_settings, check_names, resolve_settings
 from sb3_distill.algorithms.student_policy import check_numbers, check_policy, check_rate
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.given_env import check_env
@@ -29,6 +29,8 @@ class Prepared(LoggableLearningRate, SavesPlain):
     #: what distillation changes of SB3's defaults: for every row, then for single rows
     defaults: ClassVar[dict[str, Any]] = {}
     row_defaults: ClassVar[dict[str, dict[str, Any]]] = {}
+    #: then for students whose actions are continuous
+    continuous_defaults: ClassVar[dict[str, Any]] = {}
     #: then for students that see images, whose networks take smaller steps: for every row, and for single ones
     pixel_defaults: ClassVar[dict[str, Any]] = {}
     pixel_row_defaults: ClassVar[dict[str, dict[str, Any]]] = {}
@@ -39,6 +41,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
 
     rollout_buffer: DistillRolloutBuffer
     averaging: float = 0.0
+    whitening: bool = False
     weight: str | None = None
     beta: float | Schedule | None = None
     #: the teacher in the environment
@@ -65,6 +68,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         reward_coef: float | Schedule | None = None,
         env_reward_coef: float | Schedule = 0.0,
         averaging: float | None = None,
+        whitening: bool | None = None,
         mixed_precision: bool | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
@@ -93,8 +97,9 @@ class Prepared(LoggableLearningRate, SavesPlain):
             "reward_coef": reward_coef,
             "env_reward_coef": env_reward_coef,
             "averaging": averaging,
+            "whitening": whitening,
         }
-        settings = resolve_settings(type(self), row, form, kwargs | given, *copies_and_sight(env))
+        settings = resolve_settings(type(self), row, form, kwargs | given, *about_env(env))
         theirs = {name: value for name, value in settings.items() if name not in OWN}
         super().__init__(policy, env, **theirs, _init_setup_model=False)
         self.teacher = teacher
@@ -110,6 +115,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         self.reward_coef = getattr(settings["reward_coef"], "value_schedule", settings["reward_coef"])
         self.env_reward_coef = env_reward_coef
         self.averaging = settings["averaging"]
+        self.whitening = settings["whitening"]
         self.mixed_precision = mixed_precision
         if _init_setup_model:
             self._setup_model()
