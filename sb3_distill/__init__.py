@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from sb3_distill.algorithms.trpo import DistillTRPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
     from sb3_distill.experiment.distill import distill
     from sb3_distill.rules.methods import METHODS, Loss, Method, Reward, Weight
+    from sb3_distill.study.study import Study
     from sb3_distill.teachers.teacher import Teacher
 
 __version__ = "0.1.0"
@@ -54,6 +55,7 @@ __all__ = [
     "OnlineDistillation",
     "PolicyDistillation",
     "Reward",
+    "Study",
     "Teacher",
     "TeacherDistill",
     "TeacherDistillA2C",
@@ -95,6 +97,7 @@ __getattr__, __dir__ = lazy_names(
         "Method": "sb3_distill.rules.methods",
         "Reward": "sb3_distill.rules.methods",
         "Weight": "sb3_distill.rules.methods",
+        "Study": "sb3_distill.study.study",
         "Teacher": "sb3_distill.teachers.teacher",
     },
 )

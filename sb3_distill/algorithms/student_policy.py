@@ -41,17 +41,18 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
     """
     for name in ("gamma", "gae_lambda"):
         value = settings.get(name)
-        if value is not None and not _is_share(value):
+        if value is not None and not is_share(value):
             raise ValueError(f"{name} must lie between 0 and 1, not {value!r}.")
     rate = settings.get("learning_rate")
     if rate is not None and not callable(rate) and not isinstance(rate, str):
         check_rate(rate)
     for name in ("n_steps", "batch_size", "n_epochs", "train_freq"):
         value = settings.get(name)
-        if value is not None and not value >= 1:
-            raise ValueError(f"{name} must be at least 1, not {value!r}.")
+        if value is not None and not (_is_number(value) and value >= 1):
+            kind = "" if _is_number(value) else "a whole number, "
+            raise ValueError(f"{name} must be {kind}at least 1, not {value!r}.")
     value = settings.get("max_grad_norm")
-    if value is not None and not value > 0:  # nor is NaN
+    if value is not None and not (_is_number(value) and value > 0):  # nor is NaN
         raise ValueError(f"max_grad_norm, to which a gradient is cut, must be greater than 0, not {value!r}.")
 
 
@@ -60,11 +61,24 @@ def check_rate(rate: Any) -> None:
     :param rate: of learning
     :raises ValueError: if it is negative, with which the student would unlearn, or NaN
     """
-    if not rate >= 0:
+    if not (_is_number(rate) and rate >= 0):
         raise ValueError(f"learning_rate must be at least 0, not {rate!r}.")
 
 
-def _is_share(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
+    """Also an array or a tensor of one."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, str)
+
+
+def is_share(value: Any) -> bool:
+    """
+    :param value: whatever was given
+    :return: whether it is a number from 0 to 1
+    """
     try:
         return bool(0 <= value <= 1)  # which NaN is not
     except TypeError:

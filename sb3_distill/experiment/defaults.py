@@ -12,7 +12,7 @@ from sb3_distill.experiment.checks import check_settings
 from sb3_distill.experiment.settings import ROW_OPTIONS, Settings
 
 if TYPE_CHECKING:
-    from sb3_distill.experiment.run import Plan
+    from sb3_distill.experiment.plan import Plan
     from sb3_distill.memory.memory import About
 
 #: what the name of the default folder begins with, and what changes nothing about the student
@@ -69,7 +69,7 @@ def settings_from(given: Mapping[str, Any]) -> Settings:
     :raises ValueError: for unknown names, values that a setting cannot have, if nothing says which environment it is, or there is no
         such; also OSError and ImportError
     """
-    from sb3_distill.algorithms.policy_distillation import open_memory
+    from sb3_distill.algorithms.offline_memory import open_memory
     from sb3_distill.memory.check import check_memory
 
     known = [f.name for f in fields(Settings)]
