@@ -13,6 +13,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from envs_for_tests import CountdownEnv
 from sb3_distill import DistillPPO, EntropyRegularisedA2C, NDistill, OnPolicyDistill, OnPolicyDistillA2C
 from sb3_distill.algorithms.whitening import Statistics, first_layers, joined, whitened
+from sb3_distill.experiment.checkpoints import read_checkpoint, restore_student, student_state, write_checkpoint
 from sb3_distill.rules.distributions import executed, from_parameters, within_bounds
 from sb3_distill.rules.losses import kl
 
@@ -131,6 +132,14 @@ def test_a_students_zip_is_sb3s_and_goes_on(algorithm, teacher, tmp_path):
     loaded = algorithm.load(tmp_path / "student", env=environment(), teacher=teacher)
     loaded.learn(32, reset_num_timesteps=False)
     assert loaded.observation_statistics.count == 64
+
+
+def test_a_run_that_is_killed_goes_on_with_its_statistics(teacher, tmp_path):
+    student = OnPolicyDistill("MlpPolicy", environment(), teacher=teacher, **SMALL).learn(32)
+    write_checkpoint(tmp_path / "state.npz", student_state(student))
+    other = OnPolicyDistill("MlpPolicy", environment(), teacher=teacher, **SMALL)
+    restore_student(other, read_checkpoint(tmp_path / "state.npz"), tmp_path)
+    assert other.observation_statistics == student.observation_statistics
 
 
 @pytest.mark.parametrize(
