@@ -196,9 +196,7 @@ def improvement_table(scores: Scores) -> Table:
             told.append([first, second, str(len(both)), shown(found)])
     header = ["method", "other", "tasks", *_columns("probability")]
     title = "How likely a run of the first is better than one of the second, on one task"
-    return Table(
-        "improvement", title, header, rows, (["first", "second", "tasks", "probability"], told[:MOST_PAIRS])
-    )
+    return Table("improvement", title, header, rows, (["first", "second", "tasks", "probability"], told[:MOST_PAIRS]))
 
 
 def profile_table(scores: Scores) -> Table:

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-
 from sb3_distill import Study
 from sb3_distill.cli import main
 
@@ -58,7 +57,10 @@ def test_two_nodes_do_a_study_and_one_is_lost(tmp_path):
 def test_without_ray_and_without_a_cluster_it_is_a_line(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yml").write_text("seeds: 2\n")
-    for address, said in (("nonsense", "is no address of Ray"), ("127.0.0.1:1", "No Ray cluster answers at 127.0.0.1:1")):
+    for address, said in (
+        ("nonsense", "is no address of Ray"),
+        ("127.0.0.1:1", "No Ray cluster answers at 127.0.0.1:1"),
+    ):
         pytest.importorskip("ray")
         assert main(["study", "study.yml", "--ray", address]) == 2
         assert said in capsys.readouterr().err

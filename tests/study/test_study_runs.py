@@ -17,7 +17,6 @@ from sb3_distill.study.faults import StudyError
 from sb3_distill.study.shards import parse_shard, shard_of, slurm_shard
 
 
-
 def study_of(out, seeds=3, does="", **more):
     return Study({"seeds": seeds, "fixed": {"tensorboard_log": does} if does else {}, **more}, out)
 

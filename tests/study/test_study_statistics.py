@@ -117,7 +117,8 @@ def test_the_probability_of_improvement_counts_pairs_and_ties_half():
     assert found.value == pytest.approx((3 / 4 + 1 / 4) / 2)
     draws = [list(product(values, repeat=2)) for pair in zip(tasks, others, strict=True) for values in pair]
     outcomes = [
-        float(np.mean([better(np.array(a), np.array(b)), better(np.array(c), np.array(d))])) for a, b, c, d in product(*draws)
+        float(np.mean([better(np.array(a), np.array(b)), better(np.array(c), np.array(d))]))
+        for a, b, c, d in product(*draws)
     ]
     for end, probability in ((found.low, 0.025), (found.high, 0.975)):
         assert is_quantile(end, probability, outcomes, np.ones(len(outcomes)))
