@@ -27,6 +27,7 @@ from sb3_distill.agents.find import (
     find_agent,
     resolve_env_id,
 )
+from sb3_distill.agents.known_temperatures import known_choice
 from sb3_distill.agents.normalization import (
     normalize_statistics,
 )
@@ -83,7 +84,8 @@ def load_teacher(
 
     A Q-network's policy is (1−ε) softmax(Q/τ) + ε/|A|. ``temperature="auto"`` chooses the largest τ that does what the greedy
     policy does; ``teacher.temperature_report`` says by what and what it costs. Of a checkpoint that tells its environment, by 6
-    episodes there, for at most 10 seconds (mostly one). Of a loaded model, whose environment may be one that exists once, no
+    episodes there, for at most 10 seconds (mostly one); what these say of the bundled agents and of the RL Zoo's is known, and
+    nothing is played. Of a loaded model, whose environment may be one that exists once, no
     second one is made: by the states in its replay buffer, or if there are none, the first observations that the teacher is asked
     about, until there are 256. So it is where the episodes fail, too, after a warning. τ is in units of Q, and found in units of
     the Q-values' own spread: whatever the rewards are multiplied by, the policy is the same.
@@ -141,13 +143,21 @@ def load_teacher(
     kwargs |= _options_for(teacher_class, policy, options, kwargs["name"])
     teacher = teacher_class(policy, **kwargs)
     if tune and isinstance(teacher, QTeacher) and teacher.temperature is None:
-        if not is_its_own and teacher.env_id is not None:
-            tune_temperature(teacher, EPISODES)
-        elif isinstance(source, BaseAlgorithm):
-            _tune_by_memory(teacher, source)
+        _tune(teacher, source if is_its_own else None)
     if isinstance(source, (BaseAlgorithm, BasePolicy)):
         compare_at_load(teacher, source)
     return teacher
+
+
+def _tune(teacher: QTeacher, model: Any) -> None:
+    """Choose the temperature: as is known, by play, or in the environment of a loaded model by its memory."""
+    known = None if model is not None else known_choice(teacher)
+    if known is not None:
+        teacher.settle(known)
+    elif model is not None:
+        _tune_by_memory(teacher, model)
+    elif teacher.env_id is not None:
+        tune_temperature(teacher, EPISODES)
 
 
 def _tune_by_memory(teacher: QTeacher, model: BaseAlgorithm) -> None:

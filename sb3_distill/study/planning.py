@@ -8,7 +8,7 @@ from typing import Any
 
 from sb3_distill.agents.load import load_teacher
 from sb3_distill.experiment.defaults import settings_from
-from sb3_distill.experiment.run import prepare
+from sb3_distill.experiment.plan import prepare
 from sb3_distill.experiment.settings import Settings
 from sb3_distill.memory.fingerprint import fingerprint_of, memory_fingerprint
 from sb3_distill.study.faults import Fault

@@ -9,7 +9,7 @@ from stable_baselines3 import A2C, PPO
 from envs_for_tests import IMAGE_SPACE
 from sb3_classes import A2C_CLASSES, CLASSES, PPO_CLASSES, countdown_envs
 from sb3_distill import METHODS, DistillPPO, NDistill, OnPolicyDistill
-from sb3_distill.algorithms import distillation, trpo
+from sb3_distill.algorithms import distillation, prepared, trpo
 from sb3_distill.rules.methods import CROSS_ENTROPY, Method, get_method
 
 #: what SB3 keeps under another name, or makes of it
@@ -45,6 +45,39 @@ def test_settings_are_those_of_a_student(cls, n_envs, images):
     for name, told in settings.items():
         if name not in ELSEWHERE:
             assert same(told, value(model, name)), (name, told, value(model, name))
+
+
+REFUSED = [
+    {"gamma": 1.5},
+    {"gae_lambda": -0.1},
+    {"gamma": "x"},
+    {"n_steps": 0},
+    {"n_epochs": "x"},
+    {"max_grad_norm": 0},
+    {"learning_rate": -1e-3},
+    {"learning_rate": lambda progress: progress - 0.5},
+    {"averaging": 2},
+    {"averaging": "x"},
+    {"loss_coef": -1},
+    {"reward_coef": float("nan")},
+    {"env_reward_coef": "x"},
+    {"method": "on_policy_distill", "reward_coef": 1.0},
+    {"control": "mixed", "method": "on_policy_distill"},
+    {"beta": 0.5},
+    {"control": "mixed", "method": "on_policy_distill", "beta": 1.5},
+    {"control": "teacher", "env_reward_coef": 1.0, "method": "on_policy_distill"},
+    {"control": "teacher"},
+]
+
+
+@pytest.mark.parametrize("given", REFUSED, ids=str)
+def test_what_the_constructor_refuses_is_no_setting(given):
+    """With the same words."""
+    with pytest.raises(ValueError) as refused:
+        DistillPPO("MlpPolicy", "CartPole-v1", device="cpu", **given)
+    with pytest.raises(ValueError) as told:
+        DistillPPO.settings("CartPole-v1", **given)
+    assert str(told.value) == str(refused.value)
 
 
 @pytest.mark.parametrize("cls", CLASSES)
@@ -134,7 +167,7 @@ def test_a_row_beside_settings_that_say_the_same_is_that_row(form):
     assert OnPolicyDistill("MlpPolicy", countdown_envs(), control="uniform").control == "uniform"
 
 
-@pytest.mark.parametrize("module", [distillation, trpo])
+@pytest.mark.parametrize("module", [prepared, trpo])
 def test_doctests_run(module):
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
     assert (result.failed, result.attempted > 0) == (0, True)
