@@ -11,8 +11,8 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from sb3_distill.common.files import write_figure
 from sb3_distill.evaluation.learning_curves import COLORS, LEVEL_COLORS
+from sb3_distill.study.estimates import TAIL, estimate, iqm, mean_of_tasks, profile_band, share_above
 from sb3_distill.study.scores import Scored, Scores
-from sb3_distill.study.statistics import TAIL, estimate, iqm, mean_of_tasks, profile_band, share_above
 from sb3_distill.study.tables import THRESHOLDS
 
 #: samples of a band: it is drawn, and not read off

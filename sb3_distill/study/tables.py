@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sb3_distill.common.files import replacing, write_csv
-from sb3_distill.study.scores import Scored, Scores
-from sb3_distill.study.statistics import (
+from sb3_distill.study.estimates import (
     Estimate,
     estimate,
     half_way,
@@ -21,6 +20,7 @@ from sb3_distill.study.statistics import (
     share_above,
     steps_to,
 )
+from sb3_distill.study.scores import Scored, Scores
 
 #: of a performance profile: shares of the teacher's return
 THRESHOLDS = np.linspace(0.0, 1.2, 61)

@@ -6,7 +6,7 @@ from math import comb, inf
 import numpy as np
 import pytest
 
-from sb3_distill.study.statistics import (
+from sb3_distill.study.estimates import (
     SAMPLES,
     Estimate,
     better,
@@ -78,12 +78,12 @@ def test_of_one_run_of_each_task_nobody_knows_how_sure_it_is():
 
 
 def test_intervals_are_the_same_however_much_is_held_at_once(monkeypatch):
-    from sb3_distill.study import statistics
+    from sb3_distill.study import estimates
 
     tasks, others = [DICE.normal(size=7), DICE.normal(size=5)], [DICE.normal(size=4), DICE.normal(size=6)]
     before = estimate(tasks, iqm), improvement(tasks, others)
     assert before == (estimate(tasks, iqm), improvement(tasks, others))
-    monkeypatch.setattr(statistics, "_CHUNK", 1_000)
+    monkeypatch.setattr(estimates, "_CHUNK", 1_000)
     after = estimate(tasks, iqm), improvement(tasks, others)
     for one, other in zip(before, after, strict=True):
         assert one.value == other.value and np.allclose(one, other, atol=0.1)
