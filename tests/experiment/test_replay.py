@@ -1,5 +1,6 @@
 """A run that was killed ends like one that was not, to the bit, where its environments' episodes can be played again."""
 
+import copy
 import shutil
 
 import gymnasium as gym
@@ -9,7 +10,11 @@ import torch as th
 
 from sb3_distill import distill
 from sb3_distill.experiment.checkpoints import read_checkpoint, write_checkpoint
+from sb3_distill.experiment.defaults import settings_from
 from sb3_distill.experiment.keeper import Keeper
+from sb3_distill.experiment.plan import prepare
+from sb3_distill.experiment.run import Experiment
+from sb3_distill.experiment.run_folder import RunFolder
 
 SETTINGS = dict(net_arch=[4], n_envs=2, eval_episodes=2, temperature=0.01, quiet=True)
 
@@ -50,7 +55,6 @@ def weights(result):
         dict(method="n_distill", steps=512),
         dict(method="on_policy_distill", engine="a2c", steps=256),
         dict(method="teacher_distill", control="mixed", beta=0.5, steps=1_024),
-        dict(method="teacher_v_reward", engine="trpo", steps=512, net_arch=[]),
     ],
     ids=lambda settings: settings["method"],
 )
@@ -99,6 +103,10 @@ def test_an_environment_that_does_not_repeat_itself_begins_new_episodes_and_says
 
 def test_a_damaged_episode_begins_anew(tmp_path, monkeypatch):
     out = killed_at(monkeypatch, tmp_path / "killed", 2, steps=512)
+    path = out / "checkpoint.npz"
+    state = read_checkpoint(path)
+    plan = prepare(settings_from({name: value for name, value in SETTINGS.items() if name != "quiet"} | {"steps": 512}))
+    assert Experiment(plan, RunFolder(out, plan.described), quiet=True).in_place
     for damage in (
         lambda e: e["kept"][0].update(actions=np.array([7, 7])),
         lambda e: e["kept"][0].update(before={"bit_generator": "PCG64", "state": {"state": "x", "inc": 1}}),
@@ -107,10 +115,8 @@ def test_a_damaged_episode_begins_anew(tmp_path, monkeypatch):
         lambda e: e.pop("shown"),
         lambda e: e["kept"][1].update(actions=np.zeros(3_000, np.int64)),
     ):
-        folder = shutil.copytree(out, tmp_path / "damaged")
-        state = read_checkpoint(folder / "checkpoint.npz")
-        damage(state["student"]["episodes"])
-        write_checkpoint(folder / "checkpoint.npz", state)
+        damaged = copy.deepcopy(state)
+        damage(damaged["student"]["episodes"])
+        write_checkpoint(path, damaged)
         with pytest.warns(UserWarning, match="could not be played again"):
-            assert distill(out=folder, **SETTINGS | dict(steps=512)).student.num_timesteps == 512
-        shutil.rmtree(folder)
+            assert not Experiment(plan, RunFolder(out, plan.described), quiet=True).in_place
