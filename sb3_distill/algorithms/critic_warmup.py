@@ -35,7 +35,9 @@ class CriticWarmup(AroundTrain):
         if isinstance(n_rollouts, bool) or not isinstance(n_rollouts, int) or n_rollouts < 0:
             raise ValueError(f"n_rollouts must be a whole number, at least 0, not {n_rollouts!r}.")
         if learning_rate is not None and not (isinstance(learning_rate, Real) and 0 < learning_rate < float("inf")):
-            raise ValueError(f"learning_rate must be greater than 0, or None for the algorithm's, not {learning_rate!r}.")
+            raise ValueError(
+                f"learning_rate must be greater than 0, or None for the algorithm's, not {learning_rate!r}."
+            )
         self.n_rollouts = n_rollouts
         self.learning_rate = learning_rate
         #: rollouts of this run so far
@@ -44,8 +46,7 @@ class CriticWarmup(AroundTrain):
     def _init_callback(self) -> None:
         if not isinstance(self.model, OnPolicyAlgorithm):
             raise ValueError(
-                f"CriticWarmup is for on-policy algorithms, whose policy learns from their critic's advantages: {type(self.model).__name__} "
-                "is none. Leave it out."
+                f"CriticWarmup is for on-policy algorithms, and {type(self.model).__name__} is none: leave it out."
             )
         if self.n_rollouts > 0 and self.model.vf_coef == 0 and not isinstance(self.model, TRPO):
             raise ValueError(

@@ -42,7 +42,9 @@ KWARGS = {
 
 
 def made(algorithm, seed=0, policy="MlpPolicy", **kwargs):
-    return algorithm(policy, DummyVecEnv([CountdownEnv] * 2), seed=seed, device="cpu", **(SETTINGS.get(algorithm, {}) | kwargs))
+    return algorithm(
+        policy, DummyVecEnv([CountdownEnv] * 2), seed=seed, device="cpu", **(SETTINGS.get(algorithm, {}) | kwargs)
+    )
 
 
 def is_critics(name):
