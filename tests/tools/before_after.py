@@ -42,8 +42,9 @@ model.learn(steps)
 print(json.dumps([time.process_time() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024]))
 """
 
+ROWS = ("NDistill", "OnPolicyDistill", "TeacherVRewardA2C")
 RUNS = [
-    *((name, world, 16_384) for world in ("CartPole-v1", "LunarLander-v3") for name in ("NDistill", "OnPolicyDistill", "TeacherVRewardA2C")),
+    *((name, world, 16_384) for world in ("CartPole-v1", "LunarLander-v3") for name in ROWS),
     ("PolicyDistillation", "CartPole-v1", 16_384),
     ("NDistill", "Pong", 2_048),
 ]  # fmt: skip
