@@ -64,8 +64,8 @@ def install(source: Path, target: Path) -> None:
         "--no-deps",
         "--no-build-isolation",
         "--target",
-        target,
-        source,
+        str(target),
+        str(source),
     ]
     subprocess.run(command, check=True)
 
