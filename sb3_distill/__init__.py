@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         TeacherVRewardA2C,
     )
     from sb3_distill.algorithms.multi_task import MultiTaskDistillation
+    from sb3_distill.algorithms.mutual import MutualDistillation
     from sb3_distill.algorithms.online import OnlineDistillation
     from sb3_distill.algorithms.policy_distillation import PolicyDistillation
     from sb3_distill.algorithms.ppo import (
@@ -30,15 +31,18 @@ if TYPE_CHECKING:
     from sb3_distill.algorithms.trpo import DistillTRPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
     from sb3_distill.experiment.distill import distill
     from sb3_distill.rules.methods import METHODS, Loss, Method, Reward, Weight
+    from sb3_distill.teachers.several import BestTeacher, EnsembleTeacher, PerEnvTeacher
     from sb3_distill.teachers.teacher import Teacher
 
 __version__ = "0.1.0"
 
 __all__ = [
     "METHODS",
+    "BestTeacher",
     "DistillA2C",
     "DistillPPO",
     "DistillTRPO",
+    "EnsembleTeacher",
     "EntropyRegularised",
     "EntropyRegularisedA2C",
     "EntropyRegularisedTRPO",
@@ -47,11 +51,13 @@ __all__ = [
     "Loss",
     "Method",
     "MultiTaskDistillation",
+    "MutualDistillation",
     "NDistill",
     "NDistillA2C",
     "OnPolicyDistill",
     "OnPolicyDistillA2C",
     "OnlineDistillation",
+    "PerEnvTeacher",
     "PolicyDistillation",
     "Reward",
     "Teacher",
@@ -77,6 +83,7 @@ __getattr__, __dir__ = lazy_names(
         "TeacherDistillA2C": "sb3_distill.algorithms.a2c",
         "TeacherVRewardA2C": "sb3_distill.algorithms.a2c",
         "MultiTaskDistillation": "sb3_distill.algorithms.multi_task",
+        "MutualDistillation": "sb3_distill.algorithms.mutual",
         "OnlineDistillation": "sb3_distill.algorithms.online",
         "PolicyDistillation": "sb3_distill.algorithms.policy_distillation",
         "DistillPPO": "sb3_distill.algorithms.ppo",
@@ -95,6 +102,9 @@ __getattr__, __dir__ = lazy_names(
         "Method": "sb3_distill.rules.methods",
         "Reward": "sb3_distill.rules.methods",
         "Weight": "sb3_distill.rules.methods",
+        "BestTeacher": "sb3_distill.teachers.several",
+        "EnsembleTeacher": "sb3_distill.teachers.several",
+        "PerEnvTeacher": "sb3_distill.teachers.several",
         "Teacher": "sb3_distill.teachers.teacher",
     },
 )

@@ -129,6 +129,11 @@ class Teacher(ABC):
             )
         return space
 
+    @property
+    def knows_spaces(self) -> bool:
+        """Whether it has spaces, or is to take those of the first environment that it meets."""
+        return self.policy is not None or None not in (self._observation_space, self._action_space)
+
     def meet(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
         """
         Take an environment's spaces, for a teacher that has none of its own; it keeps them.
