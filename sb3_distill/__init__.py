@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from sb3_distill.algorithms.trpo import DistillTRPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
     from sb3_distill.experiment.distill import distill
     from sb3_distill.rules.methods import METHODS, Loss, Method, Reward, Weight
+    from sb3_distill.study.study import Study
     from sb3_distill.teachers.several import BestTeacher, EnsembleTeacher, PerEnvTeacher
     from sb3_distill.teachers.teacher import Teacher
 
@@ -60,6 +61,7 @@ __all__ = [
     "PerEnvTeacher",
     "PolicyDistillation",
     "Reward",
+    "Study",
     "Teacher",
     "TeacherDistill",
     "TeacherDistillA2C",
@@ -105,6 +107,7 @@ __getattr__, __dir__ = lazy_names(
         "BestTeacher": "sb3_distill.teachers.several",
         "EnsembleTeacher": "sb3_distill.teachers.several",
         "PerEnvTeacher": "sb3_distill.teachers.several",
+        "Study": "sb3_distill.study.study",
         "Teacher": "sb3_distill.teachers.teacher",
     },
 )

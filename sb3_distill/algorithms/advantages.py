@@ -1,4 +1,4 @@
-"""The second seam: before SB3 computes advantages, r̂ joins the rewards in its buffer. Pure functions of what was heard."""
+"""The second seam: before SB3 computes advantages, r̂ joins the rewards in its buffer. Functions of what was heard."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,13 +7,62 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.distributions import Distribution
+from stable_baselines3.common.policies import ActorCriticPolicy
 
+from sb3_distill.algorithms.rollout import Rollout
+from sb3_distill.common.observations import concatenate_obs, stack_obs
+from sb3_distill.common.spaces import action_tensor
+from sb3_distill.rules.distributions import parameters
 from sb3_distill.rules.methods import NEXT_STATE, TEACHER_VALUE, Method
 from sb3_distill.rules.rewards import Transitions
 from sb3_distill.teachers.teacher import Answer
 
 #: SB3's own computation, of last values
 Compute = Callable[[th.Tensor], None]
+
+
+def transitions(
+    heard: Rollout,
+    answer: Answer,
+    buffer: RolloutBuffer,
+    distribution: Callable[[th.Tensor], Distribution],
+    gamma: float,
+    critic_unit: float,
+) -> Transitions:
+    """
+    :param heard: of a rollout
+    :param answer: the teacher's, for s_1 … s_T first
+    :param buffer: with the rollout's actions and values
+    :param distribution: from parameters to distributions
+    :param gamma: the discount
+    :param critic_unit: how much of the environment's own reward is 1 in the critic's values: r̂ is of the environment's own
+    :return: what is known of s_t in each of n transitions; rows of one step are neighbours
+    """
+    student_t = heard.student_parameters
+    n = len(student_t)
+    return Transitions(
+        action_t=action_tensor(buffer.action_space, buffer.actions.reshape(n, -1)),
+        reward_t=th.from_numpy(np.concatenate(heard.tap.rewards)),
+        continues_t=th.from_numpy(np.concatenate(heard.tap.continues)),
+        gamma=gamma,
+        teacher_t=distribution(answer.parameters[:n]),
+        student_t=distribution(student_t),
+        student_value_t=th.from_numpy(buffer.values.flatten()) * critic_unit,
+    )
+
+
+def student_at_ends(policy: ActorCriticPolicy, heard: Rollout, last_obs: Any) -> th.Tensor:
+    """
+    :param policy: the student's
+    :param heard: of a rollout
+    :param last_obs: s_{T+1}, as the student sees it
+    :return: the student's parameters there, then in the states at which time limits cut episodes
+    """
+    truncated = heard.env.truncated
+    ends = [last_obs, stack_obs(truncated)] if truncated else [last_obs]
+    with th.no_grad():
+        obs_tensor, _ = policy.obs_to_tensor(concatenate_obs(ends))
+        return parameters(policy.get_distribution(obs_tensor)).cpu()
 
 
 def injected_reward(

@@ -6,11 +6,15 @@ from typing import Any
 
 import numpy as np
 import torch as th
+from gymnasium import spaces
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
+from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_distill.algorithms.frame_stack import frame_stack_of
 from sb3_distill.common.frames import FrameStore, RolloutFrames
 from sb3_distill.common.observations import observation_of
 from sb3_distill.rules.distributions import parameter_size
+from sb3_distill.teachers.teacher import Answer
 
 
 class _TeacherAnswers(RolloutBuffer):
@@ -45,6 +49,20 @@ class _TeacherAnswers(RolloutBuffer):
         shape = (self.buffer_size, self.n_envs, parameter_size(self.action_space))
         self.teacher_parameters = np.zeros(shape, dtype=np.float32)
         self.teacher_values = None
+
+    def keep(self, answer: Answer, with_values: bool) -> None:
+        """
+        :param answer: the teacher's, for the rollout's states first
+        :param with_values: whether minibatches are to have V_π
+        """
+        n = self.buffer_size * self.n_envs
+        self.teacher_parameters[:] = answer.parameters[:n].reshape(self.teacher_parameters.shape).numpy()
+        if with_values:
+            assert answer.value is not None
+            self.teacher_values = answer.value[:n].reshape(self.buffer_size, self.n_envs).numpy()
+
+    def cut(self, time: int) -> None:
+        """:param time: of the first observation that need not go on where the one before was; of no matter where each is kept whole"""
 
     def compute_returns_and_advantage(self, last_values: th.Tensor, dones: np.ndarray) -> None:
         compute = partial(super().compute_returns_and_advantage, dones=dones)
@@ -99,7 +117,6 @@ class DistillFrameRolloutBuffer(DistillRolloutBuffer):
         super().__init__(*args, **kwargs)
 
     def cut(self, time: int) -> None:
-        """:param time: of the first observation that need not go on where the one before was"""
         if self._store is not None:
             self._store.cut(time)
 
@@ -124,3 +141,39 @@ class DistillFrameRolloutBuffer(DistillRolloutBuffer):
 
 class DistillDictRolloutBuffer(_TeacherAnswers, DictRolloutBuffer):
     """SB3's ``DictRolloutBuffer`` with the teacher's answers."""
+
+
+def check_rollout_buffer_class(buffer_class: type[RolloutBuffer] | None) -> None:
+    """
+    :param buffer_class: given by a user, or None
+    :raises ValueError: if it has no room for the teacher's answers
+    """
+    ours = (DistillRolloutBuffer, DistillDictRolloutBuffer)
+    if buffer_class is not None and not issubclass(buffer_class, ours):
+        raise ValueError(
+            f"rollout_buffer_class must be a subclass of {' or '.join(c.__name__ for c in ours)}, which carry the teacher's "
+            f"answers, not {buffer_class.__name__}."
+        )
+
+
+def rollout_buffer_for(
+    space: spaces.Space, env: VecEnv | None, given: type[RolloutBuffer] | None
+) -> tuple[type[RolloutBuffer], dict[str, Any]]:
+    """
+    :param space: of observations
+    :param env: the student's, in all its wrappers, or None
+    :param given: by a user, or by what SB3's own algorithm has saved
+    :return: the class of a buffer, and arguments for it
+    :raises ValueError: if the one that is given is for other observations
+    """
+    ours = DistillDictRolloutBuffer if isinstance(space, spaces.Dict) else DistillRolloutBuffer
+    if given in (None, RolloutBuffer, DictRolloutBuffer):
+        n_stack = None if env is None else frame_stack_of(env)
+        return (ours, {}) if n_stack is None else (DistillFrameRolloutBuffer, {"n_stack": n_stack})
+    assert given is not None
+    if not issubclass(given, ours):
+        raise ValueError(
+            f"rollout_buffer_class must be a subclass of {ours.__name__}, which carries the teacher's answers, "
+            f"not {given.__name__}."
+        )
+    return given, {}

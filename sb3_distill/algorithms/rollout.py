@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -30,6 +31,12 @@ class Rollout:
         self.tap = tap
         self.student: list[np.ndarray] = []
         self.answers: list[Answer] = []
+
+    @property
+    def student_parameters(self) -> th.Tensor:
+        """All of :attr:`student`, in rows: those of one step are neighbours."""
+        student = np.stack(self.student)
+        return th.from_numpy(student).reshape(student.shape[0] * student.shape[1], -1)
 
     @property
     def n_answered(self) -> int:

@@ -4,9 +4,15 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.preprocessing import is_image_space
+from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.vec_env import VecEnv
+
 from sb3_distill.algorithms.rollout_size import batch_that_fits, steps_that_fill
+from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.nearest import nearest
-from sb3_distill.rules.methods import STUDENT_VALUE, Method, is_as_printed
+from sb3_distill.rules.methods import STUDENT_VALUE, Method, get_method, is_as_printed
 
 #: settings of ``form="paper"``: a normalised advantage is not its R̂, and the last weights are its student
 PAPER: dict[str, Any] = {"normalize_advantage": False, "reward_coef": 1.0, "gamma": 0.99, "averaging": 0.0}
@@ -50,6 +56,46 @@ def resolve_settings(
     # The environment's reward goes on to improve the student: a mean of its weights would be of an earlier one.
     settings["averaging"] = settings.get("averaging", 0.0) if paid is None or paid == 0 else 0.0
     return settings | {name: value for name, value in given.items() if value is not None or name not in OWN}
+
+
+def copies_and_sight(env: Any) -> tuple[int, bool]:
+    """
+    :param env: given to an algorithm
+    :return: how many copies of an environment there are, and whether they show images
+    """
+    space = getattr(env, "observation_space", None)
+    return env.num_envs if isinstance(env, VecEnv) else 1, space is not None and is_image_space(space)
+
+
+def all_settings(algorithm: Any, env: GymEnv | str, given: dict[str, Any]) -> dict[str, Any]:
+    """
+    :param algorithm: a class of ours on one of SB3's algorithms
+    :param env: the environment, or its Gymnasium id
+    :param given: arguments of the constructor that are given
+    :return: from names of arguments to values: those given, those of the row, and SB3's own
+    :raises ValueError: for unknown names
+    """
+    if isinstance(env, str):
+        check_env_id(env)
+    made = maybe_make_env(env, 0)
+    seen = copies_and_sight(made)
+    if isinstance(env, str):
+        made.close()
+    variant = {name: given.pop(name, None) for name in ("form", "baseline", "control", "weight")}
+    row = get_method(algorithm.fixed_method or given.pop("method", None) or algorithm.default_method, **variant)
+    theirs = {name: parameter.default for name, parameter in sb3_parameters(algorithm).items()}
+    known = {**theirs, **dict.fromkeys(OWN), "mixed_precision": None, "beta": None}
+    for name in given:
+        if name not in known:
+            raise ValueError(f"{algorithm.__name__} has no setting {name!r}: {nearest(name, known)}")
+    named = {
+        "method": row.name,
+        "form": variant["form"] or ("paper" if is_as_printed(row) else "unbiased"),
+        "baseline": variant["baseline"] or "teacher",
+        "control": row.control,
+        "weight": variant["weight"],
+    }
+    return named | known | resolve_settings(algorithm, row, variant["form"], given, *seen)
 
 
 def sb3_class(algorithm: type) -> type:

@@ -4,6 +4,7 @@ from typing import Any, ClassVar
 
 from sb3_contrib import TRPO
 
+from sb3_distill.algorithms.coefficients import Weights
 from sb3_distill.algorithms.distillation import Distillation
 
 
@@ -38,13 +39,13 @@ class DistillTRPO(Distillation, TRPO):
         self.vf_coef = self.max_grad_norm = 0.5
         super()._setup_model()
 
-    def _weights_at(self, progress: float) -> tuple[float, float, float]:
-        loss, reward, env_reward = super()._weights_at(progress)
-        if reward + env_reward == 0:
+    def _weights_at(self, progress: float) -> Weights:
+        weights = super()._weights_at(progress)
+        if weights.policy_gradient == 0:
             raise ValueError(
                 f"{type(self).__name__} has no step without a reward: give reward_coef or env_reward_coef a weight throughout the run."
             )
-        return loss, reward, env_reward
+        return weights
 
     def _set_coefficients(self) -> None:
         if self._row.loss is not None:

@@ -32,8 +32,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Run a command.
 
     :param argv: arguments after the program's name, by default those of the process
-    :return: exit code: 0; 2 after an error of the user's, the network or the disk, which stderr explains; 130 after Ctrl+C; 143
-        after SIGTERM; 141, without a word, if what reads the output has gone: :data:`LISTS` end then, the others finish their work
+    :return: exit code: 0; 1 if runs of a study failed; 2 after an error of the user's, the network or the disk, which stderr
+        explains; 130 after Ctrl+C; 143 after SIGTERM; 141, without a word, if what reads the output has gone: :data:`LISTS` end then,
+        the others finish their work
     """
     return guarded(partial(_told, argv), tell, program=argv is None)
 
@@ -86,14 +87,13 @@ def run(argv: Sequence[str] | None) -> int:
     complete(parser)
     args = parse(parser, argv)
     with nullcontext() if args.command in LISTS else finishing():
-        _work(args)
-    return 0
+        return _work(args)
 
 
-def _work(args: argparse.Namespace) -> None:
-    """Both halves of a command."""
+def _work(args: argparse.Namespace) -> int:
+    """Both halves of a command; the second may return an exit code."""
     with warnings.catch_warnings(record=True) as caught:
-        work: Callable[[], None] = args.prepare(args)
+        work: Callable[[], int | None] = args.prepare(args)
     said: set[str] = set()
 
     def show(message: Warning | str, *place: Any) -> None:
@@ -107,7 +107,7 @@ def _work(args: argparse.Namespace) -> None:
     raise_if_interrupted()
     with warnings.catch_warnings():
         warnings.showwarning = show  # type: ignore[assignment]
-        work()
+        return work() or 0
 
 
 def tell(message: str) -> None:
@@ -148,6 +148,7 @@ def make_parser() -> argparse.ArgumentParser:
     from sb3_distill.cli.memory import add_commands as add_memory_commands
     from sb3_distill.cli.parser import Parser
     from sb3_distill.cli.play import add_command as add_play_command
+    from sb3_distill.cli.study import add_command as add_study_command
     from sb3_distill.cli.tabular import add_commands as add_paper_commands
     from sb3_distill.cli.teachers import add_commands as add_zoo_commands
     from sb3_distill.cli.train_teacher import add_command as add_train_teacher_command
@@ -178,6 +179,7 @@ def make_parser() -> argparse.ArgumentParser:
             description="Distil a teacher into a student, compare the two, and save the student as a plain SB3 model.",
         )
     )
+    add_study_command(commands)
     add_zoo_commands(commands)
     add_play_command(commands)
     add_memory_commands(commands)

@@ -28,7 +28,8 @@ from sb3_distill.agents.run_settings import environment_config
 from sb3_distill.agents.training import Training
 from sb3_distill.agents.training_envs import environment_of, training_in
 from sb3_distill.agents.tuned_teacher import load_teacher_for
-from sb3_distill.algorithms.distillation import COEFFICIENTS, Distillation
+from sb3_distill.algorithms.coefficients import COEFFICIENTS
+from sb3_distill.algorithms.distillation import Distillation
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.files import replacing, write_csv, write_figure, write_json
 from sb3_distill.common.interrupts import Postponed

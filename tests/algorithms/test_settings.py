@@ -9,7 +9,7 @@ from stable_baselines3 import A2C, PPO
 from envs_for_tests import IMAGE_SPACE
 from sb3_classes import A2C_CLASSES, CLASSES, PPO_CLASSES, countdown_envs
 from sb3_distill import METHODS, DistillPPO, NDistill, OnPolicyDistill
-from sb3_distill.algorithms import distillation, trpo
+from sb3_distill.algorithms import distillation, prepared, trpo
 from sb3_distill.rules.methods import CROSS_ENTROPY, Method, get_method
 
 #: what SB3 keeps under another name, or makes of it
@@ -134,7 +134,7 @@ def test_a_row_beside_settings_that_say_the_same_is_that_row(form):
     assert OnPolicyDistill("MlpPolicy", countdown_envs(), control="uniform").control == "uniform"
 
 
-@pytest.mark.parametrize("module", [distillation, trpo])
+@pytest.mark.parametrize("module", [prepared, trpo])
 def test_doctests_run(module):
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
     assert (result.failed, result.attempted > 0) == (0, True)

@@ -44,10 +44,10 @@ print(json.dumps([time.process_time() - start, resource.getrusage(resource.RUSAG
 
 ROWS = ("NDistill", "OnPolicyDistill", "TeacherVRewardA2C")
 RUNS = [
-    *((name, world, 16_384) for world in ("CartPole-v1", "LunarLander-v3") for name in ROWS),
+    *((row, world, 16_384) for world in ("CartPole-v1", "LunarLander-v3") for row in ROWS),
     ("PolicyDistillation", "CartPole-v1", 16_384),
     ("NDistill", "Pong", 2_048),
-]  # fmt: skip
+]
 
 
 def install(source: Path, target: Path) -> None:

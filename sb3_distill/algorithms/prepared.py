@@ -1,0 +1,216 @@
+"""A student that is ready to learn: its settings are resolved and checked, its networks and its buffer are made."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.type_aliases import GymEnv, Schedule
+
+from sb3_distill.agents.load import load_teacher
+from sb3_distill.algorithms.buffers import DistillRolloutBuffer, check_rollout_buffer_class, rollout_buffer_for
+from sb3_distill.algorithms.coefficients import COEFFICIENTS, Weights, beta_at, check_beta, schedules_of, weights_at
+from sb3_distill.algorithms.optimizers import in_few_calls
+from sb3_distill.algorithms.place import Place
+from sb3_distill.algorithms.saving import SavesPlain
+from sb3_distill.algorithms.schedules import TRIED, LoggableLearningRate, value_at
+from sb3_distill.algorithms.settings import OWN, all_settings, check_names, copies_and_sight, resolve_settings
+from sb3_distill.algorithms.student_policy import check_numbers, check_policy, check_rate
+from sb3_distill.common.env_ids import check_env_id
+from sb3_distill.common.given_env import check_env
+from sb3_distill.rules.distributions import check_readable
+from sb3_distill.rules.methods import STUDENT_VALUE, TEACHER_VALUE, Method, get_method
+from sb3_distill.teachers.binding import Binding
+from sb3_distill.teachers.view import Wrap
+
+
+class Prepared(LoggableLearningRate, SavesPlain):
+    """All of :class:`~sb3_distill.algorithms.distillation.Distillation` but its learning; the arguments are described there."""
+
+    #: what distillation changes of SB3's defaults: for every row, then for single rows
+    defaults: ClassVar[dict[str, Any]] = {}
+    row_defaults: ClassVar[dict[str, dict[str, Any]]] = {}
+    #: then for students that see images, whose networks take smaller steps: for every row, and for single ones
+    pixel_defaults: ClassVar[dict[str, Any]] = {}
+    pixel_row_defaults: ClassVar[dict[str, dict[str, Any]]] = {}
+    #: the row of the named classes; None where the argument ``method`` chooses it
+    fixed_method: ClassVar[str | None] = None
+    #: and the row if none is chosen
+    default_method: ClassVar[str] = "n_distill"
+
+    rollout_buffer: DistillRolloutBuffer
+    averaging: float = 0.0
+    weight: str | None = None
+    beta: float | Schedule | None = None
+    #: the teacher in the environment
+    _binding: Binding
+    #: where the play stands between two rollouts
+    _place: Place
+    #: whether ℓ or r̂ has a weight at the beginning, in the middle or at the end of a run
+    _distils: bool = False
+
+    def __init__(
+        self,
+        policy: Any,
+        env: GymEnv | str,
+        *,
+        teacher: Any = None,
+        teacher_obs: Wrap | None = None,
+        method: str | Method | None = None,
+        form: str | None = None,
+        baseline: str | None = None,
+        control: str | None = None,
+        weight: str | None = None,
+        beta: float | Schedule | None = None,
+        loss_coef: float | Schedule | None = None,
+        reward_coef: float | Schedule | None = None,
+        env_reward_coef: float | Schedule = 0.0,
+        averaging: float | None = None,
+        mixed_precision: bool | None = None,
+        _init_setup_model: bool = True,
+        **kwargs: Any,
+    ) -> None:
+        check_names(type(self), Prepared, kwargs)
+        if self.fixed_method is not None and method is not None:
+            raise ValueError(f"{type(self).__name__} is the method {self.fixed_method!r}: leave method={method!r} out.")
+        method = self.fixed_method or method or self.default_method
+        row = get_method(method, form, baseline, control, weight)
+        if isinstance(env, str):
+            check_env_id(env)
+        if env is not None:
+            check_env(env)
+        elif _init_setup_model:
+            raise ValueError(
+                f"{type(self).__name__} learns in an environment: give env=…, one of Gymnasium's, a VecEnv or an id."
+            )
+        check_numbers(kwargs)
+        if averaging is not None and not 0 <= averaging <= 1:
+            raise ValueError(f"averaging is a share of the run between 0 and 1, not {averaging!r}.")
+        check_rollout_buffer_class(kwargs.get("rollout_buffer_class"))
+        if isinstance(env, str):
+            env = maybe_make_env(env, kwargs.get("verbose", 0))
+        given = {
+            "loss_coef": loss_coef,
+            "reward_coef": reward_coef,
+            "env_reward_coef": env_reward_coef,
+            "averaging": averaging,
+        }
+        settings = resolve_settings(type(self), row, form, kwargs | given, *copies_and_sight(env))
+        theirs = {name: value for name, value in settings.items() if name not in OWN}
+        super().__init__(policy, env, **theirs, _init_setup_model=False)
+        self.teacher = teacher
+        self.teacher_obs = teacher_obs
+        self.method = method
+        self.form = form if isinstance(method, Method) else form or "unbiased"
+        self.baseline = baseline if isinstance(method, Method) else baseline or "teacher"
+        self.control = row.control
+        self.weight = weight
+        self.beta = beta
+        # A FloatSchedule in what load() restores may be of a term that the row does not have; here it is a schedule like others.
+        self.loss_coef = getattr(settings["loss_coef"], "value_schedule", settings["loss_coef"])
+        self.reward_coef = getattr(settings["reward_coef"], "value_schedule", settings["reward_coef"])
+        self.env_reward_coef = env_reward_coef
+        self.averaging = settings["averaging"]
+        self.mixed_precision = mixed_precision
+        if _init_setup_model:
+            self._setup_model()
+
+    @classmethod
+    def settings(cls, env: GymEnv | str, **given: Any) -> dict[str, Any]:
+        """
+        All that a student of this class is trained with, without training one.
+
+        >>> from sb3_distill import NDistill
+        >>> settings = NDistill.settings("CartPole-v1", n_epochs=10)
+        >>> [settings[name] for name in ("method", "reward_coef", "gamma", "n_steps", "batch_size", "n_epochs", "gae_lambda")]
+        ['n_distill', 0.03, 0.9, 64, 64, 10, 0.95]
+
+        :param env: the environment, or its Gymnasium id: with several copies, or with images, other sizes are chosen
+        :param given: arguments of the constructor that are given
+        :return: from names of arguments to values: those given, those of the row, and SB3's own
+        :raises ValueError: for unknown names
+        """
+        return all_settings(cls, env, given)
+
+    def _setup_model(self) -> None:
+        if self.fixed_method is not None and self.method != self.fixed_method:
+            raise ValueError(
+                f"This is a student of {self.method!r}, and {type(self).__name__} is {self.fixed_method!r}: load it with the class of "
+                "its method, or with the class of its engine that takes any method."
+            )
+        variant = (
+            {}
+            if isinstance(self.method, Method)
+            else {"form": self.form, "baseline": self.baseline, "weight": self.weight}
+        )
+        self._row = get_method(self.method, **variant, control=self.control)
+        self.control = self._row.control
+        if STUDENT_VALUE in self._row.needs and self.vf_coef == 0:
+            raise ValueError(
+                f"{self._row.name} compares with the student's own value, and with vf_coef=0 its critic learns nothing: "
+                "give vf_coef a weight."
+            )
+        check_policy(self.policy_class, self.policy_kwargs)
+        check_numbers(vars(self))
+        self._set_coefficients()
+        buffer = rollout_buffer_for(self.observation_space, self.env, self.rollout_buffer_class)
+        self.rollout_buffer_class, self.rollout_buffer_kwargs = buffer[0], self.rollout_buffer_kwargs | buffer[1]
+        self._binding, self._place = Binding(), Place()
+        #: of who acts in a mixture
+        self._rng = np.random.default_rng(self.seed)
+        if self.teacher is not None:
+            self._check_teacher()
+        super()._setup_model()
+        check_readable(self.policy.action_dist)
+        in_few_calls(self.policy.optimizer)
+
+    def _check_teacher(self) -> None:
+        """Make the teacher answer, and see that it fits the row and the environment."""
+        if self.teacher is None:
+            raise ValueError(
+                f"{type(self).__name__} has no teacher to learn from: set model.teacher = load_teacher(…), or give "
+                "teacher=… to the constructor or to load()."
+            )
+        self.teacher = load_teacher(self.teacher)
+        if TEACHER_VALUE in self._row.needs and not self.teacher.has_value:
+            raise ValueError(
+                f"The method {self._row.name!r} needs the teacher's value function, and {self.teacher.name} has none: use a "
+                "teacher with a critic or a Q-network, or another method."
+            )
+        if self.env is not None and not self._binding.is_of(self.teacher, self.env, self.teacher_obs):
+            self._binding.bind(self.teacher, self.env, self.teacher_obs)
+
+    # --- the coefficients in the course of a run ----------------------------------------------------------------------
+
+    def _coefficients(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in COEFFICIENTS}
+
+    def _set_coefficients(self) -> None:
+        """Make schedules of the coefficients, and see that they can be honoured."""
+        for name, schedule in schedules_of(self._row, self._coefficients()).items():
+            setattr(self, name, schedule)
+        self._check_schedules()
+
+    def _check_schedules(self) -> None:
+        """See before any work that no schedule ends the run."""
+        check_beta(self.beta, self.control)
+        weights = [self._weights_at(progress) for progress in TRIED]
+        for progress in TRIED:
+            beta_at(self.beta, self.control, progress)
+        self._distils = any(at.loss > 0 or at.reward > 0 for at in weights)
+        if self._distils:
+            for progress in TRIED:
+                check_rate(value_at("learning_rate", vars(self)["learning_rate"], progress))
+
+    def _weights(self) -> Weights:
+        """Present values of loss_coef, reward_coef and env_reward_coef."""
+        return self._weights_at(self._current_progress_remaining)
+
+    def _weights_at(self, progress: float) -> Weights:
+        return weights_at(self._row, self.control, self._coefficients(), progress)
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+        if self._current_progress_remaining < 0 and self._distils:
+            # A last rollout may end after the run does. With SB3's kind of schedule, p ↦ c·p, its learning rate would be negative,
+            # and the student would unlearn, also where the weight of ℓ has fallen to 0 by then.
+            self._current_progress_remaining = 0.0

@@ -1,0 +1,194 @@
+"""The folder of a study: a finished run has a folder in it, one that is begun has it under ``unfinished``, and nothing else is kept.
+
+A run is written under ``unfinished`` and renamed when it is whole, so that who finds it beside the others finds all of it.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sb3_distill.common.files import write_json
+from sb3_distill.experiment.run_folder import CHECKPOINT, RESULTS, STUDENT
+from sb3_distill.study.names import Run, digest_of
+
+#: within a study's folder
+UNFINISHED = "unfinished"
+#: within a run's folder: what it is, what it printed, and why it failed
+ABOUT, OUTPUT, TRACEBACK = "run.json", "output.txt", "traceback.txt"
+#: what ``run.json`` says that it is
+FORMAT = "sb3-distill run of a study"
+
+
+class State(NamedTuple):
+    """
+    What there is of a study.
+
+    :param finished: names of its runs that are whole
+    :param begun: names of those that go on from a checkpoint
+    :param broken: from names to what is wrong with what lies where a whole run should
+    :param other_versions: from names of folders, of runs of the study made with other versions, to what differs
+    :param others: how many folders are of runs that the study does not have
+    """
+
+    finished: frozenset[str]
+    begun: frozenset[str]
+    broken: dict[str, str]
+    other_versions: dict[str, str]
+    others: int
+
+
+def state_of(out: Path, runs: Sequence[Run]) -> State:
+    """
+    :param out: the study's folder, which may not exist
+    :param runs: of the study
+    :return: what there is of them
+    :raises OSError: if it cannot be read
+    """
+    planned = {run.name: run for run in runs}
+    finished, broken = set(), {}
+    foreign: list[str] = []
+    for entry in _folders(out):
+        if entry.name not in planned:
+            foreign.append(entry.name)
+            continue
+        problem = problem_of(out / entry.name)
+        if problem is None:
+            finished.add(entry.name)
+        else:
+            broken[entry.name] = problem
+    begun = {
+        entry.name
+        for entry in _folders(out / UNFINISHED)
+        if entry.name in planned and os.path.exists(os.path.join(entry.path, CHECKPOINT))
+    }
+    other_versions, others = _others(out, foreign, runs)
+    return State(frozenset(finished), frozenset(begun), broken, other_versions, others)
+
+
+def _folders(path: Path) -> list["os.DirEntry[str]"]:
+    try:
+        with os.scandir(path) as entries:
+            found = [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    except NotADirectoryError:
+        raise NotADirectoryError(
+            f"{path} is not a folder: choose another for the study with out: …, or --out."
+        ) from None
+    return sorted((entry for entry in found if entry.name != UNFINISHED), key=lambda entry: entry.name)
+
+
+def problem_of(folder: Path) -> str | None:
+    """
+    :param folder: where a whole run should be
+    :return: what is wrong with it; None if it is whole
+    """
+    about = read_about(folder)
+    if about is None:
+        return f"its {ABOUT} is missing, or cannot be read"
+    if digest_of(about) != folder.name.rpartition("-")[2]:
+        return f"its {ABOUT} is of another run"
+    try:
+        read_results(folder)
+    except ValueError as error:
+        return str(error)
+    return None if (folder / STUDENT).exists() else f"its {STUDENT} is missing"
+
+
+def read_about(folder: Path) -> dict[str, Any] | None:
+    """
+    :param folder: of a run
+    :return: what it says that it is; None if that cannot be read, or is somebody else's
+    """
+    try:
+        data = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return data if isinstance(data, dict) and data.get("format") == FORMAT else None
+
+
+def read_results(folder: Path) -> dict[str, Any]:
+    """
+    :param folder: of a whole run
+    :return: its ``results.json``
+    :raises ValueError: if it cannot be read, or has no results
+    """
+    try:
+        data = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
+        for player in ("teacher", "student", "random play"):
+            float(data["players"][player]["mean_return"])
+    except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
+        said = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
+        raise ValueError(f"its {RESULTS} cannot be read ({said})") from error
+    return data  # type: ignore[no-any-return]
+
+
+def _others(out: Path, names: Sequence[str], runs: Sequence[Run]) -> tuple[dict[str, str], int]:
+    """Folders of a study that are none of its runs: the same ones of other versions, and how many others."""
+    by_readable: dict[str, list[Run]] = {}
+    for run in runs:
+        by_readable.setdefault(run.name.rpartition("-")[0], []).append(run)
+    other_versions = {}
+    for name in names:
+        near = by_readable.get(name.rpartition("-")[0], [])
+        about = read_about(out / name) if near else None
+        same = [run for run in near if about and about.get("settings") == run.about["settings"]]
+        if about is not None and same:
+            other_versions[name] = _differing(about, same[0].about)
+    return other_versions, len(names) - len(other_versions)
+
+
+def _differing(found: Mapping[str, Any], asked: Mapping[str, Any]) -> str:
+    """
+    >>> _differing({"versions": {"torch": "2.8.0"}}, {"versions": {"torch": "2.9.1"}})
+    'torch 2.8.0, not 2.9.1'
+    """
+    parts = []
+    old, new = (about.get("versions") for about in (found, asked))
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        parts = [f"{k} {old.get(k, 'unknown')}, not {v}" for k, v in new.items() if old.get(k) != v]
+    if found.get("fingerprints") != asked.get("fingerprints"):
+        parts.append("another teacher or memory under the same name")
+    return "; ".join(parts) or "other versions"
+
+
+def begin(out: Path, run_name: str, about: Mapping[str, Any]) -> Path:
+    """
+    :param out: the study's folder
+    :param run_name: of a run that nobody else is at
+    :param about: what it is
+    :return: the folder that it is written in
+    :raises OSError: if the disk is full
+    """
+    folder = out / UNFINISHED / run_name
+    folder.mkdir(parents=True, exist_ok=True)
+    data = {"format": FORMAT, **about}
+    if read_about(folder) != data:
+        write_json(folder / ABOUT, data)
+    return folder
+
+
+def finish(out: Path, run_name: str) -> None:
+    """
+    A run that is whole goes to where the others are.
+
+    :param out: the study's folder
+    :param run_name: of the run
+    :raises OSError: if it cannot
+    """
+    folder = out / UNFINISHED / run_name
+    for name in (TRACEBACK, OUTPUT):
+        path = folder / name
+        if name == TRACEBACK or (path.exists() and not path.stat().st_size):
+            path.unlink(missing_ok=True)
+    os.replace(folder, out / run_name)
+    for path in (out, out / UNFINISHED):
+        with suppress(OSError):  # where a folder cannot be synchronised
+            handle = os.open(path, os.O_RDONLY)
+            try:
+                os.fsync(handle)
+            finally:
+                os.close(handle)

@@ -1,0 +1,162 @@
+"""Many runs as one thing: planned, run, and told in tables."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sb3_distill.study.axes import Reader
+from sb3_distill.study.faults import Fault, StudyError
+from sb3_distill.study.folders import UNFINISHED, State, state_of
+from sb3_distill.study.names import Run
+from sb3_distill.study.planning import faults_of, runs_of
+from sb3_distill.study.processes import Processes
+from sb3_distill.study.product import cells_of
+from sb3_distill.study.schedule import Progress, carry_out
+from sb3_distill.study.shards import shard_of
+from sb3_distill.study.work import DISTIL, Task
+from sb3_distill.study.yaml_file import Read, read_yaml
+
+
+class Study:
+    """
+    Runs of :func:`~sb3_distill.distill`, by teachers × environments × methods × engines × students × seeds.
+
+    >>> from sb3_distill import Study
+    >>> study = Study({"environments": ["CartPole-v1"], "methods": ["n-distill", "teacher-distill"], "seeds": 2}, out="runs/two")
+    >>> len(study.runs), study.runs[0].labels["methods"]
+    (4, 'n-distill')
+
+    :param source: a YAML file, or what such a file says
+    :param out: the folder of the study; by default what the file says, or one in ``runs`` that is called as the file
+    :raises StudyError: for whatever is wrong with it: all faults at once
+    :raises OSError: if the file cannot be read
+    """
+
+    def __init__(self, source: str | Path | Mapping[str, Any], out: str | Path | None = None) -> None:
+        if isinstance(source, Mapping):
+            self.name, read = "study", Read(dict(source), {})
+        else:
+            path = Path(source).expanduser()
+            self.name, read = str(path), read_yaml(path)
+        reader = Reader(read.lines)
+        description = reader.read(read.data)
+        cells, faults = cells_of(description)
+        runs, more = runs_of(cells)
+        if reader.faults or faults or more:
+            raise StudyError(self.name, [*reader.faults, *faults, *more])
+        self.title = description.title or Path(self.name).stem
+        chosen = out if out is not None else description.out or Path("runs") / Path(self.name).stem
+        self.out = Path(os.path.abspath(Path(chosen).expanduser()))
+        self.resources = description.resources
+        #: all of them, in the order of the axes
+        self.runs: list[Run] = runs
+
+    def state(self) -> State:
+        """
+        :return: what there is of its runs by now
+        """
+        return state_of(self.out, self.runs)
+
+    def check(self, runs: "list[Run]", progress: Callable[[int, int], None] = lambda done, total: None) -> None:
+        """
+        Prepare one run of each setting that is to be run.
+
+        :param runs: of the study
+        :param progress: called with how many of how many have been prepared
+        :raises StudyError: for whatever :func:`~sb3_distill.distill` would refuse
+        """
+        faults = faults_of(runs, progress)
+        if faults:
+            raise StudyError(self.name, faults)
+
+    def unfinished(self, state: State, shard: tuple[int, int] | None = None) -> list[Run]:
+        """
+        :param state: of :meth:`state`
+        :param shard: ``(k, n)``: the k-th of n parts, from 1
+        :return: runs that are not whole. Those that have begun come first
+        :raises StudyError: if something is in the way of a run
+        """
+        runs = shard_of(self.runs, shard)
+        broken = [
+            Fault(0, f"{self.out / name} is no whole run: {problem}. Move it away, and it is run again.")
+            for name, problem in state.broken.items()
+            if name in {run.name for run in runs}
+        ]
+        if broken:
+            raise StudyError(self.name, broken)
+        left = [run for run in runs if run.name not in state.finished]
+        return sorted(left, key=lambda run: run.name not in state.begun)
+
+    def run(
+        self,
+        jobs: int | None = None,
+        *,
+        ray: str | bool = False,
+        shard: tuple[int, int] | None = None,
+        show: Callable[[Progress], None] = lambda progress: None,
+        work: str = DISTIL,
+    ) -> Progress:
+        """
+        Do what is left to do. Runs that fail leave a traceback in their folder under ``unfinished``, and stop nothing.
+
+        :param jobs: processes of this machine; by default as many as it has cores for this process
+        :param ray: the address of a Ray cluster, or True for the one at hand, or a new one on this machine
+        :param shard: ``(k, n)``: only the k-th of n parts, from 1
+        :param show: called with how far it has come
+        :param work: what a run is, as ``MODULE:FUNCTION`` of settings and folder
+        :return: what came of it
+        :raises StudyError: before any run, for what cannot be run
+        :raises KeyboardInterrupt: after Ctrl-C, when the runs at work have written checkpoints
+        """
+        state = self.state()
+        left = self.unfinished(state, shard)
+        if work == DISTIL:
+            self.check(left)
+        return self.carry_out(left, state, jobs, ray=ray, show=show, work=work, shard=shard)
+
+    def carry_out(
+        self,
+        left: list[Run],
+        state: State,
+        jobs: int | None = None,
+        *,
+        ray: str | bool = False,
+        shard: tuple[int, int] | None = None,
+        show: Callable[[Progress], None] = lambda progress: None,
+        work: str = DISTIL,
+    ) -> Progress:
+        """
+        The second half of :meth:`run`: nothing is checked any more.
+
+        :param left: of :meth:`unfinished`
+        :param state: of :meth:`state`
+        :param jobs: as for :meth:`run`, as the others
+        :return: what came of it
+        """
+        names = {run.name for run in shard_of(self.runs, shard)}
+        before = frozenset(state.finished & names)
+        here = os.getcwd()
+        tasks = [Task(run.name, run.settings, run.about, str(self.out), here, work) for run in left]
+        if not tasks:
+            return carry_out(tasks, Processes(0), before, show)
+        self.out.joinpath(UNFINISHED).mkdir(parents=True, exist_ok=True)
+        with self._pool(len(tasks), jobs, ray) as pool:
+            return carry_out(tasks, pool, before, show)
+
+    def _pool(self, count: int, jobs: int | None, ray: str | bool) -> "Processes | Any":
+        if ray is not False:
+            from sb3_distill.study.ray_cluster import RayPool
+
+            return RayPool(None if ray is True else ray, self.resources)
+        return Processes(min(count, jobs or cores()))
+
+
+def cores() -> int:
+    """
+    :return: that this process may use
+    """
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1

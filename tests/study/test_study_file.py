@@ -1,0 +1,153 @@
+"""A study's file: what it means, and that all that is wrong with it is found before anything runs, each with its line."""
+
+import pytest
+
+from sb3_distill import Study
+from sb3_distill.study.faults import StudyError
+
+
+def faults(tmp_path, text):
+    path = tmp_path / "study.yml"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(StudyError) as caught:
+        Study(path)
+    assert str(caught.value).startswith(str(path))
+    return [(fault.line, fault.text) for fault in caught.value.faults]
+
+
+def test_all_faults_are_listed_with_their_lines(tmp_path):
+    found = faults(
+        tmp_path,
+        """title: [1]
+environment: [CartPole-v1]
+environments: [CartPole-v1, CartPol-v1]
+methods:
+  - n-distil
+  - {method: n-distill, stepz: 3}
+engines: [pppo]
+teachers: [zoo:dqn/CartPole-v7]
+students: [[0], {size: 12%}]
+seeds: []
+fixed:
+  steps: -1
+  learning_rate: fast
+  seed: 1
+changes:
+  - {where: {metod: n-distill}, steps: 8}
+resources: {cpu: 1}
+""",
+    )
+    expected = [
+        (1, "title must be text"),
+        (2, "Unknown key 'environment': did you mean 'environments'?"),
+        (3, "Unknown environment 'CartPol-v1': did you mean 'CartPole-v1'"),
+        (5, "Unknown method 'n-distil': did you mean 'n_distill'"),
+        (6, "Unknown setting 'stepz': did you mean 'steps'"),
+        (7, "Unknown engine 'pppo': did you mean 'ppo'"),
+        (8, "CartPole-v7"),
+        (9, "12%"),
+        (9, "net_arch must be a list of whole numbers of at least 1"),
+        (10, "seeds is empty, and so is the product"),
+        (12, "steps must be a whole number of at least 1, not -1"),
+        (13, "learning_rate must be a number, not 'fast'"),
+        (16, "Unknown setting 'metod': did you mean 'method'"),
+        (17, "Unknown resource 'cpu': did you mean 'cpus'"),
+    ]
+    assert [line for line, _ in found] == [line for line, _ in expected]
+    for (line, text), (_, part) in zip(found, expected, strict=True):
+        assert part in text, (line, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "part"),
+    [
+        ("a: [", 1, "no YAML"),
+        ("seeds: 2\nseeds: 3\n", 2, "'seeds' is there twice, first in line 1"),
+        ("seeds: 2\ntitle: !!python/object/apply:os.system ['touch ran']\n", 2, "makes objects"),
+        ("seeds: 2\ntitle: !x y\n", 2, "makes objects"),
+        ("a: &a [*a]\n", 1, "levels"),
+        ("", 0, "a study has keys"),
+        ("- 1\n", 1, "a study has keys"),
+        ("fixed: {steps: 3}\n", 1, "nothing is varied"),
+        ("steps: 3\nseeds: 1\n", 1, "it goes under fixed"),
+        ("seeds: 0\n", 1, "how many, at least 1"),
+        ("seeds: 10000000000\n", 1, "more than"),
+        ("seeds: [0, 0]\n", 1, "there twice"),
+        ("methods: n-distill\n", 1, "must be a list"),
+        ("seeds: [1]\nfixed: {seed: 2}\n", 1, "seed is under fixed, too"),
+        ("seeds: 2\nleave_out: [{seed: 0}, {seed: 1}]\n", 0, "the product is empty"),
+        ("seeds: 2\nleave_out: [{seed: 7}]\n", 2, "this does nothing"),
+        ("methods: [{method: n-distill, steps: 8}]\nenvironments: [{env: CartPole-v1, steps: 9}]\n", 1, "said twice of a run"),
+        ("engines: [ppo, dqn]\n", 1, "Unknown engine 'dqn' of n-distill"),
+        ("methods: [n-distill, {method: n_distill, form: unbiased}]\n", 1, "is the same run as"),
+        ("seeds: 2\nfixed: {env_kwargs: {a: 2020-01-01}}\n", 2, "env_kwargs must be"),
+    ],
+)  # fmt: skip
+def test_a_fault_of_the_whole(tmp_path, text, line, part, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    found = faults(tmp_path, text)
+    assert [one for one in found if one[0] == line and part in one[1]], found
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_product_its_changes_and_what_is_left_out(tmp_path):
+    path = tmp_path / "study.yml"
+    path.write_text(
+        """
+environments: [CartPole-v1]
+methods: [n-distill, {method: n-distill, form: paper, name: paper's}, teacher-v-reward]
+engines: [ppo, trpo]
+students: [[32, 32], 16, []]
+seeds: [3, 5]
+fixed: {steps: 16k, learning_rate: 1e-3}
+changes:
+  - {where: {method: teacher-v-reward}, steps: 1e5}
+  - {where: {seed: 5, net_arch: [16]}, steps: 7}
+leave_out:
+  - {engine: trpo, method: n-distill}
+"""
+    )
+    study = Study(path, tmp_path / "out")
+    assert len(study.runs) == len({run.name for run in study.runs}) == (2 + 2) * 3 * 2
+    by = {
+        tuple(run.labels[axis] for axis in ("methods", "engines", "students", "seeds")): run.settings
+        for run in study.runs
+    }
+    assert by["paper's", "ppo", "linear", "3"] == {
+        **{"env": "CartPole-v1", "method": "n_distill", "form": "paper", "engine": "ppo", "net_arch": [], "seed": 3},
+        **{"steps": 16_000, "learning_rate": 0.001},
+    }
+    assert by["teacher-v-reward", "trpo", "32-32", "3"]["steps"] == 100_000
+    assert by["teacher-v-reward", "trpo", "16", "5"]["steps"] == by["n-distill", "ppo", "16", "5"]["steps"] == 7
+
+
+def test_what_does_not_go_together_is_found_before_anything_runs(tmp_path):
+    path = tmp_path / "study.yml"
+    path.write_text(
+        "methods: [teacher-v-reward,\n  on-policy-distill]\nengines: [ppo,\n  trpo]\nseeds: 3\nfixed: {gamma: 2, epsilon: 3}\n"
+    )
+    study = Study(path, tmp_path / "out")
+    with pytest.raises(StudyError) as caught:
+        study.run()
+    texts = [(fault.line, fault.text) for fault in caught.value.faults]
+    assert any(
+        line == 2 and "(with line 4)" in text and "takes no step along a loss" in text for line, text in texts
+    ), texts
+    for name in ("gamma", "epsilon"):  # the first fault of a run does not hide the others
+        assert any(line == 6 and name in text and "and 3 more" in text for line, text in texts), texts
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_is_named_by_what_its_result_depends_on(tmp_path, monkeypatch):
+    from sb3_distill.study import names
+
+    def named(**fixed):
+        return Study({"seeds": 1, "fixed": fixed}, tmp_path).runs[0].name
+
+    name = named()
+    assert name == named(env="CartPole-v1", method="n-distill", steps=16_384, threads=2, tensorboard_log="logs")
+    assert name.startswith("n-distill-ppo-CartPole-v1-32-32-s0-")
+    others = {named(steps=8), named(temperature=0.5), named(env_kwargs={"render_mode": None}), named(eval_episodes=3)}
+    monkeypatch.setattr(names, "versions", lambda: {"torch": "0"})
+    others.add(named())
+    assert len(others) == 5 and name not in others
