@@ -25,7 +25,8 @@ from sb3_distill.common.user_code import first_line
 from sb3_distill.rules.methods import get_method
 from sb3_distill.students.features import MinAtarCNN
 from sb3_distill.students.nature_cnn import student_arch
-from sb3_distill.zoo.typed_params import StoreTyped, check_names
+from sb3_distill.zoo.param_types import check_types, check_zoo_sizes
+from sb3_distill.zoo.typed_params import LATE, StoreTyped, check_names
 
 HYPERPARAMS = Path(__file__).parent / "hyperparams"
 
@@ -148,15 +149,19 @@ class DistillExperimentManager(ExperimentManager):
 
         :param hyperparams: all of them
         :return: what is left for the algorithm, and what becomes of rl_zoo3's
-        :raises ValueError: for what the algorithm does not have, and text that is no Python, before a folder is made for the run
+        :raises ValueError: for what the algorithm does not have, values of another kind than it takes, and text that is no Python, before
+            a folder is made for the run
         """
+        check_zoo_sizes(hyperparams)
         try:
             processed = super()._preprocess_hyperparams(hyperparams)
         except (SyntaxError, NameError, AttributeError) as error:
             raise ValueError(
                 f"Text among the hyperparameters, such as policy_kwargs or normalize, cannot be evaluated: {first_line(error)}"
             ) from error
-        check_names(self.algo, rl_zoo3.ALGOS[self.algo], processed[0])
+        algorithm = rl_zoo3.ALGOS[self.algo]
+        check_names(self.algo, algorithm, processed[0])
+        check_types(self.algo, algorithm, {name: value for name, value in processed[0].items() if name not in LATE})
         return processed
 
     @staticmethod

@@ -19,7 +19,7 @@ ZOO_KEYS = (
     *("monitor_kwargs", "noise_type", "noise_std"),
 )
 #: what it leaves in until it knows the actions
-_LATE = ("noise_type", "noise_std")
+LATE = ("noise_type", "noise_std")
 
 
 class StoreTyped(StoreDict):
@@ -63,7 +63,7 @@ def check_names(algo: str, algorithm: type, names: Iterable[str]) -> None:
     for name in names:
         if name in FLAGS:
             raise ValueError(f"{name} is a flag and no hyperparameter: --{name.replace('_', '-')}.")
-        if name not in known and name not in _LATE:
+        if name not in known and name not in LATE:
             choices = [*sorted(known - set(FLAGS)), *ZOO_KEYS]
             raise ValueError(f"{algo} has no hyperparameter {name!r}: {nearest(name, choices)}")
 

@@ -29,6 +29,7 @@ from sb3_distill.agents.find import (
     find_agent,
     resolve_env_id,
 )
+from sb3_distill.agents.known_temperatures import known_choice
 from sb3_distill.agents.normalization import (
     normalize_statistics,
 )
@@ -101,7 +102,8 @@ def load_teacher(
 
     A Q-network's policy is (1−ε) softmax(Q/τ) + ε/|A|. ``temperature="auto"`` chooses the largest τ that does what the greedy
     policy does; ``teacher.temperature_report`` says by what and what it costs. Of a checkpoint that tells its environment, by 6
-    episodes there, for at most 10 seconds (mostly one). Of a loaded model, whose environment may be one that exists once, no
+    episodes there, for at most 10 seconds (mostly one); what these say of the bundled agents and of the RL Zoo's is known, and
+    nothing is played. Of a loaded model, whose environment may be one that exists once, no
     second one is made: by the states in its replay buffer, or if there are none, the first observations that the teacher is asked
     about, until there are 256. So it is where the episodes fail, too, after a warning. τ is in units of Q, and found in units of
     the Q-values' own spread: whatever the rewards are multiplied by, the policy is the same.
@@ -149,9 +151,8 @@ def load_teacher(
     of_functions: dict[str, Any] = {"answers": answers, "batched": batched, "value": value}
     of_functions |= {"observation_space": observation_space, "action_space": action_space}
     if not isinstance(source, (str, Path, BaseAlgorithm, BasePolicy)) and is_function(source):
-        teacher: Teacher = own_teacher(
-            source, env=env or env_id, vec_normalize=vec_normalize, options=options, **of_functions
-        )
+        teacher: Teacher = own_teacher(source, env=env, vec_normalize=vec_normalize, options=options, **of_functions)
+        teacher.env_id = env_id or teacher.env_id
         if tune and isinstance(teacher, QTeacher) and teacher.temperature is None and teacher.env_id is not None:
             tune_temperature(teacher, EPISODES)
         return teacher
@@ -186,10 +187,7 @@ def _load_agent(
     kwargs |= _options_for(teacher_class, policy, options, kwargs["name"])
     teacher = teacher_class(policy, **kwargs)
     if tune and isinstance(teacher, QTeacher) and teacher.temperature is None:
-        if not is_its_own and teacher.env_id is not None:
-            tune_temperature(teacher, EPISODES)
-        elif isinstance(source, BaseAlgorithm):
-            _tune_by_memory(teacher, source)
+        _tune(teacher, source if is_its_own else None)
     if isinstance(source, (BaseAlgorithm, BasePolicy)):
         compare_at_load(teacher, source)
     return teacher
@@ -206,6 +204,17 @@ def _of_an_agent(source: Any, env_id: str | None, env: Any, of_functions: dict[s
             "none: leave it out."
         )
     return env_id if env is None else env
+
+
+def _tune(teacher: QTeacher, model: Any) -> None:
+    """Choose the temperature: as is known, by play, or in the environment of a loaded model by its memory."""
+    known = None if model is not None else known_choice(teacher)
+    if known is not None:
+        teacher.settle(known)
+    elif model is not None:
+        _tune_by_memory(teacher, model)
+    elif teacher.env_id is not None:
+        tune_temperature(teacher, EPISODES)
 
 
 def _tune_by_memory(teacher: QTeacher, model: BaseAlgorithm) -> None:

@@ -44,7 +44,6 @@ from sb3_distill.common.replaced import replaced
 from sb3_distill.common.spaces import channels_last
 from sb3_distill.memory.answers import answers_of, greedy_actions, kind_of
 from sb3_distill.memory.check import check_memory
-from sb3_distill.memory.fingerprint import fingerprint_of
 from sb3_distill.memory.memory import About, Memory
 from sb3_distill.memory.ring import RingMemory
 from sb3_distill.memory.ring_file import read_memories, write_memories
@@ -55,6 +54,7 @@ from sb3_distill.rules.offline_losses import StateLoss, check_loss, mse, state_l
 from sb3_distill.rules.temperature import ENOUGH_STATES, check_q_values, softest_by_confidence
 from sb3_distill.students.pixels import fast_pixels
 from sb3_distill.teachers.binding import Binding
+from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.own_predict import N_STATES, compare_in_play
 from sb3_distill.teachers.teacher import Teacher
 from sb3_distill.teachers.view import Wrap

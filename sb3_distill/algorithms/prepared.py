@@ -13,7 +13,14 @@ from sb3_distill.algorithms.optimizers import in_few_calls
 from sb3_distill.algorithms.place import Place
 from sb3_distill.algorithms.saving import SavesPlain
 from sb3_distill.algorithms.schedules import TRIED, LoggableLearningRate, value_at
-from sb3_distill.algorithms.settings import OWN, all_settings, check_names, copies_and_sight, resolve_settings
+from sb3_distill.algorithms.settings import (
+    OWN,
+    all_settings,
+    check_averaging,
+    check_names,
+    copies_and_sight,
+    resolve_settings,
+)
 from sb3_distill.algorithms.student_policy import check_numbers, check_policy, check_rate
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.given_env import check_env
@@ -83,8 +90,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
                 f"{type(self).__name__} learns in an environment: give env=…, one of Gymnasium's, a VecEnv or an id."
             )
         check_numbers(kwargs)
-        if averaging is not None and not 0 <= averaging <= 1:
-            raise ValueError(f"averaging is a share of the run between 0 and 1, not {averaging!r}.")
+        check_averaging(averaging)
         check_rollout_buffer_class(kwargs.get("rollout_buffer_class"))
         if isinstance(env, str):
             env = maybe_make_env(env, kwargs.get("verbose", 0))
@@ -127,7 +133,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         :param env: the environment, or its Gymnasium id: with several copies, or with images, other sizes are chosen
         :param given: arguments of the constructor that are given
         :return: from names of arguments to values: those given, those of the row, and SB3's own
-        :raises ValueError: for unknown names
+        :raises ValueError: for unknown names, and for values that the constructor refuses
         """
         return all_settings(cls, env, given)
 

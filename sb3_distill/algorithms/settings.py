@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Mapping
+from numbers import Real
 from typing import Any
 
 from stable_baselines3.common.base_class import maybe_make_env
@@ -9,7 +10,10 @@ from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.type_aliases import GymEnv
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_distill.algorithms.coefficients import COEFFICIENTS, beta_at, check_beta, schedules_of, weights_at
 from sb3_distill.algorithms.rollout_size import batch_that_fits, steps_that_fill
+from sb3_distill.algorithms.schedules import TRIED, value_at
+from sb3_distill.algorithms.student_policy import check_numbers, check_rate
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.nearest import nearest
 from sb3_distill.rules.methods import STUDENT_VALUE, Method, get_method, is_as_printed
@@ -73,7 +77,7 @@ def all_settings(algorithm: Any, env: GymEnv | str, given: dict[str, Any]) -> di
     :param env: the environment, or its Gymnasium id
     :param given: arguments of the constructor that are given
     :return: from names of arguments to values: those given, those of the row, and SB3's own
-    :raises ValueError: for unknown names
+    :raises ValueError: for unknown names, and for values that the constructor refuses
     """
     if isinstance(env, str):
         check_env_id(env)
@@ -95,7 +99,35 @@ def all_settings(algorithm: Any, env: GymEnv | str, given: dict[str, Any]) -> di
         "control": row.control,
         "weight": variant["weight"],
     }
-    return named | known | resolve_settings(algorithm, row, variant["form"], given, *seen)
+    check_numbers(given)
+    check_averaging(given.get("averaging"))
+    settings = named | known | resolve_settings(algorithm, row, variant["form"], given, *seen)
+    check_weights(row, settings)
+    return settings
+
+
+def check_averaging(share: Any) -> None:
+    """
+    :param share: of the run at its end, or None
+    :raises ValueError: if it is none
+    """
+    if share is not None and not (isinstance(share, Real) and 0 <= share <= 1):
+        raise ValueError(f"averaging is a share of the run between 0 and 1, not {share!r}.")
+
+
+def check_weights(row: Method, settings: Mapping[str, Any]) -> None:
+    """
+    :param row: of the table
+    :param settings: of a student, with :data:`OWN`, ``beta`` and ``learning_rate``
+    :raises ValueError: for coefficients, β and rates that a student of that row cannot have in the course of a run
+    """
+    schedules = schedules_of(row, {name: settings[name] for name in COEFFICIENTS})
+    check_beta(settings["beta"], row.control)
+    weights = [weights_at(row, row.control, schedules, progress) for progress in TRIED]
+    for progress in TRIED:
+        beta_at(settings["beta"], row.control, progress)
+        if any(at.loss > 0 or at.reward > 0 for at in weights):
+            check_rate(value_at("learning_rate", settings["learning_rate"], progress))
 
 
 def sb3_class(algorithm: type) -> type:

@@ -48,10 +48,11 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
         check_rate(rate)
     for name in ("n_steps", "batch_size", "n_epochs", "train_freq"):
         value = settings.get(name)
-        if value is not None and not value >= 1:
-            raise ValueError(f"{name} must be at least 1, not {value!r}.")
+        if value is not None and not (_is_number(value) and value >= 1):
+            kind = "" if _is_number(value) else "a whole number, "
+            raise ValueError(f"{name} must be {kind}at least 1, not {value!r}.")
     value = settings.get("max_grad_norm")
-    if value is not None and not value > 0:  # nor is NaN
+    if value is not None and not (_is_number(value) and value > 0):  # nor is NaN
         raise ValueError(f"max_grad_norm, to which a gradient is cut, must be greater than 0, not {value!r}.")
 
 
@@ -60,8 +61,17 @@ def check_rate(rate: Any) -> None:
     :param rate: of learning
     :raises ValueError: if it is negative, with which the student would unlearn, or NaN
     """
-    if not rate >= 0:
+    if not (_is_number(rate) and rate >= 0):
         raise ValueError(f"learning_rate must be at least 0, not {rate!r}.")
+
+
+def _is_number(value: Any) -> bool:
+    """Also an array or a tensor of one."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return not isinstance(value, str)
 
 
 def _is_share(value: Any) -> bool:

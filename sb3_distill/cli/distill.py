@@ -15,7 +15,8 @@ from sb3_distill.cli.teacher_names import typed_teacher
 from sb3_distill.common.flags import in_flags
 
 if TYPE_CHECKING:
-    from sb3_distill.experiment.run import Experiment, Outcome
+    from sb3_distill.experiment.outcome import Outcome
+    from sb3_distill.experiment.run import Experiment
     from sb3_distill.experiment.run_folder import RunFolder
 
 
@@ -168,11 +169,15 @@ def prepare_distill(args: argparse.Namespace) -> Callable[[], None]:
 
 def _prepared(args: argparse.Namespace) -> Callable[[], None]:
     args.teacher = args.teacher and typed_teacher(args.teacher)
+    from sb3_distill.common.folders import check_folder
     from sb3_distill.experiment.defaults import default_out, settings_from
-    from sb3_distill.experiment.run import Experiment, prepare
+    from sb3_distill.experiment.plan import prepare
+    from sb3_distill.experiment.run import Experiment
     from sb3_distill.experiment.run_folder import RunFolder
 
     with in_flags():
+        if args.out:
+            check_folder(Path(args.out).expanduser())
         plan = prepare(settings_from(given(args)), verbose=int(args.verbose))
         out = Path(args.out).expanduser() if args.out else default_out(plan, args.env_kwargs)
         folder = RunFolder(out, plan.described, args.overwrite)
@@ -234,7 +239,7 @@ def distill(args: argparse.Namespace, experiment: "Experiment") -> None:
     """
     folder = experiment.folder
     with only_json(args.json), in_flags(), folder.at_work():
-        from sb3_distill.experiment.run import about_teacher
+        from sb3_distill.experiment.outcome import about_teacher
 
         experiment.catch_up()
         about = about_teacher(experiment.teacher, experiment.plan.settings)
@@ -262,7 +267,7 @@ def tell(args: argparse.Namespace, experiment: "Experiment", outcome: "Outcome")
     :param outcome: of it
     """
     from sb3_distill.evaluation import scores
-    from sb3_distill.experiment.run import episode_limit
+    from sb3_distill.experiment.outcome import episode_limit
     from sb3_distill.experiment.run_folder import RUN_FILES
 
     settings, out = experiment.plan.settings, experiment.folder.path
@@ -302,7 +307,7 @@ def tell_json(data: Mapping[str, Any]) -> None:
 
 def describe(about: dict[str, Any]) -> str:
     """
-    :param about: a teacher, see :func:`~sb3_distill.experiment.run.about_teacher`
+    :param about: a teacher, see :func:`~sb3_distill.experiment.outcome.about_teacher`
     :return: a line about it
     """
     line = f"Teacher {about['name']}: {about['parameters']:,} parameters"

@@ -63,6 +63,7 @@ def prepare_paper(args: argparse.Namespace) -> Callable[[], None]:
     :return: runs and writes
     :raises ValueError: for a figure that there is not; ImportError without numba, OSError for a folder that cannot be
     """
+    from sb3_distill.common.folders import check_folder
     from sb3_distill.common.nearest import nearest
 
     names = FIGURES if args.figure == "all" else (args.figure,)
@@ -73,6 +74,7 @@ def prepare_paper(args: argparse.Namespace) -> Callable[[], None]:
 
     size = QUICK if args.quick else FULL
     out = Path(args.out).expanduser()
+    check_folder(out, "choose another with --out")
     (out / "chunks").mkdir(parents=True, exist_ok=True)
     return partial(draw_figures, names, Size(size.n_mdps, size.n_steps, args.seed), out)
 

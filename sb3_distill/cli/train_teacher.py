@@ -160,6 +160,7 @@ def plan(env_id: str, out: Path, seed: int = 0, steps: int | None = None, overwr
     :raises ValueError: for an unknown environment (with the nearest), a number that is too small, an agent that is there
         already, an environment that is not installed, or an unfinished training of another kind in the agent's place
     """
+    from sb3_distill.common.folders import check_folder
     from sb3_distill.common.nearest import nearest
     from sb3_distill.zoo.dqn_training import open_folder
     from sb3_distill.zoo.teacher_settings import TEACHERS
@@ -171,6 +172,7 @@ def plan(env_id: str, out: Path, seed: int = 0, steps: int | None = None, overwr
         raise ValueError(f"The seed must be at least 0 and the steps at least 1, not {seed} and {steps}.")
     if steps is not None:
         settings = settings._replace(n_timesteps=steps)
+    check_folder(out, "choose another with --out")
     job = Job(env_id, settings, seed, out / "dqn" / f"{file_name(env_id)}_1")
     if job.folder.exists() and not overwrite:
         raise ValueError(f"{job.folder} holds an agent already: choose another folder with --out, or add --overwrite.")

@@ -5,7 +5,10 @@ import math
 import os
 from collections.abc import Callable, Mapping
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
+
+from sb3_distill.common.folders import check_folder
 
 #: returns a setting as a run keeps it, or None where it is not what is allowed
 Check = Callable[[Any], Any]
@@ -25,8 +28,26 @@ def check_settings(given: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value if value is None else _checked(name, value) for name, value in given.items()}
 
 
+def check_call(out: Any, overwrite: Any, quiet: Any) -> Path | None:
+    """
+    :param out: of ``distill``: a folder
+    :param overwrite: as the next, True or False
+    :param quiet: likewise
+    :return: the folder, if one is given
+    :raises ValueError: for what is none of these, and a folder that cannot be made
+    """
+    for name, value in (("overwrite", overwrite), ("quiet", quiet)):
+        if not isinstance(value, bool):
+            raise ValueError(f"{name} must be True or False, not {value!r}.")
+    if out is None:
+        return None
+    folder = Path(_checked("out", out)).expanduser()
+    check_folder(folder)
+    return folder
+
+
 def _checked(name: str, value: Any) -> Any:
-    allowed, check = CHECKS[name]
+    allowed, check = (CHECKS | CALL)[name]
     kept = check(value)
     if kept is None:
         said = " ".join(repr(value).split())
@@ -117,6 +138,9 @@ CHECKS: dict[str, tuple[str, Check]] = {
     "eval_episodes": _whole(2),
     "tensorboard_log": ("the path of a folder", _path),
 }
+
+#: the same of what is no setting
+CALL: dict[str, tuple[str, Check]] = {"out": ("the path of a folder", _path)}
 
 _IN_PYTHON = "A run's files say how to repeat it, and these are text and numbers: in Python, use"
 #: where somebody has an object

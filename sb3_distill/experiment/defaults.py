@@ -12,7 +12,7 @@ from sb3_distill.experiment.checks import check_settings
 from sb3_distill.experiment.settings import ROW_OPTIONS, Settings
 
 if TYPE_CHECKING:
-    from sb3_distill.experiment.run import Plan
+    from sb3_distill.experiment.plan import Plan
     from sb3_distill.memory.memory import About
 
 #: what the name of the default folder begins with, and what changes nothing about the student

@@ -8,8 +8,10 @@ import numpy as np
 import torch as th
 
 from sb3_distill.algorithms.threads import torch_threads
+from sb3_distill.experiment.checks import check_call
 from sb3_distill.experiment.defaults import default_out, settings_from
-from sb3_distill.experiment.run import Experiment, Plan, prepare, student_class
+from sb3_distill.experiment.plan import Plan, prepare, student_class
+from sb3_distill.experiment.run import Experiment
 from sb3_distill.experiment.run_folder import STUDENT, FinishedError, RunFolder
 from sb3_distill.experiment.settings import Settings
 
@@ -73,10 +75,11 @@ def distill(
     :return: the student and what was measured of it
     :raises ValueError: before any work, for what does not exist or does not go together; also OSError and ImportError
     """
+    given_out = check_call(out, overwrite, quiet)
     with torch_threads(th.get_num_threads()):
         plan = prepare(settings_from({**settings, "teacher": teacher, "env": env}))
-        default = default_out(plan, settings.get("env_kwargs") or {}) if out is None else Path(out).expanduser()
-        folder = RunFolder(default, plan.described, overwrite)
+        path = default_out(plan, settings.get("env_kwargs") or {}) if given_out is None else given_out
+        folder = RunFolder(path, plan.described, overwrite)
         if not folder.finished:
             experiment = Experiment(plan, folder, quiet)
             try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sb3_distill.common.files import remove_leftovers, write_json
+from sb3_distill.common.folders import check_folder
 
 SETTINGS, CHECKPOINT, RESULTS, STUDENT = "settings.json", "checkpoint.npz", "results.json", "student.zip"
 CURVES = ("learning_curve.csv", "learning_curve.png")
@@ -89,8 +90,7 @@ class RunFolder:
         self.path = path
         self.settings = as_json(settings)
         self.overwrite = overwrite
-        if path.exists() and not path.is_dir():
-            raise ValueError(f"{path} is not a folder: choose another with out=….")
+        check_folder(path)
         self._held = False
         self._look()
 

@@ -17,6 +17,7 @@ from typing import Any
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.agents.load import load_teacher
+from sb3_distill.common.folders import check_folder
 from sb3_distill.common.layers import raw_env
 from sb3_distill.common.observations import copy_obs
 from sb3_distill.common.questions import env_id_of, seed_envs
@@ -24,12 +25,12 @@ from sb3_distill.memory.answers import kind_of
 from sb3_distill.memory.disk import DiskMemory
 from sb3_distill.memory.disk_space import check_room
 from sb3_distill.memory.episode import n_columns, parts
-from sb3_distill.memory.fingerprint import fingerprint_of
 from sb3_distill.memory.folder import LOCK, METADATA, Recorded, Settings, Writer, locked, read_folder
 from sb3_distill.memory.memory import About
 from sb3_distill.memory.playing import Recording
 from sb3_distill.memory.space_text import space_to_data
 from sb3_distill.rules.temperature import check_softness
+from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.teacher import Teacher, as_teacher_reads
 
 
@@ -188,8 +189,7 @@ def recorded_there(path: Path, settings: Settings) -> Recorded | None:
     :return: what is in the folder of this recording; None if there is nothing
     :raises ValueError: if there is something else, or a recording with other settings: both are shown
     """
-    if path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is not a folder: choose another path.")
+    check_folder(path, "choose another path")
     if not (path / METADATA).exists():
         # A recording that was stopped before it began leaves its lock and temporary files.
         if path.is_dir() and any(not file.name.startswith(".") and file.name != LOCK for file in path.iterdir()):

@@ -75,6 +75,6 @@ def _size(value: str) -> None:
 
 
 def _device(value: str) -> None:
-    from sb3_distill.experiment.run import check_device
+    from sb3_distill.experiment.plan import check_device
 
     check_device(value)

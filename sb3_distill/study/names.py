@@ -10,7 +10,7 @@ from functools import lru_cache
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from sb3_distill.experiment.run import PACKAGES
+from sb3_distill.experiment.outcome import PACKAGES
 from sb3_distill.experiment.run_folder import NEUTRAL
 from sb3_distill.experiment.settings import Settings
 

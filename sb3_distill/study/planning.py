@@ -8,12 +8,13 @@ from typing import Any
 
 from sb3_distill.agents.load import load_teacher
 from sb3_distill.experiment.defaults import settings_from
-from sb3_distill.experiment.run import prepare
+from sb3_distill.experiment.plan import prepare
 from sb3_distill.experiment.settings import Settings
-from sb3_distill.memory.fingerprint import fingerprint_of, memory_fingerprint
+from sb3_distill.memory.fingerprint import memory_fingerprint
 from sb3_distill.study.faults import Fault
 from sb3_distill.study.names import Run, about_run, name_of
 from sb3_distill.study.product import Cell
+from sb3_distill.teachers.fingerprint import fingerprint_of
 
 #: settings that have to go together, the first ones with all others
 _TOGETHER = (("env", "env_kwargs", "teacher", "memory"), ("method", "engine"), ("net_arch", "size"))

@@ -68,6 +68,8 @@ class OwnTeacher(Teacher):
         known = owner.state_dict() if callable(getattr(owner, "state_dict", None)) else None
         if isinstance(known, dict):
             return {f"{self.asked.answers} {name}": value for name, value in known.items()}
+        if not self.knows_spaces:
+            return {self.name: th.zeros(0)}
         obs = sampled(self.observation_space)
         try:
             answers = self._first_rows(obs)

@@ -20,10 +20,10 @@ from envs_for_tests import ACTION_SPACES, DICT_SPACE, IMAGE_SPACE, Chain, Countd
 from sb3_distill import load_teacher
 from sb3_distill.algorithms.policy_distillation import READ_AHEAD, PolicyDistillation
 from sb3_distill.evaluation.episodes import episode_returns, greedy
-from sb3_distill.memory.fingerprint import fingerprint_of
 from sb3_distill.memory.memory import About
 from sb3_distill.memory.ring import RingMemory
 from sb3_distill.rules.temperature import softest_by_confidence
+from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.q_network import QTeacher
 
 SMALL = dict(policy_kwargs=dict(net_arch=[16]), device="cpu", batch_size=16, train_freq=16)

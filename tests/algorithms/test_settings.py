@@ -47,6 +47,39 @@ def test_settings_are_those_of_a_student(cls, n_envs, images):
             assert same(told, value(model, name)), (name, told, value(model, name))
 
 
+REFUSED = [
+    {"gamma": 1.5},
+    {"gae_lambda": -0.1},
+    {"gamma": "x"},
+    {"n_steps": 0},
+    {"n_epochs": "x"},
+    {"max_grad_norm": 0},
+    {"learning_rate": -1e-3},
+    {"learning_rate": lambda progress: progress - 0.5},
+    {"averaging": 2},
+    {"averaging": "x"},
+    {"loss_coef": -1},
+    {"reward_coef": float("nan")},
+    {"env_reward_coef": "x"},
+    {"method": "on_policy_distill", "reward_coef": 1.0},
+    {"control": "mixed", "method": "on_policy_distill"},
+    {"beta": 0.5},
+    {"control": "mixed", "method": "on_policy_distill", "beta": 1.5},
+    {"control": "teacher", "env_reward_coef": 1.0, "method": "on_policy_distill"},
+    {"control": "teacher"},
+]
+
+
+@pytest.mark.parametrize("given", REFUSED, ids=str)
+def test_what_the_constructor_refuses_is_no_setting(given):
+    """With the same words."""
+    with pytest.raises(ValueError) as refused:
+        DistillPPO("MlpPolicy", "CartPole-v1", device="cpu", **given)
+    with pytest.raises(ValueError) as told:
+        DistillPPO.settings("CartPole-v1", **given)
+    assert str(told.value) == str(refused.value)
+
+
 @pytest.mark.parametrize("cls", CLASSES)
 def test_every_argument_is_in_the_signature(cls):
     shown = inspect.signature(cls).parameters

@@ -13,6 +13,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from sb3_distill import NDistill
 from sb3_distill.algorithms.policy_distillation import PolicyDistillation
 from sb3_distill.cli import main
+from sb3_distill.experiment import keeper
 from sb3_distill.experiment import run as experiment
 from sb3_distill.experiment.checkpoints import (
     read_checkpoint,
@@ -21,7 +22,7 @@ from sb3_distill.experiment.checkpoints import (
     student_state,
     write_checkpoint,
 )
-from sb3_distill.experiment.run import Keeper
+from sb3_distill.experiment.keeper import Keeper
 from sb3_distill.experiment.run_folder import RUN_FILES, RunFolder
 
 SMALL = [
@@ -97,7 +98,7 @@ def results_in(out):
 
 @pytest.mark.parametrize("method", [[], MEMORY], ids=["row", "policy-distillation"])
 def test_a_killed_run_goes_on_from_its_last_checkpoint(method, trace, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(experiment, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(keeper, "CHECKPOINT_SECONDS", 0.0)
     out = tmp_path / "out"
     trace.at, trace.stop = 350, raise_killed
     with pytest.raises(KilledError):
@@ -170,7 +171,7 @@ def assert_same(one, other):
 
 
 def test_schedules_go_on_where_they_were(trace, tmp_path, monkeypatch):
-    monkeypatch.setattr(experiment, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(keeper, "CHECKPOINT_SECONDS", 0.0)
     rates = []
     train = NDistill.train
 
@@ -266,7 +267,7 @@ def test_no_pickle_of_a_checkpoint_runs(tmp_path):
 
 def test_a_full_disk_keeps_the_last_checkpoint_and_the_run_goes_on(trace, tmp_path, monkeypatch, capsys):
     """Training goes on without it; the end is one line, and with room the same command comes to an end."""
-    monkeypatch.setattr(experiment, "CHECKPOINT_SECONDS", 0.0)
+    monkeypatch.setattr(keeper, "CHECKPOINT_SECONDS", 0.0)
     out, fsync = tmp_path / "out", os.fsync
     full = []
 

@@ -13,8 +13,8 @@ import pytest
 from sb3_distill.cli import main
 from sb3_distill.cli.teacher_names import typed_teacher
 from sb3_distill.common.flags import as_flags
+from sb3_distill.experiment import outcome, run_folder
 from sb3_distill.experiment import run as experiment
-from sb3_distill.experiment import run_folder
 from sb3_distill.experiment.advice import advice, still_rising
 from sb3_distill.experiment.comparison import Likeness, Share
 
@@ -36,7 +36,7 @@ SMALL = [
 @pytest.fixture(autouse=True)
 def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(experiment, "CURVE_EPISODES", 2)
-    monkeypatch.setattr(experiment, "COMPARED_STATES", 100)
+    monkeypatch.setattr(outcome, "COMPARED_STATES", 100)
     monkeypatch.chdir(tmp_path)
 
 
@@ -59,7 +59,7 @@ def test_a_comparison_that_fails_does_not_cost_the_run(tmp_path, monkeypatch, ca
     def broken(*_):
         raise AttributeError("no such thing")
 
-    monkeypatch.setattr(experiment, "likeness", broken)
+    monkeypatch.setattr(outcome, "likeness", broken)
     assert main([*SMALL, "--out", "out"]) == 0
     printed = capsys.readouterr()
     assert "could not be measured: AttributeError: no such thing" in printed.err
@@ -125,12 +125,12 @@ def test_an_environment_without_a_time_limit_takes_no_time(tmp_path, monkeypatch
     env_id = max(name for name in gym.registry if name.startswith("CliffWalking-"))
     DQN("MlpPolicy", env_id, buffer_size=1, device="cpu").save("agent.zip")
     monkeypatch.setattr(experiment, "CURVE_STEPS", 2_000)
-    monkeypatch.setattr(experiment, "MAX_EPISODE_STEPS", 50)
+    monkeypatch.setattr(outcome, "MAX_EPISODE_STEPS", 50)
     assert main([*SMALL, "--teacher", "agent.zip", "--env", env_id, "--out", "out"]) == 0
     assert "Cut are episodes that had not ended after 50 steps" in capsys.readouterr().out
     players = json.loads((tmp_path / "out" / "results.json").read_text(encoding="utf-8"))["players"]
     assert players["teacher"]["episodes_cut"] == 4
-    assert experiment.episode_limit("CartPole-v1") == 500
+    assert outcome.episode_limit("CartPole-v1") == 500
 
 
 # --- what is typed ----------------------------------------------------------------------------------------------------

@@ -16,9 +16,12 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_distill.cli import main
 from sb3_distill.common.files import remove_leftovers
+from sb3_distill.experiment import outcome
 from sb3_distill.experiment import run as experiment
 from sb3_distill.experiment.checkpoints import check_state, read_checkpoint, write_checkpoint
-from sb3_distill.experiment.run import Experiment, Keeper, prepare
+from sb3_distill.experiment.keeper import Keeper
+from sb3_distill.experiment.plan import prepare
+from sb3_distill.experiment.run import Experiment
 from sb3_distill.experiment.run_folder import FinishedError, RunFolder
 from sb3_distill.experiment.settings import Settings
 from sb3_distill.memory.errors import DamagedMemoryError
@@ -44,7 +47,7 @@ SMALL = [
 def quick(monkeypatch, tmp_path):
     monkeypatch.setattr(experiment, "CURVE_EPISODES", 2)
     monkeypatch.setattr(experiment, "CURVE_POINTS", 2)
-    monkeypatch.setattr(experiment, "COMPARED_STATES", 20)
+    monkeypatch.setattr(outcome, "COMPARED_STATES", 20)
     monkeypatch.chdir(tmp_path)
 
 

@@ -10,8 +10,8 @@ from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_distill.agents.normalization import NormalizeStatistics, normalizer
 from sb3_distill.memory.check import check_memory
-from sb3_distill.memory.fingerprint import fingerprint_of
 from sb3_distill.memory.memory import About
+from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.q_network import QTeacher
 
 SPACE = spaces.Box(-1.0, 1.0, (3,), np.float32)

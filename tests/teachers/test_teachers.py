@@ -715,6 +715,7 @@ def test_tuning_is_repeatable_and_without_epsilon():
 def test_where_a_temperature_is_tuned(monkeypatch, settings, tuned_in):
     """In the teacher's environment, or the one it is told, if no temperature is given."""
     calls = []
+    monkeypatch.setattr("sb3_distill.agents.load.known_choice", lambda teacher: None)
     monkeypatch.setattr("sb3_distill.agents.load.tune_temperature", lambda *args: calls.append(args))
     teacher = load_teacher(CARTPOLE, **settings)
     assert calls == ([(teacher, 6)] if tuned_in else [])

@@ -267,6 +267,15 @@ def typed(algo, *params):
         ("n_distill_a2c", "n_epochs:3", "no hyperparameter 'n_epochs'"),  # PPO's alone
         ("policy_distillation", "buffersize:3", "'buffer_size'"),
         ("ppo", "batchsize:3", "'batch_size'"),
+        ("n_distill", "n_epochs:'x'", "n_epochs of n_distill must be a whole number, not 'x'"),
+        ("n_distill", "gamma:[1]", "gamma of n_distill must be a number, not [1]"),
+        ("n_distill", "policy_kwargs:5", "policy_kwargs of n_distill must be"),
+        ("n_distill", "loss_coef:'x'", "loss_coef of n_distill must be"),
+        ("n_distill_a2c", "use_rms_prop:'yes'", "use_rms_prop of n_distill_a2c must be True or False, not 'yes'"),
+        ("policy_distillation", "buffer_size:'x'", "buffer_size of policy_distillation must be"),
+        ("ppo", "n_epochs:None", "n_epochs of ppo must be a whole number, not None"),
+        ("ppo", "n_timesteps:'x'", "n_timesteps must be a whole number of at least 1, not 'x'"),
+        ("ppo", "frame_stack:0", "frame_stack must be a whole number of at least 1, not 0"),
     ],
 )
 def test_what_is_mistyped_in_params_is_one_line(zoo_process, algo, pair, part):
@@ -292,7 +301,11 @@ def unknown_keys():
     """Of every entry of rl_zoo3's files and ours, what the check would refuse."""
     import rl_zoo3
 
-    from sb3_distill.zoo import registration, typed_params
+    from sb3_distill.zoo import param_types, registration, typed_params
+
+    def is_text_for_more(value):
+        """What rl_zoo3 makes something else of: schedules, dictionaries in text."""
+        return isinstance(value, str) and value.startswith(("lin_", "dict(", "{"))
 
     refused = []
     files = [*registration.HYPERPARAMS.glob("*.yml"), *(Path(rl_zoo3.__file__).parent / "hyperparams").glob("*.yml")]
@@ -302,6 +315,9 @@ def unknown_keys():
             names = entry.keys() - set(typed_params.ZOO_KEYS)
             try:
                 typed_params.check_names(file.stem, rl_zoo3.ALGOS[file.stem], names)
+                param_types.check_zoo_sizes(entry)
+                values = {name: entry[name] for name in names if not is_text_for_more(entry[name])}
+                param_types.check_types(file.stem, rl_zoo3.ALGOS[file.stem], values)
             except ValueError as error:
                 refused.append(f"{file}: {error}")
     return len(files), refused

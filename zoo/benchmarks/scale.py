@@ -1,8 +1,5 @@
-"""What the unit of the reward does to a student, and how long a teacher takes to load: two numbers of :mod:`.students`."""
+"""What the unit of the reward does to a student: a number of :mod:`.students`."""
 
-import tempfile
-import time
-import warnings
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -13,7 +10,6 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 from rich.table import Table
-from stable_baselines3 import DQN
 from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_distill.agents.load import EPISODES, load_teacher
@@ -102,50 +98,4 @@ def scale_table(seeds: int, steps: int, out: Path, n_jobs: int, rows: Sequence[s
             # 2.776: the t-distribution's, of five seeds; of fewer or more it is an approximation
             cells.append(f"{means.mean():.1f} ± {2.776 * standard_error(means) if seeds > 1 else 0:.1f}")
         table.add_row(row, *cells)
-    return table
-
-
-class Slow(gym.Wrapper):
-    """
-    An environment whose steps take time.
-
-    :param env: the environment
-    :param seconds: of a step
-    """
-
-    def __init__(self, env: gym.Env, seconds: float) -> None:
-        super().__init__(env)
-        self.seconds = seconds
-
-    def step(self, action: Any) -> Any:
-        time.sleep(self.seconds)
-        return self.env.step(action)
-
-
-def load_table() -> Table:
-    """:return: how long :func:`~sb3_distill.load_teacher` takes to load a teacher and to find its temperature"""
-    th.set_num_threads(1)
-    make_slow: Any = lambda seconds: Slow(gym.make(ENV_ID), seconds)  # noqa: E731
-    gym.register("Slow-v0", entry_point=make_slow)
-    kwargs: dict[str, Any] = {"learning_starts": 50, "buffer_size": 1_000, "device": "cpu", "seed": 0}
-    table = Table(title="Seconds of load_teacher")
-    for column in ("teacher", "seconds", "temperature"):
-        table.add_column(column, justify="right" if column == "seconds" else "left")
-    with tempfile.TemporaryDirectory() as folder:
-        live = DQN("MlpPolicy", gym.make("Slow-v0", seconds=0.02), **kwargs).learn(300)
-        live.save(f"{folder}/agent.zip")
-        new = DQN("MlpPolicy", gym.make("Slow-v0", seconds=0.02), **kwargs)
-        sources: dict[str, tuple[Any, dict[str, Any]]] = {
-            "a loaded DQN, 20 ms a step": (live, {}),
-            "the same, nothing in its replay buffer": (new, {}),
-            "its zip": (f"{folder}/agent.zip", {}),
-            "the bundled agent, CartPole": (f"zoo:dqn/{ENV_ID}", {}),
-        }
-        load_teacher(f"zoo:dqn/{ENV_ID}")  # imports are no part of it
-        for name, (source, options) in sources.items():
-            start = time.perf_counter()
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                teacher: Any = load_teacher(source, **options)
-            table.add_row(name, f"{time.perf_counter() - start:.2f}", teacher.temperature_report)
     return table

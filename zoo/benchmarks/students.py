@@ -9,7 +9,9 @@
 ``python -m sb3_distill.zoo.benchmarks.students scale``
     Returns of students of CartPole's agent with rewards times 1e-6 to 1e6: the unit of the reward does not matter.
 ``python -m sb3_distill.zoo.benchmarks.students load``
-    Seconds that ``load_teacher`` takes, with the choice of a temperature.
+    Seconds that ``load_teacher`` takes for each Q-network at hand, where its temperature is known and where it is looked for.
+``python -m sb3_distill.zoo.benchmarks.students temperatures``
+    Looks for these temperatures and writes ``zoo/agents/temperatures.json``, which ``load_teacher`` reads: after an agent was added.
 """
 
 import argparse
@@ -38,7 +40,8 @@ from sb3_distill.common.files import write_json
 from sb3_distill.evaluation.episodes import EVALUATION_SEED, episode_returns, random_play, standard_error
 from sb3_distill.rules.methods import METHODS
 from sb3_distill.teachers.teacher import Teacher, actor_size
-from sb3_distill.zoo.benchmarks.scale import load_table, scale_table
+from sb3_distill.zoo.benchmarks.loading import load_table, write_temperatures
+from sb3_distill.zoo.benchmarks.scale import scale_table
 
 #: environment: (the zoo's agent, steps for the rows with ∇ℓ towards the teacher)
 TASKS = {
@@ -296,7 +299,7 @@ def speed_table(envs: list[str], methods: list[str], repeats: int, steps: int) -
 def main(argv: list[str] | None = None) -> None:
     """:param argv: arguments, by default the command line's"""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["returns", "speed", "scale", "load"])
+    parser.add_argument("what", choices=["returns", "speed", "scale", "load", "temperatures"])
     parser.add_argument(
         "--envs", nargs="+", choices=list(TASKS), help="by default all, CartPole and LunarLander for speed"
     )
@@ -321,6 +324,8 @@ def main(argv: list[str] | None = None) -> None:
         table = scale_table(args.seeds, args.steps or 8_192, args.out, args.jobs)
     elif args.what == "load":
         table = load_table()
+    elif args.what == "temperatures":
+        table = write_temperatures()
     else:
         steps = args.steps or 65_536
         table = speed_table(args.envs or ["CartPole-v1", "LunarLander-v3"], args.methods, args.repeats, steps)
