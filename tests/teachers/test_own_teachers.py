@@ -14,9 +14,9 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 from sb3_distill import NDistill, OnPolicyDistill, PolicyDistillation, TeacherVReward, load_teacher
-from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.memory.recorder import record
 from sb3_distill.rules.distributions import from_parameters
+from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.own import sampled
 from sb3_distill.teachers.teacher import Answer, Teacher
 from sb3_distill.teachers.view import TeacherView

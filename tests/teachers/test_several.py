@@ -23,9 +23,9 @@ from sb3_distill import (
     load_teacher,
 )
 from sb3_distill.algorithms.ppo import EntropyRegularised, ExpectedEntropyDistill, TeacherDistill
-from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.memory.recorder import record
 from sb3_distill.rules.distributions import parameter_size
+from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.teacher import Answer, Teacher
 from sb3_distill.teachers.view import TeacherView
 
