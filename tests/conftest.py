@@ -51,6 +51,14 @@ def pytest_collection_modifyitems(items):
                 item.add_marker(skip)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def brief_likeness():
+    """A run's student and teacher are compared on a twentieth of the states."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sb3_distill.experiment.outcome.COMPARED_STATES", 100)
+        yield
+
+
 @pytest.fixture
 def zoo(monkeypatch):
     """The folder of the zoo's checkpoints, and the environment variable that names it."""

@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -116,9 +117,9 @@ def test_a_small_student_reaches_the_zoos_teacher():
     env = make_vec_env("CartPole-v1", 8, seed=0)
     kwargs = dict(policy_kwargs=dict(net_arch=[16, 16]), seed=0, device="cpu")
     student = PolicyDistillation("MlpPolicy", env, teacher=teacher, **kwargs).learn(4_096)
-    assert episode_returns(greedy(student.predict), "CartPole-v1", 10, 2_000_000).mean() > 475
-    offline = PolicyDistillation("MlpPolicy", memory=student.replay_buffer, student="ppo", **kwargs).learn(3_000)
-    assert episode_returns(greedy(offline.predict), "CartPole-v1", 10, 2_000_000).mean() > 475
+    assert episode_returns(greedy(student.predict), "CartPole-v1", 6, 2_000_000).mean() > 475
+    offline = PolicyDistillation("MlpPolicy", memory=student.replay_buffer, student="ppo", **kwargs).learn(2_000)
+    assert episode_returns(greedy(offline.predict), "CartPole-v1", 6, 2_000_000).mean() > 475
 
 
 @pytest.mark.parametrize(
@@ -126,7 +127,7 @@ def test_a_small_student_reaches_the_zoos_teacher():
 )
 def test_each_loss_falls_and_the_student_does_what_the_teacher_does(loss, student):
     memory = recorded(400)
-    model = make(memory=memory, loss=loss, student=student, temperature=0.1, learning_rate=3e-3)
+    model = make(memory=memory, loss=loss, student=student, temperature=0.1, learning_rate=1e-2)
     seen = []
 
     class Keep(BaseCallback):
@@ -136,7 +137,7 @@ def test_each_loss_falls_and_the_student_does_what_the_teacher_does(loss, studen
         def _on_rollout_end(self):
             seen.append(self.logger.name_to_value["distill/loss"])
 
-    model.learn(1_500, callback=Keep())
+    model.learn(500, callback=Keep())
     assert np.mean(seen[-5:]) < 0.5 * np.mean(seen[:3])
     (batch,) = memory.batches(400, 0)
     agreement = (model.predict(batch.observations, deterministic=True)[0] == batch.answers.argmax(1)).mean()
@@ -153,6 +154,11 @@ def test_mse_is_in_units_of_the_environments_reward():
     assert np.allclose(batch.answers, 5 * in_own_units, atol=1e-5)
 
 
+@cache
+def reader_of_plain_units(loss):
+    return make(memory=recorded(400), loss=loss, learning_rate=3e-3).learn(300)
+
+
 @pytest.mark.parametrize(("scale", "offset"), [(1e-6, 0.0), (1e-3, 1e3), (1e6, 1e3)])
 @pytest.mark.parametrize("loss", ["kl", "nll", "mse"])
 def test_the_unit_of_the_reward_does_not_matter(loss, scale, offset):
@@ -161,7 +167,7 @@ def test_the_unit_of_the_reward_does_not_matter(loss, scale, offset):
     other = recorded(400)
     unit = plain._answers.std()
     other._answers = ((plain._answers.astype(np.float64) + offset * unit) * scale).astype(np.float32)
-    students = [make(memory=memory, loss=loss, learning_rate=3e-3).learn(300) for memory in (plain, other)]
+    students = [reader_of_plain_units(loss), make(memory=other, loss=loss, learning_rate=3e-3).learn(300)]
     (batch,) = plain.batches(400, 0)
     obs = th.as_tensor(batch.observations)
     with th.no_grad():
@@ -184,7 +190,7 @@ def test_auto_is_the_temperature_at_which_the_teacher_is_sure():
     assert model.chosen_temperature == pytest.approx(softest_by_confidence(th.as_tensor(batch.answers)).temperature)
     assert model.logger.name_to_value["distill/temperature"] == model.chosen_temperature
     assert (model.temperature, make(memory=memory, temperature=0.3).chosen_temperature) == ("auto", 0.3)
-    playing = make(countdown(8), q_teacher(), train_freq=64).learn(600)
+    playing = make(countdown(8), q_teacher(), train_freq=64, gradient_steps=1).learn(600)
     softer = playing.chosen_temperature
     teacher = q_teacher()
     teacher.value_scale = 1e3
@@ -223,10 +229,10 @@ def test_an_actor_critic_teaches_actions_of_every_kind(actions):
     """The KL of its own distribution falls, playing and reading; the student acts as an environment wants it."""
     env = countdown(action_space=ACTION_SPACES[actions])
     teacher = actor_critic_teacher(env)
-    model = make(env, teacher, student="ppo", dagger=0.5, learning_rate=3e-3)
+    model = make(env, teacher, student="ppo", dagger=0.5, learning_rate=1e-2)
     model.learn(64)
     first = model.logger.name_to_value["distill/loss"]
-    model.learn(600)
+    model.learn(256)
     assert model.logger.name_to_value["distill/loss"] < 0.5 * first
     reader = make(memory=model.replay_buffer, student="ppo").learn(50)
     assert env.action_space.contains(reader.predict(contents(model).observations[0], deterministic=True)[0])
@@ -615,6 +621,7 @@ def test_the_zip_is_sb3s(student, tmp_path):
         )
     else:
         assert plain.n_steps == 2_048  # PPO's own
+        plain = algorithm.load(tmp_path / "student.zip", env=env, device="cpu", n_steps=64)
     plain.learn(130)
     assert load_teacher(tmp_path / "student.zip", **({"temperature": 1.0} if student == "dqn" else {})).n_parameters > 0
 

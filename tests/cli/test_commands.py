@@ -196,6 +196,7 @@ def test_a_closed_pipe_is_silent(command):
 def test_what_was_begun_is_finished_though_nobody_reads_of_it(talk, tmp_path):
     """As with ``| head -1``, of both streams; all files are there."""
     words = ["distill", "--steps", "64", "--n-envs", "2", "--net-arch", "8", "--eval-episodes", "2", "--out", "run"]
+    words += ["--temperature", "0.01"]  # it takes long to look for one
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run([*COMMAND, *words, talk], stdout=write, stderr=write, timeout=120, cwd=tmp_path)

@@ -10,7 +10,7 @@ import pytest
 import torch as th
 from stable_baselines3.common.env_util import make_vec_env
 
-from sb3_distill import NDistill
+from sb3_distill import NDistill, load_teacher
 from sb3_distill.algorithms.policy_distillation import PolicyDistillation
 from sb3_distill.cli import main
 from sb3_distill.experiment import keeper
@@ -133,10 +133,10 @@ def test_a_signal_loses_nothing(number, code, trace, tmp_path, capsys):
 def test_what_goes_on_is_what_would_have_gone_on(tmp_path):
     """Weights, optimiser, mean of the weights and all random numbers are the same to the bit; so is the next update."""
 
+    teacher = load_teacher("zoo:dqn/CartPole-v1", temperature=0.1)
+
     def made():
-        return NDistill(
-            "MlpPolicy", make_vec_env("CartPole-v1", 2), teacher="zoo:dqn/CartPole-v1", seed=1, device="cpu"
-        )
+        return NDistill("MlpPolicy", make_vec_env("CartPole-v1", 2), teacher=teacher, seed=1, device="cpu")
 
     student = made()
     student.learn(1_000)

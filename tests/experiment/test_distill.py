@@ -24,8 +24,9 @@ SMALL = dict(steps=256, n_envs=2, net_arch=[8], eval_episodes=2, quiet=True)
 
 def test_it_is_the_command(tmp_path):
     words = ["--steps", "256", "--n-envs", "2", "--net-arch", "8", "--eval-episodes", "2", "--quiet"]
+    words += ["--temperature", "0.01"]
     assert main(["distill", "--env", "CartPole-v1", *words, "--out", str(tmp_path / "typed")]) == 0
-    result = distill(env="CartPole-v1", out=tmp_path / "called", **SMALL)
+    result = distill(env="CartPole-v1", out=tmp_path / "called", temperature=0.01, **SMALL)
     typed, called = (json.loads((tmp_path / name / "results.json").read_text()) for name in ("typed", "called"))
     for data in (typed, called):
         del data["players"]["student"]["training_seconds"]
@@ -88,15 +89,16 @@ def test_errors_come_before_any_file(settings, message, tmp_path):
 def test_mixtures_and_weights_are_settings_of_a_run(words, settings, tmp_path, capsys):
     """Typed or called, they are in results.json and in the name of the folder, and the student is theirs."""
     common = ["--steps", "256", "--n-envs", "2", "--net-arch", "8", "--eval-episodes", "2", "--quiet"]
-    method = ["--method", "on-policy-distill", "--env", "CartPole-v1"]
+    method = ["--method", "on-policy-distill", "--env", "CartPole-v1", "--temperature", "0.01"]
+    called = dict(env="CartPole-v1", method="on_policy_distill", temperature=0.01) | SMALL
     assert main(["distill", *method, *common, *words, "--out", str(tmp_path / "typed")]) == 0
-    result = distill(env="CartPole-v1", method="on_policy_distill", out=tmp_path / "called", **SMALL, **settings)
+    result = distill(out=tmp_path / "called", **called, **settings)
     assert result.data["settings"] | settings == result.data["settings"]
     typed = json.loads((tmp_path / "typed" / "results.json").read_text())
     assert typed["settings"] == result.data["settings"] and typed["players"]["student"]["returns"] == list(
         result.returns()
     )
-    plain = distill(env="CartPole-v1", method="on_policy_distill", out=tmp_path / "plain", **SMALL)
+    plain = distill(out=tmp_path / "plain", **called)
     pairs = zip(plain.student.policy.parameters(), result.student.policy.parameters(), strict=True)
     assert not all(th.equal(a, b) for a, b in pairs)
 

@@ -507,10 +507,19 @@ LEARNERS = {
 }
 
 
+#: the quickest learner of each reward; the others are the same experiment at length
+QUICKEST = TRPO
+
+
 @pytest.mark.parametrize(
     "reward, algorithm, n_steps, settings",
     [
-        pytest.param(reward, *learner, id=f"{reward}-{learner[0].__name__}")
+        pytest.param(
+            reward,
+            *learner,
+            id=f"{reward}-{learner[0].__name__}",
+            marks=[] if learner[0] is QUICKEST else pytest.mark.slow,
+        )
         for reward, learners in LEARNERS.items()
         for learner in learners
     ],
@@ -525,3 +534,26 @@ def test_an_unmodified_algorithm_reaches_the_teacher(reward, algorithm, n_steps,
         lambda obs: model.predict(obs, deterministic=True)[0], "CartPole-v1", n_episodes=20, seed=EVALUATION_SEED
     )
     assert returns.mean() >= 0.97 * 500
+
+
+@pytest.mark.parametrize("reward", teacher_reward.REWARDS)
+@pytest.mark.parametrize("algorithm", [PPO, A2C])
+def test_an_unmodified_algorithm_learns_from_what_is_paid(algorithm, reward):
+    """The start of the slow ones: what its buffer holds is r̂, but where a time limit cut an episode, and its policy moves."""
+    settings = dict(n_steps=16) | (dict(batch_size=16, n_epochs=1) if algorithm is PPO else {})
+    env = VecTeacherReward(vec_env("discrete"), actor_critic_teacher(Ending()), reward)
+    paid, cut = [], []
+
+    class Keep(BaseCallback):
+        def _on_step(self):
+            paid.append([info["teacher_reward"] for info in self.locals["infos"]])
+            cut.append([info["TimeLimit.truncated"] for info in self.locals["infos"]])
+            return True
+
+    model = algorithm("MlpPolicy", env, seed=0, device="cpu", **settings)
+    before = model.policy.action_net.weight.clone()
+    model.learn(2 * 16 * N_ENVS, callback=Keep())
+    assert not before.equal(model.policy.action_net.weight)
+    kept = ~np.array(cut[16:])
+    assert 0 < (~kept).sum() < kept.sum()
+    np.testing.assert_allclose(model.rollout_buffer.rewards[kept], np.array(paid[16:])[kept], rtol=1e-5)

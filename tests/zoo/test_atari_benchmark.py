@@ -47,7 +47,11 @@ def test_a_timed_run(who, monkeypatch):
     assert atari_benchmark.parts_table(who, [run], 64).row_count == len(run["parts"]) + 1
 
 
-def test_the_environments_take_turns():
+def test_the_environments_take_turns(monkeypatch):
+    """With two environments in the place of 8 and of 32, which take half a minute to be made."""
+    monkeypatch.setattr(
+        atari_benchmark, "play", lambda make, n_envs, steps, play=atari_benchmark.play: play(make, 2, 4)
+    )
     table = atari_benchmark.env_table(64, 1)
     assert table.row_count == 2
     assert list(table.columns[0].cells) == ["8", "32"]

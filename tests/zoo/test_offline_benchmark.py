@@ -20,13 +20,15 @@ from sb3_distill.zoo.benchmarks.relative_scores import Reference, Relative, geom
 
 @pytest.fixture
 def small(monkeypatch):
-    """Few episodes, cut early, and the processes' work in this one."""
+    """Few episodes, cut early, few updates, and the processes' work in this one."""
     for name, value in (("TEACHER_EPISODES", 4), ("EPISODES", 3), ("MAX_STEPS", 150), ("PLAY_ENVS", 4)):
         monkeypatch.setattr(nine_tasks, name, value)
     monkeypatch.setattr(offline_benchmark, "EPISODES", 3)
     monkeypatch.setattr(offline_benchmark, "MAX_STEPS", 150)
     monkeypatch.setattr(offline_benchmark, "POINT_EPISODES", 2)
     monkeypatch.setattr(offline_benchmark, "PLAY_ENVS", 4)
+    monkeypatch.setitem(offline_benchmark.PLAY, "gradient_steps", 2)
+    monkeypatch.setattr(offline_benchmark, "N_EPOCHS", 1)
     monkeypatch.setattr(offline_benchmark, "ProcessPoolExecutor", Here)
 
 
