@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     )
     from sb3_distill.algorithms.trpo import DistillTRPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
     from sb3_distill.experiment.distill import distill
+    from sb3_distill.exporting.export import export
     from sb3_distill.rules.methods import METHODS, Loss, Method, Reward, Weight
     from sb3_distill.study.study import Study
     from sb3_distill.teachers.several import BestTeacher, EnsembleTeacher, PerEnvTeacher
@@ -70,6 +71,7 @@ __all__ = [
     "TeacherVRewardTRPO",
     "Weight",
     "distill",
+    "export",
     "load_teacher",
 ]
 
@@ -100,6 +102,7 @@ __getattr__, __dir__ = lazy_names(
         "EntropyRegularisedTRPO": "sb3_distill.algorithms.trpo",
         "TeacherVRewardTRPO": "sb3_distill.algorithms.trpo",
         "distill": "sb3_distill.experiment.distill",
+        "export": "sb3_distill.exporting.export",
         "METHODS": "sb3_distill.rules.methods",
         "Method": "sb3_distill.rules.methods",
         "Reward": "sb3_distill.rules.methods",

@@ -35,9 +35,10 @@ from sb3_distill.agents.normalization import (
 )
 from sb3_distill.agents.own_source import is_function, own_teacher
 from sb3_distill.agents.rebuilt import _in_a_line, _normalization, policy_and_settings, read_given
-from sb3_distill.agents.training import usual_training
+from sb3_distill.agents.training import Training, usual_training
 from sb3_distill.common.articles import with_article
 from sb3_distill.common.env_ids import is_atari
+from sb3_distill.common.mujoco import former_wrappers
 from sb3_distill.common.questions import env_id_of
 from sb3_distill.common.user_code import first_line
 from sb3_distill.rules.temperature import check_q_values, check_softness
@@ -170,8 +171,10 @@ def _load_agent(
         )
     policy, kwargs = _policy_of(source, vec_normalize, device)
     is_its_own = isinstance(source, BaseAlgorithm)
-    if env_id is not None and resolve_env_id(env_id) != kwargs["env_id"]:
-        kwargs |= {"env_id": resolve_env_id(env_id), "make_env": None}
+    if env_id is not None and (present := resolve_env_id(env_id)) != kwargs["env_id"]:
+        trained = Training(present, wrappers=former_wrappers(env_id, present))
+        kwargs |= {"env_id": present, "make_env": None}
+        kwargs |= {} if trained.plain else {"make_env": trained.make_vec_env, "vec_wrapper": trained.observe}
         is_its_own = False
     if kwargs["env_id"] is not None and kwargs.get("make_env") is None and is_atari(kwargs["env_id"]):
         kwargs["make_env"] = usual_training(kwargs["env_id"]).make_vec_env

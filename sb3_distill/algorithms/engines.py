@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sb3_distill.algorithms import a2c, ppo, trpo
 from sb3_distill.algorithms.distillation import Distillation
-from sb3_distill.algorithms.policy_distillation import STUDENTS
+from sb3_distill.algorithms.prepared_offline import STUDENTS
 from sb3_distill.algorithms.settings import sb3_class
 
 

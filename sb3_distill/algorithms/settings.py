@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any
 
 from stable_baselines3.common.base_class import maybe_make_env
@@ -13,7 +12,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_distill.algorithms.coefficients import COEFFICIENTS, beta_at, check_beta, schedules_of, weights_at
 from sb3_distill.algorithms.rollout_size import batch_that_fits, steps_that_fill
 from sb3_distill.algorithms.schedules import TRIED, value_at
-from sb3_distill.algorithms.student_policy import check_numbers, check_rate
+from sb3_distill.algorithms.student_policy import check_numbers, check_rate, is_share
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.nearest import nearest
 from sb3_distill.rules.methods import STUDENT_VALUE, Method, get_method, is_as_printed
@@ -111,7 +110,7 @@ def check_averaging(share: Any) -> None:
     :param share: of the run at its end, or None
     :raises ValueError: if it is none
     """
-    if share is not None and not (isinstance(share, Real) and 0 <= share <= 1):
+    if share is not None and not is_share(share):
         raise ValueError(f"averaging is a share of the run between 0 and 1, not {share!r}.")
 
 

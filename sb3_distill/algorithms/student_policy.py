@@ -41,7 +41,7 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
     """
     for name in ("gamma", "gae_lambda"):
         value = settings.get(name)
-        if value is not None and not _is_share(value):
+        if value is not None and not is_share(value):
             raise ValueError(f"{name} must lie between 0 and 1, not {value!r}.")
     rate = settings.get("learning_rate")
     if rate is not None and not callable(rate) and not isinstance(rate, str):
@@ -74,7 +74,11 @@ def _is_number(value: Any) -> bool:
     return not isinstance(value, str)
 
 
-def _is_share(value: Any) -> bool:
+def is_share(value: Any) -> bool:
+    """
+    :param value: whatever was given
+    :return: whether it is a number from 0 to 1
+    """
     try:
         return bool(0 <= value <= 1)  # which NaN is not
     except TypeError:

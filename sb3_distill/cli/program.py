@@ -145,6 +145,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     from sb3_distill.cli import distill as cli_distill
     from sb3_distill.cli.completion import SHELLS, PrintCompletion
+    from sb3_distill.cli.export import add_command as add_export_command
     from sb3_distill.cli.memory import add_commands as add_memory_commands
     from sb3_distill.cli.parser import Parser
     from sb3_distill.cli.play import add_command as add_play_command
@@ -182,6 +183,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_study_command(commands)
     add_zoo_commands(commands)
     add_play_command(commands)
+    add_export_command(commands)
     add_memory_commands(commands)
     add_train_teacher_command(commands)
     add_paper_commands(commands)

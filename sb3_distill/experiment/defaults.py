@@ -69,7 +69,7 @@ def settings_from(given: Mapping[str, Any]) -> Settings:
     :raises ValueError: for unknown names, values that a setting cannot have, if nothing says which environment it is, or there is no
         such; also OSError and ImportError
     """
-    from sb3_distill.algorithms.policy_distillation import open_memory
+    from sb3_distill.algorithms.offline_memory import open_memory
     from sb3_distill.memory.check import check_memory
 
     known = [f.name for f in fields(Settings)]

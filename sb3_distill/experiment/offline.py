@@ -25,7 +25,8 @@ def student_class(args: Any) -> "partial[PolicyDistillation]":
     :return: makes the student from policy, environment, ``teacher`` …
     :raises ValueError: if the memory cannot be read; also OSError and ImportError
     """
-    from sb3_distill.algorithms.policy_distillation import PolicyDistillation, open_memory
+    from sb3_distill.algorithms.offline_memory import open_memory
+    from sb3_distill.algorithms.policy_distillation import PolicyDistillation
 
     temperature = None if args.temperature == "auto" else args.temperature
     options = {"loss": args.loss, "temperature": temperature, "epsilon": args.epsilon}

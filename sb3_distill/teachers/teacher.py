@@ -289,7 +289,8 @@ class Teacher(ABC):
         except (gym.error.Error, ImportError) as error:
             raise ValueError(f"Environment {self.env_id!r} of {self.name} cannot be made here: {error}") from error
         self.meet(env.observation_space, env.action_space)
-        check_spaces(self.name, self.observation_space, self.action_space, env.observation_space, env.action_space)
+        mine, theirs = (self.observation_space, self.action_space), (env.observation_space, env.action_space)
+        check_spaces(self.name, *mine, *theirs, lambda: (self.env_id, self.env_id))
         return self.view(env)
 
     def __repr__(self) -> str:

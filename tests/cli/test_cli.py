@@ -16,7 +16,8 @@ import sb3_distill
 from sb3_distill import METHODS, DistillA2C, DistillPPO, load_teacher
 from sb3_distill.agents import policy_file
 from sb3_distill.algorithms.engines import method_classes
-from sb3_distill.algorithms.policy_distillation import PolicyDistillation, open_memory
+from sb3_distill.algorithms.offline_memory import open_memory
+from sb3_distill.algorithms.policy_distillation import PolicyDistillation
 from sb3_distill.cli import main
 from sb3_distill.common.files import replacing
 from sb3_distill.evaluation.episodes import episode_returns

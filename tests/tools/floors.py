@@ -10,7 +10,7 @@ PAGE = ROOT / "docs" / "architecture.md"
 #: from the ground up: a floor may import from itself and from those before it
 FLOORS = (
     *("common", "envs", "rules", "students", "evaluation", "teachers", "agents", "wrappers", "memory", "algorithms"),
-    *("tabular", "experiment", "study", "zoo", "cli", "the roof"),
+    *("tabular", "experiment", "exporting", "study", "zoo", "cli", "the roof"),
 )
 #: what users import from: names of all floors, brought when they are asked for, so that importing them runs nothing from above
 ROOF = ("sb3_distill", "sb3_distill.envs")
