@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         TeacherDistillA2C,
         TeacherVRewardA2C,
     )
+    from sb3_distill.algorithms.critic_warmup import CriticWarmup
     from sb3_distill.algorithms.multi_task import MultiTaskDistillation
     from sb3_distill.algorithms.mutual import MutualDistillation
     from sb3_distill.algorithms.online import OnlineDistillation
@@ -41,6 +42,7 @@ __version__ = "0.1.0"
 __all__ = [
     "METHODS",
     "BestTeacher",
+    "CriticWarmup",
     "DistillA2C",
     "DistillPPO",
     "DistillTRPO",
@@ -86,6 +88,7 @@ __getattr__, __dir__ = lazy_names(
         "OnPolicyDistillA2C": "sb3_distill.algorithms.a2c",
         "TeacherDistillA2C": "sb3_distill.algorithms.a2c",
         "TeacherVRewardA2C": "sb3_distill.algorithms.a2c",
+        "CriticWarmup": "sb3_distill.algorithms.critic_warmup",
         "MultiTaskDistillation": "sb3_distill.algorithms.multi_task",
         "MutualDistillation": "sb3_distill.algorithms.mutual",
         "OnlineDistillation": "sb3_distill.algorithms.online",
