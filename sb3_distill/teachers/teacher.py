@@ -60,12 +60,14 @@ class Teacher(ABC):
     :param name: for messages and tables
     :param make_env: makes n environments as the policy was trained in them; by default plain ones of ``env_id``
     :param vec_wrapper: what training put around the environments and their own wrappers, such as a stack of frames
+    :param gamma: the discount of the returns that its value function is of, if that is known
     """
 
     #: whether the teacher has a value function
     has_value = True
     make_env: Callable[[int], VecEnv] | None = None
     vec_wrapper: Callable[[VecEnv], VecEnv] | None = None
+    gamma: float | None = None
 
     def __init__(
         self,
@@ -76,6 +78,7 @@ class Teacher(ABC):
         name: str | None = None,
         make_env: Callable[[int], VecEnv] | None = None,
         vec_wrapper: Callable[[VecEnv], VecEnv] | None = None,
+        gamma: float | None = None,
     ) -> None:
         self.policy = policy
         self.normalize_obs = normalize_obs
@@ -84,6 +87,7 @@ class Teacher(ABC):
         self.name = name or type(policy).__name__
         self.make_env = make_env
         self.vec_wrapper = vec_wrapper
+        self.gamma = gamma
 
     @property
     def observation_space(self) -> spaces.Space:
