@@ -10,6 +10,7 @@ if TYPE_CHECKING:
         DistillA2C,
         EntropyRegularisedA2C,
         ExpectedEntropyDistillA2C,
+        KickstartingA2C,
         NDistillA2C,
         OnPolicyDistillA2C,
         TeacherDistillA2C,
@@ -24,15 +25,17 @@ if TYPE_CHECKING:
         DistillPPO,
         EntropyRegularised,
         ExpectedEntropyDistill,
+        Kickstarting,
         NDistill,
         OnPolicyDistill,
+        ProximalDistill,
         TeacherDistill,
         TeacherVReward,
     )
     from sb3_distill.algorithms.trpo import DistillTRPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
     from sb3_distill.experiment.distill import distill
     from sb3_distill.exporting.export import export
-    from sb3_distill.rules.methods import METHODS, Loss, Method, Reward, Weight
+    from sb3_distill.rules.methods import METHODS, Coefficient, Loss, Method, Reward, Weight
     from sb3_distill.study.study import Study
     from sb3_distill.teachers.several import BestTeacher, EnsembleTeacher, PerEnvTeacher
     from sb3_distill.teachers.teacher import Teacher
@@ -42,6 +45,7 @@ __version__ = "0.1.0"
 __all__ = [
     "METHODS",
     "BestTeacher",
+    "Coefficient",
     "CriticWarmup",
     "DistillA2C",
     "DistillPPO",
@@ -52,6 +56,8 @@ __all__ = [
     "EntropyRegularisedTRPO",
     "ExpectedEntropyDistill",
     "ExpectedEntropyDistillA2C",
+    "Kickstarting",
+    "KickstartingA2C",
     "Loss",
     "Method",
     "MultiTaskDistillation",
@@ -63,6 +69,7 @@ __all__ = [
     "OnlineDistillation",
     "PerEnvTeacher",
     "PolicyDistillation",
+    "ProximalDistill",
     "Reward",
     "Study",
     "Teacher",
@@ -84,6 +91,7 @@ __getattr__, __dir__ = lazy_names(
         "DistillA2C": "sb3_distill.algorithms.a2c",
         "EntropyRegularisedA2C": "sb3_distill.algorithms.a2c",
         "ExpectedEntropyDistillA2C": "sb3_distill.algorithms.a2c",
+        "KickstartingA2C": "sb3_distill.algorithms.a2c",
         "NDistillA2C": "sb3_distill.algorithms.a2c",
         "OnPolicyDistillA2C": "sb3_distill.algorithms.a2c",
         "TeacherDistillA2C": "sb3_distill.algorithms.a2c",
@@ -96,8 +104,10 @@ __getattr__, __dir__ = lazy_names(
         "DistillPPO": "sb3_distill.algorithms.ppo",
         "EntropyRegularised": "sb3_distill.algorithms.ppo",
         "ExpectedEntropyDistill": "sb3_distill.algorithms.ppo",
+        "Kickstarting": "sb3_distill.algorithms.ppo",
         "NDistill": "sb3_distill.algorithms.ppo",
         "OnPolicyDistill": "sb3_distill.algorithms.ppo",
+        "ProximalDistill": "sb3_distill.algorithms.ppo",
         "TeacherDistill": "sb3_distill.algorithms.ppo",
         "TeacherVReward": "sb3_distill.algorithms.ppo",
         "Loss": "sb3_distill.rules.methods",
@@ -105,6 +115,7 @@ __getattr__, __dir__ = lazy_names(
         "EntropyRegularisedTRPO": "sb3_distill.algorithms.trpo",
         "TeacherVRewardTRPO": "sb3_distill.algorithms.trpo",
         "distill": "sb3_distill.experiment.distill",
+        "Coefficient": "sb3_distill.rules.methods",
         "export": "sb3_distill.exporting.export",
         "METHODS": "sb3_distill.rules.methods",
         "Method": "sb3_distill.rules.methods",
