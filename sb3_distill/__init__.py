@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         TeacherVRewardA2C,
     )
     from sb3_distill.algorithms.critic_warmup import CriticWarmup
+    from sb3_distill.algorithms.leash import Leash
     from sb3_distill.algorithms.multi_task import MultiTaskDistillation
     from sb3_distill.algorithms.online import OnlineDistillation
     from sb3_distill.algorithms.policy_distillation import PolicyDistillation
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
         TeacherDistill,
         TeacherVReward,
     )
+    from sb3_distill.algorithms.then_rl import then_rl
     from sb3_distill.algorithms.trpo import DistillTRPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
     from sb3_distill.experiment.distill import distill
     from sb3_distill.exporting.export import export
@@ -48,6 +50,7 @@ __all__ = [
     "EntropyRegularisedTRPO",
     "ExpectedEntropyDistill",
     "ExpectedEntropyDistillA2C",
+    "Leash",
     "Loss",
     "Method",
     "MultiTaskDistillation",
@@ -69,6 +72,7 @@ __all__ = [
     "distill",
     "export",
     "load_teacher",
+    "then_rl",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -83,6 +87,8 @@ __getattr__, __dir__ = lazy_names(
         "TeacherDistillA2C": "sb3_distill.algorithms.a2c",
         "TeacherVRewardA2C": "sb3_distill.algorithms.a2c",
         "CriticWarmup": "sb3_distill.algorithms.critic_warmup",
+        "Leash": "sb3_distill.algorithms.leash",
+        "then_rl": "sb3_distill.algorithms.then_rl",
         "MultiTaskDistillation": "sb3_distill.algorithms.multi_task",
         "OnlineDistillation": "sb3_distill.algorithms.online",
         "PolicyDistillation": "sb3_distill.algorithms.policy_distillation",
