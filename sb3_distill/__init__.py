@@ -17,7 +17,9 @@ if TYPE_CHECKING:
         TeacherVRewardA2C,
     )
     from sb3_distill.algorithms.critic_warmup import CriticWarmup
+    from sb3_distill.algorithms.leash import Leash
     from sb3_distill.algorithms.multi_task import MultiTaskDistillation
+    from sb3_distill.algorithms.mutual import MutualDistillation
     from sb3_distill.algorithms.online import OnlineDistillation
     from sb3_distill.algorithms.policy_distillation import PolicyDistillation
     from sb3_distill.algorithms.ppo import (
@@ -31,22 +33,26 @@ if TYPE_CHECKING:
         TeacherDistill,
         TeacherVReward,
     )
+    from sb3_distill.algorithms.then_rl import then_rl
     from sb3_distill.algorithms.trpo import DistillTRPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
     from sb3_distill.experiment.distill import distill
     from sb3_distill.exporting.export import export
     from sb3_distill.rules.methods import METHODS, Coefficient, Loss, Method, Reward, Weight
     from sb3_distill.study.study import Study
+    from sb3_distill.teachers.several import BestTeacher, EnsembleTeacher, PerEnvTeacher
     from sb3_distill.teachers.teacher import Teacher
 
 __version__ = "0.1.0"
 
 __all__ = [
     "METHODS",
+    "BestTeacher",
     "Coefficient",
     "CriticWarmup",
     "DistillA2C",
     "DistillPPO",
     "DistillTRPO",
+    "EnsembleTeacher",
     "EntropyRegularised",
     "EntropyRegularisedA2C",
     "EntropyRegularisedTRPO",
@@ -54,14 +60,17 @@ __all__ = [
     "ExpectedEntropyDistillA2C",
     "Kickstarting",
     "KickstartingA2C",
+    "Leash",
     "Loss",
     "Method",
     "MultiTaskDistillation",
+    "MutualDistillation",
     "NDistill",
     "NDistillA2C",
     "OnPolicyDistill",
     "OnPolicyDistillA2C",
     "OnlineDistillation",
+    "PerEnvTeacher",
     "PolicyDistillation",
     "ProximalDistill",
     "Reward",
@@ -76,6 +85,7 @@ __all__ = [
     "distill",
     "export",
     "load_teacher",
+    "then_rl",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -91,7 +101,10 @@ __getattr__, __dir__ = lazy_names(
         "TeacherDistillA2C": "sb3_distill.algorithms.a2c",
         "TeacherVRewardA2C": "sb3_distill.algorithms.a2c",
         "CriticWarmup": "sb3_distill.algorithms.critic_warmup",
+        "Leash": "sb3_distill.algorithms.leash",
+        "then_rl": "sb3_distill.algorithms.then_rl",
         "MultiTaskDistillation": "sb3_distill.algorithms.multi_task",
+        "MutualDistillation": "sb3_distill.algorithms.mutual",
         "OnlineDistillation": "sb3_distill.algorithms.online",
         "PolicyDistillation": "sb3_distill.algorithms.policy_distillation",
         "DistillPPO": "sb3_distill.algorithms.ppo",
@@ -114,6 +127,9 @@ __getattr__, __dir__ = lazy_names(
         "Method": "sb3_distill.rules.methods",
         "Reward": "sb3_distill.rules.methods",
         "Weight": "sb3_distill.rules.methods",
+        "BestTeacher": "sb3_distill.teachers.several",
+        "EnsembleTeacher": "sb3_distill.teachers.several",
+        "PerEnvTeacher": "sb3_distill.teachers.several",
         "Study": "sb3_distill.study.study",
         "Teacher": "sb3_distill.teachers.teacher",
     },

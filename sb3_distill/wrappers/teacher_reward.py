@@ -203,6 +203,7 @@ class TeacherReward(gym.Wrapper):
         _check_names(reward, shift)
         check_single_env("TeacherReward", env)
         teacher = _loaded(teacher)
+        teacher.meet(env.observation_space, env.action_space)
         check_spaces(
             teacher.name,
             teacher.observation_space,
@@ -211,7 +212,7 @@ class TeacherReward(gym.Wrapper):
             env.action_space,
             lambda: (teacher.env_id, getattr(env.spec, "id", None)),
         )
-        if type(teacher).view is not Teacher.view:
+        if teacher.reads_a_view:
             raise ValueError(f"{teacher.name} remembers the episode, which takes a VecEnv: use VecTeacherReward.")
         payer = _Payer(env, teacher, reward, shift, gamma, reward_coef, env_reward_coef, reward_bound)
         super().__init__(env if is_wrapped(env, Monitor) else Monitor(env))
