@@ -8,7 +8,18 @@ from pathlib import Path
 import pytest
 import torch as th
 
-ZOO = Path(os.environ.get("RL_TRAINED_AGENTS") or Path(__file__).parents[2] / "shared" / "rl-trained-agents")
+SHARED = Path(__file__).parents[2] / "shared"
+NAMED = [Path(text) for text in os.environ.get("RL_TRAINED_AGENTS", "").split(os.pathsep) if text]
+ZOO = (NAMED or [SHARED / "rl-trained-agents"])[0]
+#: the zoo's agents of MuJoCo, in a folder that RL_TRAINED_AGENTS names, too, or beside the zoo's others
+MUJOCO = next(
+    (
+        path
+        for path in (*NAMED, ZOO.parent / "mujoco-agents", SHARED / "mujoco-agents")
+        if (path / "sac" / "Hopper-v3_1").is_dir()
+    ),
+    SHARED / "mujoco-agents",
+)
 
 # Networks are tiny here: threads only get into each other's way.
 th.set_num_threads(1)
@@ -36,18 +47,20 @@ def pytest_unconfigure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked ``zoo`` or ``cuda`` skip, with the reason, where there are no checkpoints or no GPU; without checkpoints CI ends."""
+    """Tests marked ``zoo``, ``mujoco_zoo`` or ``cuda`` skip, with the reason, without checkpoints or a GPU; without checkpoints CI ends."""
     if not th.cuda.is_available():
         skip = pytest.mark.skip(reason="no GPU that PyTorch can use")
         for item in items:
             if "cuda" in item.keywords:
                 item.add_marker(skip)
-    if not ZOO.is_dir():
+    for marker, folder in (("zoo", ZOO), ("mujoco_zoo", MUJOCO)):
+        if folder.is_dir():
+            continue
         if os.environ.get("SB3_DISTILL_REQUIRE_ZOO"):
-            raise pytest.UsageError(f"SB3_DISTILL_REQUIRE_ZOO is set, and there are no zoo checkpoints at {ZOO}")
-        skip = pytest.mark.skip(reason=f"no zoo checkpoints at {ZOO}: set RL_TRAINED_AGENTS")
+            raise pytest.UsageError(f"SB3_DISTILL_REQUIRE_ZOO is set, and there are no zoo checkpoints at {folder}")
+        skip = pytest.mark.skip(reason=f"no zoo checkpoints at {folder}: set RL_TRAINED_AGENTS")
         for item in items:
-            if "zoo" in item.keywords:
+            if marker in item.keywords:
                 item.add_marker(skip)
 
 
@@ -64,3 +77,10 @@ def zoo(monkeypatch):
     """The folder of the zoo's checkpoints, and the environment variable that names it."""
     monkeypatch.setenv("RL_TRAINED_AGENTS", str(ZOO))
     return ZOO
+
+
+@pytest.fixture
+def mujoco_zoo(monkeypatch):
+    """The folder of the zoo's agents of MuJoCo, and both folders in the environment variable."""
+    monkeypatch.setenv("RL_TRAINED_AGENTS", f"{ZOO}{os.pathsep}{MUJOCO}")
+    return MUJOCO

@@ -14,6 +14,7 @@ from sb3_distill.agents.hub import zoo_rule
 from sb3_distill.agents.layout import around, run_name, zip_in
 from sb3_distill.agents.run_settings import STUDENT, read_run, run_file
 from sb3_distill.agents.training import Training, read_config, training
+from sb3_distill.common.mujoco import differences, former_wrappers, present_name
 from sb3_distill.common.nearest import nearest
 
 #: agents that ship with the package, in the layout of the RL Zoo
@@ -222,8 +223,16 @@ def resolve_env_id(env_id: str) -> str:
     Follow an environment to its present name.
 
     :param env_id: a Gymnasium id, as it was when an agent was trained
-    :return: the id itself, or the newest registered version under that name, with a warning
+    :return: the id itself, or the newest registered version under that name, with a warning. Of MuJoCo's, -v5 where Gymnasium registers
+        an id and cannot make it; the warning says what differs
     """
+    mujoco = present_name(env_id)
+    if mujoco is not None:
+        warnings.warn(
+            f"Environment {env_id} is now {mujoco}: the agent trained on the former plays the latter. {differences(env_id)}",
+            stacklevel=2,
+        )
+        return mujoco
     name, _, version = env_id.rpartition("-v")
     if env_id in gym.registry or not version.isdigit():
         return env_id
@@ -254,4 +263,5 @@ def read_training_of(agent: Agent) -> Training | None:
         return None
     # Gymnasium imports what comes before a colon, and no file says what is imported.
     known = resolve_env_id(env_id) if isinstance(env_id, str) and ":" not in env_id else None
-    return training(known, config, env_kwargs, agent.config or agent.checkpoint)
+    trained = training(known, config, env_kwargs, agent.config or agent.checkpoint)
+    return trained._replace(wrappers=former_wrappers(env_id, known) + trained.wrappers)

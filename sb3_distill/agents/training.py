@@ -19,6 +19,8 @@ from sb3_distill.agents.errors import CheckpointError
 from sb3_distill.agents.saved_policy import parse_literal
 from sb3_distill.agents.time_feature import VecTimeFeature
 from sb3_distill.common.env_ids import is_atari
+from sb3_distill.common.mujoco import WRAPPER as FORMER_OBSERVATIONS
+from sb3_distill.common.mujoco import FormerObservations, VecFormerObservations
 from sb3_distill.common.user_code import told, users_frame
 from sb3_distill.envs.atari import make_atari_vec_env
 
@@ -37,6 +39,7 @@ _WRAPPERS: dict[str, Callable[..., gym.Env]] = {
     "ResizeObservation": gym_wrappers.ResizeObservation,
     "GrayscaleObservation": gym_wrappers.GrayscaleObservation,
     "GrayScaleObservation": gym_wrappers.GrayscaleObservation,
+    FORMER_OBSERVATIONS: FormerObservations,
 }
 _ZOO_WRAPPERS = (
     "HistoryWrapper",
@@ -223,12 +226,14 @@ class Training(NamedTuple):
         What training added to observations, for environments that are not in its wrappers.
 
         :param env: environments
-        :return: the same with a time feature and stacked frames, as far as training had them
+        :return: the same with former observations of MuJoCo's, a time feature and stacked frames, as far as training had them
         """
         self._check_vec_env_wrappers()
         for name, kwargs in self.wrappers:
             if name.rpartition(".")[2] == "TimeFeatureWrapper":
                 env = VecTimeFeature(env, **kwargs)
+            elif name == FORMER_OBSERVATIONS:
+                env = VecFormerObservations(env, **kwargs)
         return self.stack(env)
 
     def _check_vec_env_wrappers(self) -> None:

@@ -3,6 +3,7 @@
 import gymnasium as gym
 from gymnasium.envs.registration import register
 
+from sb3_distill.common.mujoco import check_made
 from sb3_distill.common.nearest import nearest
 
 #: before the names of ALE's own environments
@@ -29,7 +30,7 @@ for _game in ("asterix", "breakout", "freeway", "seaquest", "space_invaders"):
 def check_env_id(env_id: str) -> None:
     """
     :param env_id: a Gymnasium id. What has a module before it, ``MODULE:ID``, is left to ``gymnasium.make``, which imports that
-    :raises ValueError: if there is no such environment, with the nearest ids
+    :raises ValueError: if there is no such environment, with the nearest ids, or it is one of MuJoCo's that cannot be made any more
     :raises ImportError: for an Atari game, if ale-py is missing
     """
     if ":" in env_id:
@@ -37,6 +38,7 @@ def check_env_id(env_id: str) -> None:
     if is_atari(env_id):  # whether ALE has registered its games with Gymnasium or not
         rom_of(env_id)
         return
+    check_made(env_id)
     try:
         gym.spec(env_id)
     except gym.error.Error as error:

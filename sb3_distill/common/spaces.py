@@ -9,6 +9,8 @@ from gymnasium import spaces
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 
+from sb3_distill.common import mujoco
+
 
 def check_spaces(
     name: str,
@@ -37,6 +39,7 @@ def check_spaces(
                 f"The teacher {name} does not fit the environment: its {kind} space is {mine}, the environment's is {theirs}."
                 + _other_environment(*environments())
                 + _atari_hint(mine, theirs)
+                + mujoco.hint(mine, theirs, *environments())
                 + (
                     " If it sees something else than its student, say so: teacher_obs=…"
                     if kind == "observation"
