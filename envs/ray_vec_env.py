@@ -18,7 +18,7 @@ from sb3_distill.envs.ray_actor import EnvActor
 #: actors that are lost one after another, without a step in between, before it is an error
 MAX_LOSSES = 3
 #: seconds: until somebody is told that actors wait for CPUs; until that is an error; for a lost one's CPU; for environments to close
-TELL, GIVE_UP, FOR_A_LOST_ONE, CLOSING = 20.0, 300.0, 30.0, 30.0
+TELL, GIVE_UP, FOR_A_LOST_ONE, CLOSING = 30.0, 300.0, 60.0, 30.0
 
 
 class RayVecEnv(VecEnv):
@@ -114,9 +114,11 @@ class RayVecEnv(VecEnv):
             if not waiting:
                 break
             free = self._ray.available_resources().get("CPU", 0.0)
+            has = self._ray.cluster_resources().get("CPU", 0.0)
             said = (
-                f"{len(waiting)} of {len(calls)} actors of {self._num_cpus:g} CPUs have not begun after {seconds:.0f} seconds; the "
-                f"cluster has {free:g} CPUs free: close other environments, or take num_cpus=0, which shares CPUs."
+                f"{len(waiting)} of {len(calls)} actors of {self._num_cpus:g} CPUs have not begun after {seconds:.0f} seconds. Of the "
+                f"cluster's {has:g} CPUs {free:g} are free: if others hold them, close those, or take num_cpus=0, which shares CPUs; "
+                "else the nodes are slow to start processes."
             )
             if seconds != TELL:
                 raise TimeoutError(said)
@@ -199,8 +201,9 @@ class RayVecEnv(VecEnv):
         ends = (
             f"its {n} episodes end as truncated, after {lengths} steps, and begin anew" if playing else "it begins anew"
         )
+        shared = f", which shares CPUs, for it had none after {FOR_A_LOST_ONE:.0f} seconds" if shares else ""
         warnings.warn(
-            f"{which} was lost ({lost.why}): {ends} in a new process{', which shares a CPU, for none is free' if shares else ''}. "
+            f"{which} was lost ({lost.why}): {ends} in a new process{shared}. "
             f"It is loss {self.losses} of this RayVecEnv."
         )
         seeds = [None if seed is None else _seed_after(seed, self.losses) for seed in self._first_seeds[part]]

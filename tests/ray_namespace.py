@@ -30,7 +30,7 @@ def namespace() -> list[str]:
     pytest.skip("no network namespace can be made here, and Ray would listen on this machine's own address")
 
 
-def run_inside(*words: str, timeout: float = 300) -> subprocess.CompletedProcess:
+def run_inside(*words: str, timeout: float = 600) -> subprocess.CompletedProcess:
     """
     :param words: after ``python``
     :param timeout: seconds
