@@ -310,7 +310,8 @@ def describe(about: dict[str, Any]) -> str:
     :param about: a teacher, see :func:`~sb3_distill.experiment.outcome.about_teacher`
     :return: a line about it
     """
-    line = f"Teacher {about['name']}: {about['parameters']:,} parameters"
+    size = f"{about['parameters']:,} parameters" if about["parameters"] else "no network"
+    line = f"Teacher {about['name']}: {size}"
     if "temperature" not in about:
         return line
     if about["temperature"] is None:
