@@ -10,11 +10,13 @@ if TYPE_CHECKING:
         DistillA2C,
         EntropyRegularisedA2C,
         ExpectedEntropyDistillA2C,
+        KickstartingA2C,
         NDistillA2C,
         OnPolicyDistillA2C,
         TeacherDistillA2C,
         TeacherVRewardA2C,
     )
+    from sb3_distill.algorithms.critic_warmup import CriticWarmup
     from sb3_distill.algorithms.multi_task import MultiTaskDistillation
     from sb3_distill.algorithms.mutual import MutualDistillation
     from sb3_distill.algorithms.online import OnlineDistillation
@@ -23,15 +25,17 @@ if TYPE_CHECKING:
         DistillPPO,
         EntropyRegularised,
         ExpectedEntropyDistill,
+        Kickstarting,
         NDistill,
         OnPolicyDistill,
+        ProximalDistill,
         TeacherDistill,
         TeacherVReward,
     )
     from sb3_distill.algorithms.trpo import DistillTRPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
     from sb3_distill.experiment.distill import distill
     from sb3_distill.exporting.export import export
-    from sb3_distill.rules.methods import METHODS, Loss, Method, Reward, Weight
+    from sb3_distill.rules.methods import METHODS, Coefficient, Loss, Method, Reward, Weight
     from sb3_distill.study.study import Study
     from sb3_distill.teachers.several import BestTeacher, EnsembleTeacher, PerEnvTeacher
     from sb3_distill.teachers.teacher import Teacher
@@ -41,6 +45,8 @@ __version__ = "0.1.0"
 __all__ = [
     "METHODS",
     "BestTeacher",
+    "Coefficient",
+    "CriticWarmup",
     "DistillA2C",
     "DistillPPO",
     "DistillTRPO",
@@ -50,6 +56,8 @@ __all__ = [
     "EntropyRegularisedTRPO",
     "ExpectedEntropyDistill",
     "ExpectedEntropyDistillA2C",
+    "Kickstarting",
+    "KickstartingA2C",
     "Loss",
     "Method",
     "MultiTaskDistillation",
@@ -61,6 +69,7 @@ __all__ = [
     "OnlineDistillation",
     "PerEnvTeacher",
     "PolicyDistillation",
+    "ProximalDistill",
     "Reward",
     "Study",
     "Teacher",
@@ -82,10 +91,12 @@ __getattr__, __dir__ = lazy_names(
         "DistillA2C": "sb3_distill.algorithms.a2c",
         "EntropyRegularisedA2C": "sb3_distill.algorithms.a2c",
         "ExpectedEntropyDistillA2C": "sb3_distill.algorithms.a2c",
+        "KickstartingA2C": "sb3_distill.algorithms.a2c",
         "NDistillA2C": "sb3_distill.algorithms.a2c",
         "OnPolicyDistillA2C": "sb3_distill.algorithms.a2c",
         "TeacherDistillA2C": "sb3_distill.algorithms.a2c",
         "TeacherVRewardA2C": "sb3_distill.algorithms.a2c",
+        "CriticWarmup": "sb3_distill.algorithms.critic_warmup",
         "MultiTaskDistillation": "sb3_distill.algorithms.multi_task",
         "MutualDistillation": "sb3_distill.algorithms.mutual",
         "OnlineDistillation": "sb3_distill.algorithms.online",
@@ -93,8 +104,10 @@ __getattr__, __dir__ = lazy_names(
         "DistillPPO": "sb3_distill.algorithms.ppo",
         "EntropyRegularised": "sb3_distill.algorithms.ppo",
         "ExpectedEntropyDistill": "sb3_distill.algorithms.ppo",
+        "Kickstarting": "sb3_distill.algorithms.ppo",
         "NDistill": "sb3_distill.algorithms.ppo",
         "OnPolicyDistill": "sb3_distill.algorithms.ppo",
+        "ProximalDistill": "sb3_distill.algorithms.ppo",
         "TeacherDistill": "sb3_distill.algorithms.ppo",
         "TeacherVReward": "sb3_distill.algorithms.ppo",
         "Loss": "sb3_distill.rules.methods",
@@ -102,6 +115,7 @@ __getattr__, __dir__ = lazy_names(
         "EntropyRegularisedTRPO": "sb3_distill.algorithms.trpo",
         "TeacherVRewardTRPO": "sb3_distill.algorithms.trpo",
         "distill": "sb3_distill.experiment.distill",
+        "Coefficient": "sb3_distill.rules.methods",
         "export": "sb3_distill.exporting.export",
         "METHODS": "sb3_distill.rules.methods",
         "Method": "sb3_distill.rules.methods",

@@ -331,7 +331,7 @@ def _make_no_second_env(name: str, env_id: str, n_envs: int) -> VecEnv:
 
 def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
     name = f"{type(model).__name__} model"
-    kwargs: dict[str, Any] = {"env_id": env_id_of(model.env), "name": name}
+    kwargs: dict[str, Any] = {"env_id": env_id_of(model.env), "name": name, "gamma": getattr(model, "gamma", None)}
     if kwargs["env_id"] is not None:
         kwargs["make_env"] = partial(_make_no_second_env, name, kwargs["env_id"])
     vec_normalize = model.get_vec_normalize_env()

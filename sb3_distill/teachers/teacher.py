@@ -76,6 +76,7 @@ class Teacher(ABC):
     :param vec_wrapper: what training put around the environments and their own wrappers, such as a stack of frames
     :param observation_space: of a teacher without a policy; None for that of the environment where it is asked first
     :param action_space: likewise
+    :param gamma: the discount of the returns that its value function is of, if that is known
     """
 
     policy: Any = None
@@ -88,6 +89,7 @@ class Teacher(ABC):
     has_value = True
     make_env: Callable[[int], VecEnv] | None = None
     vec_wrapper: Callable[[VecEnv], VecEnv] | None = None
+    gamma: float | None = None
 
     def __init__(
         self,
@@ -100,6 +102,7 @@ class Teacher(ABC):
         vec_wrapper: Callable[[VecEnv], VecEnv] | None = None,
         observation_space: spaces.Space | None = None,
         action_space: spaces.Space | None = None,
+        gamma: float | None = None,
     ) -> None:
         self.policy = policy
         self.normalize_obs = normalize_obs
@@ -110,6 +113,7 @@ class Teacher(ABC):
         self.vec_wrapper = vec_wrapper
         self._observation_space = observation_space
         self._action_space = action_space
+        self.gamma = gamma
 
     @property
     def observation_space(self) -> spaces.Space:
