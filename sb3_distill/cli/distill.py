@@ -30,8 +30,8 @@ def add_options(distill: argparse.ArgumentParser) -> None:
     add(
         "--teacher",
         metavar="NAME",
-        help="the path of an SB3 zip or of a folder of the RL Zoo, zoo:ALGO/ENV (zoo: may be left out), or hub:OWNER/NAME "
-        "(default: zoo:dqn/ENV)",
+        help="the path of an SB3 zip or of a folder of the RL Zoo, zoo:ALGO/ENV (zoo: may be left out), hub:OWNER/NAME, or MODULE:NAME of "
+        "a function of yours (default: zoo:dqn/ENV)",
     )
     add(
         "--method",

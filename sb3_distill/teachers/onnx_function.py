@@ -51,7 +51,7 @@ class OnnxFunction:
         try:
             import onnxruntime
         except ImportError as error:
-            raise ImportError("Teachers in ONNX files need ONNX Runtime: pip install onnxruntime.") from error
+            raise ImportError("Teachers in ONNX files need ONNX Runtime: pip install 'sb3-distill[export]'.") from error
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         options.log_severity_level = 3
