@@ -211,13 +211,10 @@ class EnsembleTeacher(_Together):
     """
     The mean of several teachers (Hinton et al. 2015).
 
-    ================  ==========================================================  ==================================================
-    ``average``       discrete actions                                            ``Box``
-    ================  ==========================================================  ==================================================
-    probabilities     Σ_i w_i π_i(a|s), exactly; each factor of MultiDiscrete      the Gaussian with the mean and the variance of the
-                      and MultiBinary by itself                                   mixture
-    logits            ∝ Π_i π_i(a|s)^{w_i}, exactly: softmax of the mean logits   ∝ Π_i N_i^{w_i}, exactly: precisions are averaged
-    ================  ==========================================================  ==================================================
+    * ``average="probabilities"``: Σ_i w_i π_i(a|s), exactly; of ``MultiDiscrete`` and ``MultiBinary`` each factor by itself, of a
+      ``Box`` the Gaussian with the mean and the variance of the mixture.
+    * ``average="logits"``: what is proportional to Π_i π_i(a|s)^{w_i}, exactly: the softmax of the mean logits, and of Gaussians the one
+      whose precision is the mean of theirs.
 
     A mixture of Gaussians is no Gaussian, and one of products is no product. H×(π‖π_θ), the loss of teacher and on-policy distill, depends
     on π through these moments and marginals only, so that it loses nothing; the other losses are of their π. V is Σ_i w_i V_i.
