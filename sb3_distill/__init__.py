@@ -17,6 +17,7 @@ if TYPE_CHECKING:
         TeacherVRewardA2C,
     )
     from sb3_distill.algorithms.critic_warmup import CriticWarmup
+    from sb3_distill.algorithms.leash import Leash
     from sb3_distill.algorithms.multi_task import MultiTaskDistillation
     from sb3_distill.algorithms.mutual import MutualDistillation
     from sb3_distill.algorithms.online import OnlineDistillation
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         TeacherDistill,
         TeacherVReward,
     )
+    from sb3_distill.algorithms.then_rl import then_rl
     from sb3_distill.algorithms.trpo import DistillTRPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
     from sb3_distill.experiment.distill import distill
     from sb3_distill.exporting.export import export
@@ -58,6 +60,7 @@ __all__ = [
     "ExpectedEntropyDistillA2C",
     "Kickstarting",
     "KickstartingA2C",
+    "Leash",
     "Loss",
     "Method",
     "MultiTaskDistillation",
@@ -82,6 +85,7 @@ __all__ = [
     "distill",
     "export",
     "load_teacher",
+    "then_rl",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -97,6 +101,8 @@ __getattr__, __dir__ = lazy_names(
         "TeacherDistillA2C": "sb3_distill.algorithms.a2c",
         "TeacherVRewardA2C": "sb3_distill.algorithms.a2c",
         "CriticWarmup": "sb3_distill.algorithms.critic_warmup",
+        "Leash": "sb3_distill.algorithms.leash",
+        "then_rl": "sb3_distill.algorithms.then_rl",
         "MultiTaskDistillation": "sb3_distill.algorithms.multi_task",
         "MutualDistillation": "sb3_distill.algorithms.mutual",
         "OnlineDistillation": "sb3_distill.algorithms.online",

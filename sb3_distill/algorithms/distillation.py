@@ -42,6 +42,7 @@ from sb3_distill.algorithms.rollout import Rollout, listening
 from sb3_distill.algorithms.schedules import value_at
 from sb3_distill.algorithms.settings import visible_signature
 from sb3_distill.algorithms.student_policy import check_distribution
+from sb3_distill.algorithms.then_rl import then_rl
 from sb3_distill.algorithms.threads import rollout_threads, torch_threads
 from sb3_distill.common.layers import raw_env, reward_unit
 from sb3_distill.common.observations import copy_obs
@@ -153,6 +154,16 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         """
         name = tb_log_name or type(self).__name__
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
+
+    def then_rl(self, total_timesteps: int, **kwargs: Any) -> OnPolicyAlgorithm:
+        """
+        Go on by reinforcement learning that does not forget: :func:`~sb3_distill.then_rl`.
+
+        :param total_timesteps: environment steps, over all environments
+        :param kwargs: as there
+        :return: a plain PPO, A2C or TRPO, trained
+        """
+        return then_rl(self, total_timesteps, **kwargs)
 
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._check_teacher()
