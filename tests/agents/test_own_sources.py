@@ -267,9 +267,10 @@ class Evil:
 
 
 def test_no_pickle_of_another_library_is_run(tmp_path):
-    net = layers(3, 8, 2, activation=nn.ReLU)
+    net, critic = layers(3, 8, 2, activation=nn.ReLU), layers(3, 8, 1)
     th.save(
-        {"model_state_dict": prefixed(actor=net, critic=net) | {"std": th.ones(2)}, "infos": Evil()}, tmp_path / "m.pt"
+        {"model_state_dict": prefixed(actor=net, critic=critic) | {"std": th.ones(2)}, "infos": Evil()},
+        tmp_path / "m.pt",
     )
     load_teacher(tmp_path / "m.pt", observation_space=OBS, action_space=BOX)
     th.save(prefixed(network=net) | {"x": Evil()}, tmp_path / "m.cleanrl_model")
