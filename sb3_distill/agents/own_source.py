@@ -85,9 +85,8 @@ def own_teacher(
     check_kind(answers)
     if isinstance(source, OnnxFunction):
         source.choose(answers)
-        batched = True if batched is None else batched
     check_options(answers, None, options, name)
-    whole = isinstance(source, th.nn.Module) if batched is None else batched
+    whole = isinstance(source, (th.nn.Module, OnnxFunction)) if batched is None else batched
     asked = Asked(source, name, answers, whole)
     kwargs: dict[str, Any] = {key: given for key, given in options.items() if given is not None}
     if value is not None:

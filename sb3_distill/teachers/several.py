@@ -44,6 +44,7 @@ class _Together(Teacher):
         names = ", ".join(dict.fromkeys(teacher.name for teacher in teachers))
         super().__init__(env_id=first.env_id, name=f"{type(self).__name__} of {names}", vec_wrapper=first.vec_wrapper)
         self.make_env = first.make_env
+        self.gamma = first.gamma if len({teacher.gamma for teacher in teachers}) == 1 else None
         self.teachers = teachers
         self.has_value = all(teacher.has_value for teacher in teachers)
         #: each once, whoever is named several times
