@@ -15,6 +15,7 @@ if TYPE_CHECKING:
         TeacherDistillA2C,
         TeacherVRewardA2C,
     )
+    from sb3_distill.algorithms.critic_warmup import CriticWarmup
     from sb3_distill.algorithms.multi_task import MultiTaskDistillation
     from sb3_distill.algorithms.online import OnlineDistillation
     from sb3_distill.algorithms.policy_distillation import PolicyDistillation
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "METHODS",
+    "CriticWarmup",
     "DistillA2C",
     "DistillPPO",
     "DistillTRPO",
@@ -80,6 +82,7 @@ __getattr__, __dir__ = lazy_names(
         "OnPolicyDistillA2C": "sb3_distill.algorithms.a2c",
         "TeacherDistillA2C": "sb3_distill.algorithms.a2c",
         "TeacherVRewardA2C": "sb3_distill.algorithms.a2c",
+        "CriticWarmup": "sb3_distill.algorithms.critic_warmup",
         "MultiTaskDistillation": "sb3_distill.algorithms.multi_task",
         "OnlineDistillation": "sb3_distill.algorithms.online",
         "PolicyDistillation": "sb3_distill.algorithms.policy_distillation",

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+#: for ``Study.run``
+FAKE = "study_works:fake"
 COLUMNS = "environment_steps,mean_return,standard_error,n_episodes,episodes_cut"
 
 

@@ -246,8 +246,9 @@ def distill(args: argparse.Namespace, experiment: "Experiment") -> None:
         if not args.quiet:
             sys.stdout.write(f"{describe(about)}\n")
             if experiment.steps_before:
+                episodes = "go on where they were" if experiment.in_place else "begin anew"
                 sys.stdout.write(
-                    f"Going on in {folder.path} after {experiment.steps_before:,} of {args.steps:,} steps; episodes begin anew.\n"
+                    f"Going on in {folder.path} after {experiment.steps_before:,} of {args.steps:,} steps; episodes {episodes}.\n"
                 )
         outcome = experiment.run()
         if not args.quiet:

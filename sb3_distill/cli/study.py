@@ -54,7 +54,33 @@ def add_command(commands: Any) -> None:
     )
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--plan", action="store_true", help="say what would be run, check all of it, and run nothing")
+    what.add_argument("--table", action="store_true", help="print and write tables of what is done, and run nothing")
+    what.add_argument("--figures", action="store_true", help="as --table, and draw figures")
+    parser.add_argument(
+        "--reach",
+        default=0.95,
+        type=share,
+        metavar="SHARE",
+        help="of the teacher's return, the steps to which the tables tell, 95%% or 0.95 (default: 95%%)",
+    )
     parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but what failed")
+
+
+def share(text: str) -> float:
+    """
+    >>> share("95%"), share("0.5")
+    (0.95, 0.5)
+
+    :param text: as it was typed
+    :return: an argparse type: a number greater than 0, at most 2
+    """
+    try:
+        value = float(text.removesuffix("%")) / (100 if text.endswith("%") else 1)
+    except ValueError:
+        value = 0.0
+    if not 0 < value <= 2:
+        raise argparse.ArgumentTypeError(f"must be a share such as 95% or 0.95, not {text!r}")
+    return value
 
 
 def prepare_study(args: argparse.Namespace) -> Callable[[], int | None]:
@@ -70,16 +96,31 @@ def prepare_study(args: argparse.Namespace) -> Callable[[], int | None]:
 
     shard = parse_shard(args.shard) if args.shard else slurm_shard(os.environ)
     study = Study(args.file, args.out)
+    if args.table or args.figures:
+        return partial(tell_tables, args, study)
     if args.ray is not False:
         from sb3_distill.study.ray_cluster import check_ray
 
-        check_ray()
+        check_ray(None if args.ray is True else args.ray)
     state = study.state()
     left = study.unfinished(state, shard)
     if not args.quiet:
         tell_plan(study, state, left, shard)
     study.check(left, partial(_tell_check, args.quiet))
     return (lambda: None) if args.plan else partial(run_study, args, study, state, left, shard)
+
+
+def tell_tables(args: argparse.Namespace, study: "Study") -> None:
+    """
+    Write the tables, and print them.
+
+    :param args: of ``study``
+    :param study: read
+    """
+    text = study.tables(args.reach, args.figures)
+    if not args.quiet:
+        sys.stdout.write(text)
+        sys.stderr.write(f"Written to {shown(study.out / 'tables')}\n")
 
 
 def tell_plan(study: "Study", state: "State", left: "list[Run]", shard: tuple[int, int] | None) -> None:
@@ -170,6 +211,8 @@ def tell_end(args: argparse.Namespace, study: "Study", progress: "Progress") -> 
         )
     if not args.quiet:
         sys.stdout.write(f"{progress.done:,} of {progress.total:,} runs are done, in {duration(progress.seconds)}\n")
+        if progress.done:
+            sys.stdout.write(f"Their tables: sb3-distill study {args.file} --table\n")
     if not failed:
         return 0
     sys.stderr.write(f"sb3-distill: {len(failed):,} runs failed; the same command tries them again:\n")

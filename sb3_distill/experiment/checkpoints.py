@@ -17,6 +17,7 @@ import torch as th
 from sb3_distill.algorithms.averaging import WeightMean
 from sb3_distill.common.damaged_zip import DAMAGED_ZIP
 from sb3_distill.common.files import replacing
+from sb3_distill.experiment.replay import episodes_of, go_on
 
 if TYPE_CHECKING:
     from sb3_distill.algorithms.distillation import Distillation
@@ -121,9 +122,9 @@ def check_state(state: Any, path: Path) -> dict[str, Any]:
 def student_state(student: "Distillation | PolicyDistillation") -> dict[str, Any]:
     """
     :param student: between two of its rollouts
-    :return: what it is: weights, optimiser, the mean of its weights, counters, and the random numbers that come next. Its
-        environments are not in it, which cannot be saved in general: episodes begin anew. Nor is the memory of a
-        policy distillation with an environment, which fills again
+    :return: what it is: weights, optimiser, the mean of its weights, counters, the random numbers that come next, and how its
+        environments came to where they are, as far as :mod:`~sb3_distill.experiment.replay` can tell. The memory of a policy distillation
+        with an environment is not in it, and fills again
     """
     mean = getattr(student, "_mean", None)
     return {
@@ -132,16 +133,18 @@ def student_state(student: "Distillation | PolicyDistillation") -> dict[str, Any
         "mean": None if mean is None else vars(mean),
         "counters": {name: getattr(student, name) for name in COUNTERS},
         "random": _random_state(student),
+        "episodes": episodes_of(student),
     }
 
 
-def restore_student(student: "Distillation | PolicyDistillation", state: Mapping[str, Any], path: Path) -> None:
+def restore_student(student: "Distillation | PolicyDistillation", state: Mapping[str, Any], path: Path) -> bool:
     """
     Take up what was learnt.
 
-    :param student: made with the same settings; its environments begin episodes that it has not met
+    :param student: made with the same settings
     :param state: of :func:`student_state`
     :param path: for the message
+    :return: whether its environments are where they were, too; else they begin episodes that it has not met
     :raises ValueError: if the state is of another network
     """
     try:
@@ -149,11 +152,13 @@ def restore_student(student: "Distillation | PolicyDistillation", state: Mapping
         student.policy.optimizer.load_state_dict(state["optimizer"])
         for name in COUNTERS:
             setattr(student, name, int(state["counters"][name]))
-        if student.env is not None:
+        in_place = go_on(student, state.get("episodes"))
+        if student.env is not None and not in_place:
             # The seed itself would bring the first episodes again.
             (seed,) = np.random.SeedSequence([student.seed or 0, student.num_timesteps]).generate_state(1)
             student.env.seed(int(seed) % (1 << 31))
         _restore_random_state(student, state["random"])
+        return in_place
     except (RuntimeError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         first = next(iter(str(error).splitlines()), "")
         raise ValueError(

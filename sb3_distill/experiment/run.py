@@ -1,8 +1,8 @@
 """One distillation from a plan to files: the student is trained, saved as it learns, and compared with its teacher.
 
-What was stopped, killed, or out of disk space goes on from its last checkpoint, when the same settings meet the same folder. The
-part that goes on begins new episodes, because environments cannot be saved in general, so it ends with other weights than a run in
-one piece; nothing else is lost but the rollouts since the checkpoint.
+What was stopped, killed, or out of disk space goes on from its last checkpoint, when the same settings meet the same folder: nothing is
+lost but the rollouts since. Where its episodes can be played again up to where they were, see :mod:`~sb3_distill.experiment.replay`, it
+ends with the weights of a run in one piece; else new episodes begin.
 """
 
 from functools import partial
@@ -24,6 +24,7 @@ from sb3_distill.experiment.keeper import Keeper
 from sb3_distill.experiment.outcome import Outcome, compare, episode_limit
 from sb3_distill.experiment.plan import Plan
 from sb3_distill.experiment.progress import ProgressLine
+from sb3_distill.experiment.replay import record_episodes
 from sb3_distill.experiment.run_folder import RESULTS, STUDENT, RunFolder
 from sb3_distill.experiment.telling import write_curve
 from sb3_distill.teachers.fingerprint import fingerprint_of
@@ -63,8 +64,11 @@ class Experiment:
             self.teacher = self._find_teacher()
         self._check_teacher()
         self.student = self.plan.build(teacher=self.teacher)
+        record_episodes(self.student.env)
+        #: whether the episodes of the part before go on
+        self.in_place = False
         if self.state is not None:
-            restore_student(self.student, self.state["student"], folder.checkpoint)
+            self.in_place = restore_student(self.student, self.state["student"], folder.checkpoint)
 
     def catch_up(self) -> None:
         """Go on from what another process has learnt here since, if any has: for the beginning of the work in the folder."""

@@ -15,7 +15,7 @@ from sb3_distill.experiment.run_folder import CHECKPOINT, RESULTS, STUDENT
 from sb3_distill.study.names import Run, digest_of
 
 #: within a study's folder
-UNFINISHED = "unfinished"
+UNFINISHED, TABLES = "unfinished", "tables"
 #: within a run's folder: what it is, what it printed, and why it failed
 ABOUT, OUTPUT, TRACEBACK = "run.json", "output.txt", "traceback.txt"
 #: what ``run.json`` says that it is
@@ -78,7 +78,7 @@ def _folders(path: Path) -> list["os.DirEntry[str]"]:
         raise NotADirectoryError(
             f"{path} is not a folder: choose another for the study with out: …, or --out."
         ) from None
-    return sorted((entry for entry in found if entry.name != UNFINISHED), key=lambda entry: entry.name)
+    return sorted((entry for entry in found if entry.name not in (UNFINISHED, TABLES)), key=lambda entry: entry.name)
 
 
 def problem_of(folder: Path) -> str | None:

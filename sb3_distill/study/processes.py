@@ -17,7 +17,26 @@ from sb3_distill.study.worker import GRACE
 
 
 class Death(Exception):
-    """A worker that died at a run, or before it had any: says how."""
+    """
+    A worker that died at a run, or before it had any.
+
+    :param text: how
+    :param of_the_run: whether the run is the likeliest reason
+    """
+
+    def __init__(self, text: str, of_the_run: bool = True) -> None:
+        super().__init__(text)
+        self.of_the_run = of_the_run
+
+
+def cores() -> int:
+    """
+    :return: that this process may use
+    """
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:  # not on every system
+        return os.cpu_count() or 1
 
 
 class Processes:
@@ -26,9 +45,6 @@ class Processes:
 
     :param count: of processes
     """
-
-    #: whether a death counts against the run: with processes of one machine the run is the likeliest reason
-    blames = True
 
     def __init__(self, count: int) -> None:
         self.count = count

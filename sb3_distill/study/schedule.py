@@ -17,8 +17,6 @@ AGAIN = 2.0
 class Pool(Protocol):
     """Whoever does runs."""
 
-    blames: bool
-
     @property
     def free(self) -> int:
         """How many tasks it would begin at once."""
@@ -121,7 +119,7 @@ def carry_out(
             return now()
         for task, end in pool.wait(beat):
             if isinstance(end, Death):
-                deaths[task.name] = deaths.get(task.name, 0) + pool.blames
+                deaths[task.name] = deaths.get(task.name, 0) + end.of_the_run
                 if deaths[task.name] < DEATHS:
                     waiting.append(task)
                 else:
@@ -133,7 +131,7 @@ def carry_out(
                 raise KeyboardInterrupt
             else:
                 held.pop(task.name, None)
-                reports[task.name] = end
+                reports[task.name] = end._replace(name=task.name)
 
 
 def _due(held: dict[str, tuple[Task, str, float]]) -> Task | None:

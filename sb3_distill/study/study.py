@@ -7,10 +7,10 @@ from typing import Any
 
 from sb3_distill.study.axes import Reader
 from sb3_distill.study.faults import Fault, StudyError
-from sb3_distill.study.folders import UNFINISHED, State, state_of
+from sb3_distill.study.folders import TABLES, UNFINISHED, State, state_of
 from sb3_distill.study.names import Run
 from sb3_distill.study.planning import faults_of, runs_of
-from sb3_distill.study.processes import Processes
+from sb3_distill.study.processes import Processes, cores
 from sb3_distill.study.product import cells_of
 from sb3_distill.study.schedule import Progress, carry_out
 from sb3_distill.study.shards import shard_of
@@ -144,19 +144,36 @@ class Study:
         with self._pool(len(tasks), jobs, ray) as pool:
             return carry_out(tasks, pool, before, show)
 
+    def tables(self, reach: float = 0.95, figures: bool = False) -> str:
+        """
+        Tables of the runs that are whole, as ``tables.md`` and as CSV files beside it, under ``tables`` in the study's folder.
+
+        :param reach: the share of the teacher's return over random play, the steps to which are told
+        :param figures: whether ``scores.png``, ``profiles.png`` and ``curves.png`` are drawn as well
+        :return: what ``tables.md`` says
+        :raises ValueError: if no run is whole, and for files that cannot be read
+        :raises OSError: if the disk is full
+        """
+        from sb3_distill.study.scores import scores_of
+        from sb3_distill.study.tables import tables_of, write_tables
+
+        if not 0 < reach <= 2:
+            raise ValueError(f"reach must be a share of the teacher's return, such as 0.95, not {reach!r}.")
+        state = self.state()
+        self.unfinished(state)
+        if not state.finished:
+            raise ValueError(f"{self.out} has no run of {self.name} that is whole: run the study first.")
+        scores = scores_of(self.out, self.runs, state.finished)
+        text = write_tables(self.out / TABLES, self.title, tables_of(scores, reach))
+        if figures:
+            from sb3_distill.study.figures import write_figures
+
+            write_figures(self.out / TABLES, self.title, scores)
+        return text
+
     def _pool(self, count: int, jobs: int | None, ray: str | bool) -> "Processes | Any":
         if ray is not False:
             from sb3_distill.study.ray_cluster import RayPool
 
             return RayPool(None if ray is True else ray, self.resources)
         return Processes(min(count, jobs or cores()))
-
-
-def cores() -> int:
-    """
-    :return: that this process may use
-    """
-    try:
-        return len(os.sched_getaffinity(0))
-    except AttributeError:  # not on every system
-        return os.cpu_count() or 1

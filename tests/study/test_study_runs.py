@@ -8,15 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
-from study_works import write_finished
+from study_works import FAKE, write_finished
 
 from sb3_distill import Study
 from sb3_distill.cli import main
 from sb3_distill.study import claims, folders, work
 from sb3_distill.study.faults import StudyError
 from sb3_distill.study.shards import parse_shard, shard_of, slurm_shard
-
-FAKE = "study_works:fake"
 
 
 def study_of(out, seeds=3, does="", **more):

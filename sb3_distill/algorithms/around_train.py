@@ -1,0 +1,58 @@
+"""A callback around the ``train`` of an algorithm that is SB3's own: a context that each of its updates is made in."""
+
+from abc import abstractmethod
+from contextlib import AbstractContextManager, ExitStack
+
+from stable_baselines3.common.callbacks import BaseCallback, EventCallback
+
+from sb3_distill.common.replaced import replaced
+
+#: what is another on the model from a rollout's end to the update after it, and is in no file that is written meanwhile
+_REPLACED = ("train", "_excluded_save_params")
+
+
+class AroundTrain(BaseCallback):
+    """
+    Calls :meth:`around` when a rollout is over, and has SB3's update made in the context that it returns. Whatever ends the update,
+    the model is as it was.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._until_train = ExitStack()
+
+    @abstractmethod
+    def around(self) -> AbstractContextManager[None] | None:
+        """
+        :return: the context of the update that comes; None for none
+        """
+
+    def _on_training_start(self) -> None:
+        self._until_train.close()  # of a run that another callback has ended between a rollout and its update
+        if isinstance(self.parent, EventCallback):
+            raise ValueError(
+                f"{type(self).__name__} would never be called within {type(self.parent).__name__}, which tells it of no rollout: give "
+                f"it to learn() as a callback of its own, callback=[{type(self).__name__}(…), {type(self.parent).__name__}(…)]."
+            )
+
+    def _on_rollout_start(self) -> None:
+        self._until_train.close()
+
+    def _on_rollout_end(self) -> None:
+        context = self.around()
+        if context is None:
+            return
+        model, train, excluded = self.model, self.model.train, self.model._excluded_save_params
+
+        def train_in_context() -> None:
+            self._until_train.close()
+            with context:
+                train()
+
+        self._until_train.enter_context(replaced(model, "train", train_in_context))
+        self._until_train.enter_context(
+            replaced(model, "_excluded_save_params", lambda: [*excluded(), *_REPLACED])  # they would be pickled
+        )
+
+    def _on_step(self) -> bool:
+        return True
