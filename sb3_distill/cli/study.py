@@ -215,7 +215,9 @@ def tell_end(args: argparse.Namespace, study: "Study", progress: "Progress") -> 
             sys.stdout.write(f"Their tables: sb3-distill study {args.file} --table\n")
     if not failed:
         return 0
-    sys.stderr.write(f"sb3-distill: {len(failed):,} runs failed; the same command tries them again:\n")
+    sys.stderr.write(
+        f"sb3-distill: {len(failed):,} run{'s' if len(failed) > 1 else ''} failed; the same command tries again:\n"
+    )
     for report in failed[:MOST_LISTED]:
         path = study.out / UNFINISHED / report.name / TRACEBACK
         where = f" ({shown(path)})" if path.exists() else ""
