@@ -10,53 +10,69 @@ if TYPE_CHECKING:
         DistillA2C,
         EntropyRegularisedA2C,
         ExpectedEntropyDistillA2C,
+        KickstartingA2C,
         NDistillA2C,
         OnPolicyDistillA2C,
         TeacherDistillA2C,
         TeacherVRewardA2C,
     )
     from sb3_distill.algorithms.critic_warmup import CriticWarmup
+    from sb3_distill.algorithms.leash import Leash
     from sb3_distill.algorithms.multi_task import MultiTaskDistillation
+    from sb3_distill.algorithms.mutual import MutualDistillation
     from sb3_distill.algorithms.online import OnlineDistillation
     from sb3_distill.algorithms.policy_distillation import PolicyDistillation
     from sb3_distill.algorithms.ppo import (
         DistillPPO,
         EntropyRegularised,
         ExpectedEntropyDistill,
+        Kickstarting,
         NDistill,
         OnPolicyDistill,
+        ProximalDistill,
         TeacherDistill,
         TeacherVReward,
     )
+    from sb3_distill.algorithms.then_rl import then_rl
     from sb3_distill.algorithms.trpo import DistillTRPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
     from sb3_distill.experiment.distill import distill
     from sb3_distill.exporting.export import export
-    from sb3_distill.rules.methods import METHODS, Loss, Method, Reward, Weight
+    from sb3_distill.rules.methods import METHODS, Coefficient, Loss, Method, Reward, Weight
     from sb3_distill.study.study import Study
+    from sb3_distill.teachers.several import BestTeacher, EnsembleTeacher, PerEnvTeacher
     from sb3_distill.teachers.teacher import Teacher
 
 __version__ = "0.1.0"
 
 __all__ = [
     "METHODS",
+    "BestTeacher",
+    "Coefficient",
     "CriticWarmup",
     "DistillA2C",
     "DistillPPO",
     "DistillTRPO",
+    "EnsembleTeacher",
     "EntropyRegularised",
     "EntropyRegularisedA2C",
     "EntropyRegularisedTRPO",
     "ExpectedEntropyDistill",
     "ExpectedEntropyDistillA2C",
+    "Kickstarting",
+    "KickstartingA2C",
+    "Leash",
     "Loss",
     "Method",
     "MultiTaskDistillation",
+    "MutualDistillation",
     "NDistill",
     "NDistillA2C",
     "OnPolicyDistill",
     "OnPolicyDistillA2C",
     "OnlineDistillation",
+    "PerEnvTeacher",
     "PolicyDistillation",
+    "ProximalDistill",
     "Reward",
     "Study",
     "Teacher",
@@ -69,6 +85,7 @@ __all__ = [
     "distill",
     "export",
     "load_teacher",
+    "then_rl",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -78,19 +95,25 @@ __getattr__, __dir__ = lazy_names(
         "DistillA2C": "sb3_distill.algorithms.a2c",
         "EntropyRegularisedA2C": "sb3_distill.algorithms.a2c",
         "ExpectedEntropyDistillA2C": "sb3_distill.algorithms.a2c",
+        "KickstartingA2C": "sb3_distill.algorithms.a2c",
         "NDistillA2C": "sb3_distill.algorithms.a2c",
         "OnPolicyDistillA2C": "sb3_distill.algorithms.a2c",
         "TeacherDistillA2C": "sb3_distill.algorithms.a2c",
         "TeacherVRewardA2C": "sb3_distill.algorithms.a2c",
         "CriticWarmup": "sb3_distill.algorithms.critic_warmup",
+        "Leash": "sb3_distill.algorithms.leash",
+        "then_rl": "sb3_distill.algorithms.then_rl",
         "MultiTaskDistillation": "sb3_distill.algorithms.multi_task",
+        "MutualDistillation": "sb3_distill.algorithms.mutual",
         "OnlineDistillation": "sb3_distill.algorithms.online",
         "PolicyDistillation": "sb3_distill.algorithms.policy_distillation",
         "DistillPPO": "sb3_distill.algorithms.ppo",
         "EntropyRegularised": "sb3_distill.algorithms.ppo",
         "ExpectedEntropyDistill": "sb3_distill.algorithms.ppo",
+        "Kickstarting": "sb3_distill.algorithms.ppo",
         "NDistill": "sb3_distill.algorithms.ppo",
         "OnPolicyDistill": "sb3_distill.algorithms.ppo",
+        "ProximalDistill": "sb3_distill.algorithms.ppo",
         "TeacherDistill": "sb3_distill.algorithms.ppo",
         "TeacherVReward": "sb3_distill.algorithms.ppo",
         "Loss": "sb3_distill.rules.methods",
@@ -98,11 +121,15 @@ __getattr__, __dir__ = lazy_names(
         "EntropyRegularisedTRPO": "sb3_distill.algorithms.trpo",
         "TeacherVRewardTRPO": "sb3_distill.algorithms.trpo",
         "distill": "sb3_distill.experiment.distill",
+        "Coefficient": "sb3_distill.rules.methods",
         "export": "sb3_distill.exporting.export",
         "METHODS": "sb3_distill.rules.methods",
         "Method": "sb3_distill.rules.methods",
         "Reward": "sb3_distill.rules.methods",
         "Weight": "sb3_distill.rules.methods",
+        "BestTeacher": "sb3_distill.teachers.several",
+        "EnsembleTeacher": "sb3_distill.teachers.several",
+        "PerEnvTeacher": "sb3_distill.teachers.several",
         "Study": "sb3_distill.study.study",
         "Teacher": "sb3_distill.teachers.teacher",
     },

@@ -22,7 +22,7 @@ from sb3_distill.algorithms.distillation import Distillation
 from sb3_distill.algorithms.engines import zoo_names
 from sb3_distill.algorithms.policy_distillation import PolicyDistillation
 from sb3_distill.common.user_code import first_line
-from sb3_distill.rules.methods import get_method
+from sb3_distill.rules.methods import NAMED, get_method
 from sb3_distill.students.features import MinAtarCNN
 from sb3_distill.students.nature_cnn import student_arch
 from sb3_distill.zoo.param_types import check_types, check_zoo_sizes
@@ -56,10 +56,12 @@ def sample_hyperparams(
     if is_ppo:
         trial.suggest_int("batch_size_pow", 4, 8)
         trial.suggest_int("n_epochs", 5, 30)
-    if row.loss is not None:
+    is_named = row.name in NAMED  # whose loss_coef falls to 0, and a constant one would not
+    if row.loss is not None and not is_named:
         trial.suggest_float("loss_coef", 0.1, 10.0, log=True)
     if row.reward is not None:
         trial.suggest_float("reward_coef", 0.01, 10.0, log=True)
+    if row.reward is not None or is_named:
         trial.suggest_float("one_minus_gamma", 0.01, 1.0, log=True)
         trial.suggest_float("one_minus_gae_lambda", 0.01, 1.0, log=True)
     return converted(trial)

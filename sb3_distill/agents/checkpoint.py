@@ -42,6 +42,7 @@ class Checkpoint(NamedTuple):
     :param version: of SB3 that made it, as far as the file tells
     :param algorithm: whose ``load`` reads it, as far as the file tells
     :param was_normalized: whether it was trained under a ``VecNormalize``; only the files of on-policy algorithms tell
+    :param gamma: the discount that it was trained with, as far as the file tells
     """
 
     path: Path
@@ -53,6 +54,13 @@ class Checkpoint(NamedTuple):
     version: str
     algorithm: str = "PPO"
     was_normalized: bool = False
+    gamma: float | None = None
+
+
+def _discount(value: Any) -> float | None:
+    """What a file has as a discount, if it can be one."""
+    is_one = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= 1
+    return float(value) if is_one else None
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -85,6 +93,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
             algorithm=algorithm,
             # SB3's on-policy algorithms keep an observation from beneath a VecNormalize; the others keep one in any case.
             was_normalized="gae_lambda" in data and data.get("_last_original_obs") is not None,
+            gamma=_discount(data.get("gamma")),
         )
     except CheckpointError:
         raise

@@ -1,10 +1,12 @@
 """Finds teachers and makes them answer: loaded models, checkpoints, folders of the RL Zoo, bundled agents."""
 
 import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import gymnasium as gym
 import torch as th
 from gymnasium import spaces
 from sb3_contrib.ars.policies import ARSPolicy
@@ -31,6 +33,7 @@ from sb3_distill.agents.known_temperatures import known_choice
 from sb3_distill.agents.normalization import (
     normalize_statistics,
 )
+from sb3_distill.agents.own_source import is_function, own_teacher
 from sb3_distill.agents.rebuilt import _in_a_line, _normalization, policy_and_settings, read_given
 from sb3_distill.agents.training import Training, usual_training
 from sb3_distill.common.articles import with_article
@@ -70,7 +73,7 @@ EPISODES = 6
 
 
 def load_teacher(
-    source: "str | Path | BaseAlgorithm | BasePolicy | Teacher",
+    source: "str | Path | BaseAlgorithm | BasePolicy | Teacher | Callable[..., Any]",
     *,
     env_id: str | None = None,
     vec_normalize: "str | Path | VecNormalize | None" = None,
@@ -79,9 +82,24 @@ def load_teacher(
     action_std: float | None = None,
     device: str = "auto",
     tune: bool = True,
+    answers: str | None = None,
+    batched: bool | None = None,
+    value: "Callable[..., Any] | None" = None,
+    env: "str | gym.Env | VecEnv | None" = None,
+    observation_space: "spaces.Space | None" = None,
+    action_space: "spaces.Space | None" = None,
 ) -> Teacher:
     """
     Make a teacher.
+
+    A function can teach, too: a controller, a rule, a network of another library. What it answers with is said by ``answers``, and it
+    is asked about a few observations at once, as soon as the spaces are known.
+
+    >>> def controller(obs):
+    ...     return int(obs[2] + 0.5 * obs[3] > 0)
+    >>> teacher = load_teacher(controller, env="CartPole-v1")
+    >>> teacher.distribution([[0.0, 0.0, 0.1, 0.0]]).distribution.probs.round(decimals=3).tolist()
+    [[0.005, 0.995]]
 
     A Q-network's policy is (1−ε) softmax(Q/τ) + ε/|A|. ``temperature="auto"`` chooses the largest τ that does what the greedy
     policy does; ``teacher.temperature_report`` says by what and what it costs. Of a checkpoint that tells its environment, by 6
@@ -96,17 +114,28 @@ def load_teacher(
         a warning; a path to an SB3 zip, or to what ``policy.save`` wrote; a path
         to a folder ``ALGO/ENV_1`` of the RL Zoo;
         ``"zoo:dqn/CartPole-v1"``, looked for among the bundled agents and then in the folders that the environment
-        variable ``RL_TRAINED_AGENTS`` lists; or ``"hub:sb3/dqn-CartPole-v1"``, from the Hugging Face hub
+        variable ``RL_TRAINED_AGENTS`` lists; ``"hub:sb3/dqn-CartPole-v1"``, from the Hugging Face hub; or a function of one observation.
+        An object of one's own that has a ``reset()`` remembers the episode: each environment has a copy of it
     :param env_id: the teacher's environment, where it is another than the source tells; only used to choose a temperature, and
         made for that
     :param vec_normalize: the ``VecNormalize`` that the teacher was trained under, or a path to its pickle, where it is another
         than the source tells; of a policy, nothing else can tell it
-    :param temperature: τ > 0 in units of Q, or ``"auto"``; of Q-networks only
-    :param epsilon: ε in [0, 1], by default 0.01; of Q-networks and ARS only
-    :param action_std: of the Gaussian around the one action of TD3, DDPG and ARS, in units of half the action's range,
+    :param temperature: τ > 0 in units of Q, or ``"auto"``; of Q-values only
+    :param epsilon: ε in [0, 1], by default 0.01, and 0 for logits of a function; of Q-networks, ARS and discrete answers of functions
+    :param action_std: of the Gaussian around the one action of TD3, DDPG, ARS or a function, in units of half the action's range,
         by default 0.1; of these only
-    :param device: where the teacher answers; a loaded model stays on its own
+    :param device: where the teacher answers; a loaded model and a module stay on their own
     :param tune: whether episodes may be played to choose a temperature: no need where it has no effect
+    :param answers: of a function: ``"action"`` (default), ``"logits"``, ``"probabilities"``, ``"q_values"`` or ``"mean_and_std"``, see
+        :mod:`~sb3_distill.teachers.answer_kinds`. Discrete actions are counted from 0
+    :param batched: of a function: whether it takes n observations and answers for each; by default one at a time, but for an
+        ``nn.Module``. It is given arrays of NumPy, or dicts of them, and an ``nn.Module`` tensors
+    :param value: of a function: another one, from the same observations to V_π(s), in units of the environment's reward, for rows that
+        need the teacher's value
+    :param env: of a function: the environment whose spaces it has, a Gymnasium id, ``MODULE:ID``, or one that was made, which is not
+        stepped. By default those of the environment in which it is asked first
+    :param observation_space: of a function, in place of ``env``
+    :param action_space: likewise
     :return: the teacher
     :raises FileNotFoundError: if nothing is found under that path or name; names come with the nearest matches
     :raises CheckpointError: if a file is damaged, no checkpoint, or lacks what it needs, and for a policy that cannot teach, as one of
@@ -120,7 +149,22 @@ def load_teacher(
     check_softness(None if temperature == "auto" else float(temperature), 0.0 if epsilon is None else epsilon)
     options = {"temperature": None if temperature == "auto" else float(temperature)}
     options |= {"epsilon": epsilon, "action_std": action_std}
+    of_functions: dict[str, Any] = {"answers": answers, "batched": batched, "value": value}
+    of_functions |= {"observation_space": observation_space, "action_space": action_space}
+    if not isinstance(source, (str, Path, BaseAlgorithm, BasePolicy)) and is_function(source):
+        teacher: Teacher = own_teacher(source, env=env, vec_normalize=vec_normalize, options=options, **of_functions)
+        teacher.env_id = env_id or teacher.env_id
+        if tune and isinstance(teacher, QTeacher) and teacher.temperature is None and teacher.env_id is not None:
+            tune_temperature(teacher, EPISODES)
+        return teacher
+    env_id = _of_an_agent(source, env_id, env, of_functions)
+    return _load_agent(source, env_id, vec_normalize, options, device, tune)
 
+
+def _load_agent(
+    source: Any, env_id: Any, vec_normalize: Any, options: dict[str, float | None], device: str, tune: bool
+) -> Teacher:
+    """:func:`load_teacher` for agents of SB3 and sb3-contrib."""
     if env_id is not None and not isinstance(env_id, str):
         raise ValueError(
             f"env_id must be the id of a Gymnasium environment, such as 'CartPole-v1', not {_in_a_line(env_id)}."
@@ -150,6 +194,19 @@ def load_teacher(
     if isinstance(source, (BaseAlgorithm, BasePolicy)):
         compare_at_load(teacher, source)
     return teacher
+
+
+def _of_an_agent(source: Any, env_id: str | None, env: Any, of_functions: dict[str, Any]) -> str | None:
+    """The id of an agent's environment, if it was given; nothing that is a function's alone may be."""
+    given = [name for name, value in of_functions.items() if value is not None]
+    if env is not None and (not isinstance(env, str) or env_id not in (None, env)):
+        given.append("env")
+    if given:
+        raise ValueError(
+            f"{'=… and '.join(given)}=… belong{'s' if len(given) == 1 else ''} to teachers that are functions, and {_in_a_line(source)} is "
+            "none: leave it out."
+        )
+    return env_id if env is None else env
 
 
 def _tune(teacher: QTeacher, model: Any) -> None:
@@ -233,7 +290,7 @@ def _policy_of(
     else:
         raise ValueError(
             f"Cannot learn from {_in_a_line(source)}: give a Teacher, a model or a policy of SB3 or sb3-contrib, a path to its "
-            "file or folder, or a name such as 'zoo:dqn/CartPole-v1'."
+            "file or folder, a name such as 'zoo:dqn/CartPole-v1', or a function from observations to actions."
         )
     if vec_normalize is not None:
         kwargs |= _normalization(read_given(vec_normalize, policy.observation_space))
@@ -264,7 +321,7 @@ def _make_no_second_env(name: str, env_id: str, n_envs: int) -> VecEnv:
 
 def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
     name = f"{type(model).__name__} model"
-    kwargs: dict[str, Any] = {"env_id": env_id_of(model.env), "name": name}
+    kwargs: dict[str, Any] = {"env_id": env_id_of(model.env), "name": name, "gamma": getattr(model, "gamma", None)}
     if kwargs["env_id"] is not None:
         kwargs["make_env"] = partial(_make_no_second_env, name, kwargs["env_id"])
     vec_normalize = model.get_vec_normalize_env()

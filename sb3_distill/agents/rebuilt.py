@@ -71,6 +71,7 @@ def policy_and_settings(
         means = read_vecnormalize(agent.vec_normalize[0]).obs_mean
         checkpoint = by_key(checkpoint, means) if is_joined(checkpoint, means) else checkpoint
     policy = rebuild(checkpoint)
+    kwargs["gamma"] = checkpoint.gamma
     statistics = statistics_of(agent, trained, checkpoint, policy.observation_space, vec_normalize)
     if statistics is not None:
         kwargs |= _normalization(statistics)

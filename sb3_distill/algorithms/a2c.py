@@ -26,10 +26,12 @@ class DistillA2C(Distillation, A2C):
         "normalize_advantage": True,
         "use_rms_prop": False,
     }
+    has_ratio: ClassVar[bool] = False
     row_defaults: ClassVar[dict[str, dict[str, Any]]] = {
         # Without rewards to optimise there is nothing for a critic to do, and its gradient would take most of max_grad_norm.
         "teacher_distill": {"vf_coef": 0.0},
         "on_policy_distill": {"vf_coef": 0.0},
+        "kickstarting": {"env_reward_coef": 1.0},
         # A short horizon: while the student is poor its KL is a cost that ending an episode would save.
         "n_distill": {"gamma": 0.9, "reward_coef": 0.1},
         "expected_entropy": {"gamma": 0.5},
@@ -95,3 +97,12 @@ class TeacherVRewardA2C(DistillA2C):
     """Teacher V reward: r̂_i = r_i + γ V_π(s_{i+1}) − V_π(s_i); V_πθ(s_i) for the last with ``baseline="student"``."""
 
     fixed_method = "teacher_v_reward"
+
+
+class KickstartingA2C(DistillA2C):
+    """
+    Kickstarting (Schmitt et al. 2018, arXiv 1803.03835): A2C with a pull towards the teacher that lets go, on-policy distill +R with
+    ``loss_coef`` falling to 0.
+    """
+
+    fixed_method = "kickstarting"

@@ -73,6 +73,7 @@ def injected_reward(
     student: th.Tensor | None,
     truncated: list[tuple[int, int, Any]],
     n_envs: int,
+    bound: float | None = None,
 ) -> np.ndarray:
     """
     r̂ of a rollout.
@@ -84,6 +85,7 @@ def injected_reward(
     :param student: the student's parameters there, if the row needs them beyond s_t
     :param truncated: those states' steps, environments and observations
     :param n_envs: environments side by side
+    :param bound: of |r̂|; None for none
     :return: shape (n_steps, n_envs)
     :raises ValueError: if the row's is of another shape
     """
@@ -98,7 +100,7 @@ def injected_reward(
             step = step._replace(teacher_value_tp1=next_states(answer.value, n, n_envs, truncated))
     if student is not None:
         step = step._replace(student_tp1=distribution(next_states(student, n, n_envs, truncated)))
-    return row.reward_of(step).reshape(-1, n_envs).numpy()
+    return row.reward_of(step, bound).reshape(-1, n_envs).numpy()
 
 
 def add_reward(

@@ -20,6 +20,7 @@ def batch_loss(
     policy: ActorCriticPolicy,
     buffer: DistillRolloutBuffer,
     critic_unit: float,
+    clip_range: float | None,
     weights: list[float],
     values: th.Tensor,
     log_prob: th.Tensor,
@@ -32,7 +33,8 @@ def batch_loss(
     :param policy: the student's, right after its forward pass
     :param buffer: which has given the minibatch out
     :param critic_unit: how much of the environment's own reward is 1 in the critic's values
-    :param weights: the minibatch's mean w joins them, where the row has one
+    :param clip_range: ε of PPO's objective, if there is one
+    :param weights: the minibatch's mean w joins them, where the row has one that differs from state to state
     :param values: of that pass, shape (n,), off the graph
     :param log_prob: of that pass, shape (n,)
     :return: on the graph
@@ -42,9 +44,9 @@ def batch_loss(
     teacher = from_parameters(space, buffer.batch_teacher_parameters)
     loss = row.loss_of(teacher, student)
     check_on_graph(loss, log_prob, row.name)
-    if row.weight is not None:
+    if row.state_weight is not None:
         log_ratio = log_prob - buffer.batch_old_log_prob
-        states = States(teacher, student, buffer.batch_teacher_values, values * critic_unit, log_ratio)
+        states = States(teacher, student, buffer.batch_teacher_values, values * critic_unit, log_ratio, clip_range)
         weight = row.weight_of(states)
         weights.append(float(weight.detach().mean()))
         loss = weight * loss

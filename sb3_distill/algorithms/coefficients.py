@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from stable_baselines3.common.utils import FloatSchedule
 
 from sb3_distill.algorithms.schedules import has_effect, schedule_of, value_at
+from sb3_distill.rules.controls import check_per
 from sb3_distill.rules.methods import STUDENT_VALUE, Method
 
 COEFFICIENTS = ("loss_coef", "reward_coef", "env_reward_coef")
@@ -25,6 +26,13 @@ class Weights(NamedTuple):
     loss: float
     reward: float
     env_reward: float
+
+    def times(self, coefficient: float) -> "Weights":
+        """
+        :param coefficient: λ of the teacher, of ℓ and of r̂ that carries it
+        :return: the same with less of the teacher
+        """
+        return self._replace(loss=coefficient * self.loss, reward=coefficient * self.reward)
 
     @property
     def policy_gradient(self) -> float:
@@ -69,12 +77,15 @@ def schedules_of(row: Method, given: Mapping[str, Any]) -> dict[str, FloatSchedu
     return {name: schedule_of(name, value) for name, value in schedules.items()}
 
 
-def weights_at(row: Method, control: str | None, given: Mapping[str, Any], progress: float) -> Weights:
+def weights_at(
+    row: Method, control: str | None, given: Mapping[str, Any], progress: float, has_ratio: bool = True
+) -> Weights:
     """
     :param row: of the table
     :param control: who acts
     :param given: from :data:`COEFFICIENTS` to numbers or schedules
     :param progress: what is left of the run, from 1 to 0
+    :param has_ratio: whether the policy gradient weighs actions by π_θ/q, so that a mixture may draw them
     :return: what they are then
     :raises ValueError: where one is negative, NaN or infinite, and for rewards to optimise where others than the student act
     """
@@ -84,24 +95,36 @@ def weights_at(row: Method, control: str | None, given: Mapping[str, Any], progr
         raise ValueError(
             f"Coefficients must be at least 0: loss_coef={loss}, reward_coef={reward}, env_reward_coef={env_reward}."
         )
-    if weights.policy_gradient > 0 and control != "student":
+    if weights.policy_gradient > 0 and control != "student" and not (control == "mixed" and has_ratio):
         if env_reward > 0:
             term, change = "a weight on the environment's reward", "env_reward_coef=0"
         else:
             term, change = f"the reward r̂ of {row.name}", "reward_coef=0"
+        why, else_ = "needs the student's own actions", ""
+        if control == "mixed":
+            why, else_ = (
+                "has no ratio π_θ/q in A2C's machinery, by which the teacher's actions would be weighed",
+                ", or take PPO's",
+            )
         raise ValueError(
-            f"control={control!r} cannot go with {term}, whose policy gradient needs the student's own actions: "
-            f"set control='student' or {change}."
+            f"control={control!r} cannot go with {term}, whose policy gradient {why}: set control='student' or {change}{else_}."
         )
     return weights
 
 
-def check_beta(beta: Any, control: str | None) -> None:
+def check_beta(beta: Any, control: str | None, beta_per: str = "step") -> None:
     """
     :param beta: as given, or None
     :param control: who acts
-    :raises ValueError: if the one is without the other
+    :param beta_per: how long a draw holds
+    :raises ValueError: if one is without the other
     """
+    check_per(beta_per)
+    if beta_per != "step" and control != "mixed":
+        raise ValueError(
+            f"beta_per={beta_per!r} belongs to control='mixed', and control={control!r} draws nobody: leave beta_per out, or set "
+            "control='mixed'."
+        )
     if beta is None and control == "mixed":
         raise ValueError(
             "control='mixed' needs beta, how likely the teacher acts at a step and not the student: give beta=0.5, or another "

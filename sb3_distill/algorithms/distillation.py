@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch as th
+from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -33,16 +34,20 @@ from sb3_distill.algorithms.batch_loss import batch_loss, log_weight
 from sb3_distill.algorithms.closeness import closeness
 from sb3_distill.algorithms.coefficients import Weights, beta_at, warn_if_nothing_teaches
 from sb3_distill.algorithms.gradient import attaching
+from sb3_distill.algorithms.mixture import put_executed
 from sb3_distill.algorithms.place import present_obs
 from sb3_distill.algorithms.prepared import Prepared
+from sb3_distill.algorithms.returns import students_return, warn_of_unknown_returns
 from sb3_distill.algorithms.rollout import Rollout, listening
+from sb3_distill.algorithms.schedules import value_at
 from sb3_distill.algorithms.settings import visible_signature
 from sb3_distill.algorithms.student_policy import check_distribution
+from sb3_distill.algorithms.then_rl import then_rl
 from sb3_distill.algorithms.threads import rollout_threads, torch_threads
 from sb3_distill.common.layers import raw_env, reward_unit
 from sb3_distill.common.observations import copy_obs
 from sb3_distill.common.replaced import replaced
-from sb3_distill.common.spaces import draw_actions
+from sb3_distill.common.spaces import env_actions
 from sb3_distill.common.tap import check_rewards
 from sb3_distill.rules.controls import CONTROLS, Step
 from sb3_distill.rules.distributions import from_parameters, parameters, unvalidated
@@ -74,13 +79,22 @@ class Distillation(Prepared, OnPolicyAlgorithm):
     :param form: ``"unbiased"`` (default) or ``"paper"``, see :mod:`~sb3_distill.rules.methods`; of a named row
     :param baseline: of teacher V reward, ``"teacher"`` (V_π(s_i), default) or ``"student"`` (V_πθ(s_i))
     :param control: who picks the executed actions: ``"student"``, ``"teacher"``, ``"uniform"`` or ``"mixed"``; by default the row's own
-    :param weight: of ℓ in a state, a name of :data:`~sb3_distill.rules.methods.WEIGHTS`; for rows without r̂. ``"v_conditioned"``
-        counts states in which the teacher's value is above the student's, whose critic then learns the environment's return
+    :param weight: of ℓ, a name of :data:`~sb3_distill.rules.methods.WEIGHTS`. For rows without r̂: ``"v_conditioned"`` counts states in
+        which the teacher's value is above the student's, whose critic then learns the environment's return, and ``"proximal"`` is
+        max(ρ_t, 1−ε), with PPO's ratio and ``clip_range``. For all rows with ℓ: ``"return_ratio"`` turns ℓ, and r̂ with it, down as
+        the student's return nears the teacher's
     :param beta: β of ``control="mixed"``, how likely the teacher acts at a step and not the student; a number or a schedule, in [0, 1]
+    :param beta_per: ``"step"``, or ``"episode"``: then the one who is drawn acts to its end
+    :param teacher_return: of ``weight="return_ratio"``: the teacher's mean return an episode, in the environment's own rewards. By
+        default that of 10 episodes that it plays where it was trained
+    :param random_return: likewise, of uniformly random play
+    :param reward_bound: the largest abs(r̂), greater than 0. By default 5 nats for each dimension of a continuous action where r̂ is made
+        of logarithms of densities, which have no limits, and else none; ``math.inf`` for none
     :param loss_coef: weight of ℓ, at least 0; a number or a schedule of ``progress_remaining``, as the next two. By default 1, or
-        0 where the row has no ℓ
-    :param reward_coef: weight of r̂; by default the row's own, or 0 where the row has no r̂
-    :param env_reward_coef: weight of the environment's reward
+        0 where the row has no ℓ; beside the environment's reward it falls from 1 to 0
+    :param reward_coef: weight of r̂; by default the row's own, or 0 where the row has no r̂; beside the environment's reward that of
+        an r̂ that is the teacher's pull falls to 0, too
+    :param env_reward_coef: weight of the environment's reward, by default 0, or 1 of ``"kickstarting"`` and ``"proximal_distill"``
     :param averaging: the share of a run at its end over which the student's weights are averaged, one sample after each
         rollout (Polyak and Juditsky, 1992); the mean takes their place when the run is over, before ``on_training_end``. With 0
         the last weights stay, as they do after a run that a callback has stopped. By default the row's own; 0 where the
@@ -91,12 +105,16 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         so that no minibatch is cut short, if that can be done near its default
     :raises ValueError: before any work, for unknown names, a teacher that does not fit the environment or lacks the value
         function that the row needs, coefficients that are negative or weigh a term that the row does not have, a share outside
-        [0, 1], w > 0 with a control policy other than the student, or a student whose action distribution cannot be read
+        [0, 1], w > 0 with a control policy that is neither the student nor, with PPO's and TRPO's ratio, a mixture, a weight that
+        the row or the engine does not admit, returns that are not known, or a student whose action distribution cannot be read
     :raises TypeError: for an argument that there is not, with the nearest that there is
     """
 
     #: present values of the coefficients as the last rollout began
     _rollout_weights: Weights
+    #: λ of the last rollout, and how many episodes have ended since learn() began
+    _coefficient: float = 1.0
+    _n_ended: int = 0
     #: of the weights so far, where they are averaged
     _mean: WeightMean | None = None
     #: whether it was said that the weight of ℓ is 0 everywhere
@@ -137,12 +155,23 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         name = tb_log_name or type(self).__name__
         return super().learn(total_timesteps, callback, log_interval, name, reset_num_timesteps, progress_bar)
 
+    def then_rl(self, total_timesteps: int, **kwargs: Any) -> OnPolicyAlgorithm:
+        """
+        Go on by reinforcement learning that does not forget: :func:`~sb3_distill.then_rl`.
+
+        :param total_timesteps: environment steps, over all environments
+        :param kwargs: as there
+        :return: a plain PPO, A2C or TRPO, trained
+        """
+        return then_rl(self, total_timesteps, **kwargs)
+
     def _setup_learn(self, *args: Any, **kwargs: Any) -> Any:
         self._check_teacher()
         self._check_schedules()
         if self.ent_coef == 0:
             warn_if_nothing_teaches(self._weights_at)
         self._mean = None
+        self._n_ended = 0
         if self._binding.begins_with_an_episode:
             self._last_obs = None
         before = self._last_obs
@@ -168,7 +197,8 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         self, env: VecEnv, callback: BaseCallback, rollout_buffer: RolloutBuffer, n_rollout_steps: int, *rest: Any
     ) -> bool:
         """SB3's, on an environment that is listened to; see :class:`~stable_baselines3.PPO`."""
-        weights = self._rollout_weights = self._weights()
+        self._coefficient = self._coefficient_now()
+        weights = self._rollout_weights = self._weights().times(self._coefficient)
         place, view, buffer = self._place, self._binding.view, self.rollout_buffer
         n_threads = th.get_num_threads()
         is_cut, place.others_played = place.others_played, False
@@ -207,6 +237,19 @@ class Distillation(Prepared, OnPolicyAlgorithm):
                 observations = heard.tap.observations
                 place.keep(self._last_obs, observations[min(rollout_buffer.pos, len(observations) - 1)], view)
 
+    def _coefficient_now(self) -> float:
+        """λ, by the returns of the last episodes; 1 where the row has none."""
+        if self._row.coefficient is None:
+            return 1.0
+        assert self._returns is not None
+        student = students_return(self.ep_info_buffer)
+        if student is None and self._n_ended > 0 and not self._said_no_weight:
+            self._said_no_weight = True
+            warn_of_unknown_returns(self._n_ended)
+        now = self._row.coefficient(self._returns[1]._replace(student=student))
+        self.logger.record("distill/weight", now)
+        return now
+
     def _act(self, heard: Rollout, actions: np.ndarray) -> np.ndarray:
         """The actions to execute, where the student would do ``actions``."""
         # Here and not in the buffer: callbacks run in between, and their predict() overwrites the distribution.
@@ -220,12 +263,21 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         def teacher() -> np.ndarray:
             answer = answer_now(self.teacher, self._binding, heard, TEACHER_VALUE in self._row.needs)
             last = answer.parameters[-len(actions) :]
-            return draw_actions(self.action_space, from_parameters(self.action_space, last))
+            drawn = from_parameters(self.action_space, last).sample()
+            if self.control == "mixed":
+                heard.drawn[len(heard.student) - 1] = drawn.cpu().numpy()
+            return env_actions(self.action_space, drawn)
+
+        def teachers_turn() -> np.ndarray:
+            heard.turns.append(self._turns.teachers(self._beta(), self._last_episode_starts))  # type: ignore[arg-type]
+            return heard.turns[-1]
 
         assert self.control is not None
-        beta = beta_at(self.beta, self.control, self._current_progress_remaining)
-        step = Step(lambda: actions, teacher, self.action_space, len(actions), beta, self._rng)
-        return CONTROLS[self.control](step)
+        return CONTROLS[self.control](Step(lambda: actions, teacher, self.action_space, len(actions), teachers_turn))
+
+    def _beta(self) -> float:
+        """How likely the teacher acts in this rollout."""
+        return beta_at(self.beta, self.control, self._current_progress_remaining)
 
     # --- the second seam ----------------------------------------------------------------------------------------------
 
@@ -240,7 +292,10 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         w = weights.policy_gradient
         if self._uses_env_reward:
             check_rewards(np.stack(tap.rewards))
+        self._n_ended += tap.n_ends
         buffer.keep(answer, row.weight is not None and TEACHER_VALUE in row.weight.needs)
+        if self.control == "mixed" and w > 0:
+            put_executed(buffer, heard, answer, self.action_space, self._beta(), self.beta_per)
         distribution = partial(from_parameters, self.action_space)
         step = transitions(heard, answer, buffer, distribution, self.gamma, self._reward_unit())
         for name, mean in closeness(self.action_space, len(step.reward_t), step.teacher_t, step.student_t).items():
@@ -252,7 +307,7 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         student = None
         if self._reward_needs(NEXT_STATE, STUDENT):
             student = th.cat([heard.student_parameters, student_at_ends(self.policy, heard, self._last_obs)])
-        injected = injected_reward(row, step, distribution, answer, student, tap.truncated, self.n_envs)
+        injected = injected_reward(row, step, distribution, answer, student, tap.truncated, self.n_envs, self._bound)
         if w > 0 and not np.isfinite(injected).all():
             check_rewards(np.stack(tap.rewards))
             check_injected(row, injected, self.num_timesteps)
@@ -283,9 +338,16 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         """SB3's, with ∇ℓ added and the policy gradient weighed; see :class:`~stable_baselines3.PPO`."""
         row, buffer, unit = self._row, self.rollout_buffer, self._reward_unit()
         weights: list[float] = []
-        of_batch = partial(batch_loss, row, self.action_space, self.policy, buffer, unit, weights)
+        clip_range = (
+            value_at("clip_range", self.clip_range, self._current_progress_remaining) if isinstance(self, PPO) else None
+        )
+        of_batch = partial(batch_loss, row, self.action_space, self.policy, buffer, unit, clip_range, weights)
         loss = None if row.loss is None else of_batch
-        coefficients = (self._weights().loss, self._rollout_weights.policy_gradient, self.vf_coef != 0)
+        coefficients = (
+            self._coefficient * self._weights().loss,
+            self._rollout_weights.policy_gradient,
+            self.vf_coef != 0,
+        )
         fast = fast_pixels(self.policy, self.mixed_precision)
         with attaching(self.policy, loss, *coefficients, self.num_timesteps) as attached, unvalidated(), fast:
             super().train()

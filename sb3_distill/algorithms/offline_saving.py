@@ -23,6 +23,7 @@ from sb3_distill.teachers.teacher import Teacher
 #: what a saved student is rid of: the teacher's side, and settings of SB3's that have no meaning here but one in DQN or PPO
 _NOT_SAVED = (
     *("teacher", "teacher_obs", "memory", "_binding", "_shown", "_asked", "_rng", "_reading", "_state_loss"),
+    *("_turns", "_starts"),
     *("_units", "_n_judged", "_loaded"),
     *("n_steps", "tau", "gamma", "learning_starts", "use_sde_at_warmup"),
     *("replay_buffer_class", "replay_buffer_kwargs", "optimize_memory_usage"),

@@ -4,19 +4,16 @@ The policy of a DQN changes for better and worse while it learns. So the student
 state of the network which had the highest return when it was evaluated.
 """
 
-import copy
 import math
-import warnings
 from collections.abc import Callable
 
 from matplotlib.figure import Figure
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_distill.agents.load import load_teacher
 from sb3_distill.algorithms.policy_distillation import PolicyDistillation
+from sb3_distill.algorithms.snapshots import snapshot
 from sb3_distill.evaluation.learning_curves import Curve, LearningCurve, draw_learning_curves
 from sb3_distill.evaluation.scores import Score
-from sb3_distill.teachers.teacher import Teacher
 
 
 class OnlineDistillation(LearningCurve):
@@ -73,30 +70,20 @@ class OnlineDistillation(LearningCurve):
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
-        self.student.set_teacher(self._snapshot())  # does it fit at all?
+        self.student.set_teacher(snapshot(self.model))  # does it fit at all?
 
     def _evaluate(self) -> None:
         super()._evaluate()
         steps, teachers = self.points[-1]
         if teachers.mean > self.best_mean:
             self.best_mean = teachers.mean
-            self.student.set_teacher(self._snapshot())
+            self.student.set_teacher(snapshot(self.model, first=False))
         if steps > 0:
             self.student.learn(self.n_steps)
         students = self._play(self.student)
         self.student_points.append((steps, students))
         self.logger.record("online/teacher_return", teachers.mean)
         self.logger.record("online/student_return", students.mean)
-
-    def _snapshot(self) -> Teacher:
-        """The teacher as it is now, which goes on learning without it."""
-        with warnings.catch_warnings():
-            if self.points:  # it was said of the first one
-                warnings.filterwarnings("ignore", ".* does not do what its network says")
-            teacher = load_teacher(self.model, tune=False)  # the student has a temperature of its own
-        teacher.policy = copy.deepcopy(teacher.policy)
-        teacher.name = f"{teacher.name} after {self.model.num_timesteps} steps"
-        return teacher
 
     def curves(self) -> list[Curve]:
         """:return: the teacher's and the student's, at the same steps of the teacher's environments"""

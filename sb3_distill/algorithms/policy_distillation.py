@@ -78,9 +78,11 @@ class PolicyDistillation(PreparedOffline, OffPolicyAlgorithm):
         the largest τ that gives the greedy action a mean probability of 0.9 over states of the memory, anew for every teacher:
         whatever the rewards are multiplied by, the student is the same. ``temperature_report`` says which
     :param epsilon: probability of a random action at a step, in [0, 1]; the paper has 0.05
-    :param dagger: β, the probability in [0, 1] with which the teacher acts at a step, and else the student; the teacher is asked in
+    :param beta: β, the probability in [0, 1] with which the teacher acts at a step, and else the student; the teacher is asked in
         any case. A float, or a schedule of ``progress_remaining`` as SB3 has it: ``LinearSchedule(1.0, 0.0, 0.5)`` leaves the
-        student to itself after half of the steps. 1 is the paper's; less is DAgger (Ross et al. 2011)
+        student to itself after half of the steps. 1, the default, is the paper's; less is DAgger (Ross et al. 2011)
+    :param beta_per: ``"step"`` or ``"episode"``: for how long the one who is drawn acts
+    :param dagger: the former name of ``beta``
     :param learning_rate: a float, or a schedule of ``progress_remaining``
     :param buffer_size: states in the memory of an environment's teacher
     :param batch_size: states in a minibatch
@@ -104,6 +106,8 @@ class PolicyDistillation(PreparedOffline, OffPolicyAlgorithm):
 
     #: the last observation of this play as the environment gave it, and as the teacher sees it, where they are not SB3's own
     _shown: tuple[Any, Any] = (None, None)
+    #: in which environments an episode begins with the step that comes
+    _starts: np.ndarray
     #: whether the actions of the step that comes were chosen here
     _asked: bool = False
 
@@ -129,6 +133,7 @@ class PolicyDistillation(PreparedOffline, OffPolicyAlgorithm):
         with self._binding.hearing(steps=True):
             total_timesteps, callback = super()._setup_learn(*args, **kwargs)
         if self._last_obs is not before:
+            self._starts = np.ones(self.n_envs, dtype=bool)
             self._keep_shown(self._last_obs if self._vec_normalize_env is None else self._last_original_obs)
         if self.memory is None:
             self._cut()  # for all that is known here, others have played since
@@ -242,10 +247,13 @@ class PolicyDistillation(PreparedOffline, OffPolicyAlgorithm):
         step = Step(
             lambda: self.policy.predict(last_obs, deterministic=True)[0],
             lambda: greedy_actions(self.replay_buffer.about.kind, self.action_space, answers),
-            *(self.action_space, n_envs, self._beta(self._current_progress_remaining), self._rng),
+            *(self.action_space, n_envs, self._teachers_turn),
         )
         actions = disturbed(CONTROLS["mixed"](step), self.epsilon, self.action_space, self._rng)
         return actions, actions
+
+    def _teachers_turn(self) -> np.ndarray:
+        return self._turns.teachers(self._beta(self._current_progress_remaining), self._starts)
 
     def _store_transition(
         self,
@@ -257,7 +265,7 @@ class PolicyDistillation(PreparedOffline, OffPolicyAlgorithm):
         infos: Any,
     ) -> None:
         """Nothing: the states are in the memory, and what came of them is not asked for."""
-        self._last_obs = new_obs
+        self._last_obs, self._starts = new_obs, dones
         if self._vec_normalize_env is not None:
             self._last_original_obs = self._vec_normalize_env.get_original_obs()
 

@@ -30,6 +30,8 @@ class DistillPPO(Distillation, PPO):
         # Without rewards to optimise there is nothing for a critic to do.
         "teacher_distill": {"vf_coef": 0.0, "max_grad_norm": 5.0, "averaging": 0.5},
         "on_policy_distill": {"vf_coef": 0.0, "max_grad_norm": 5.0, "averaging": 0.5},
+        "kickstarting": {"env_reward_coef": 1.0},
+        "proximal_distill": {"env_reward_coef": 1.0},
         # A short horizon: while the student is poor its KL is a cost that ending an episode would save. Short rollouts: what is
         # learnt of one is soon tried in the next.
         "n_distill": {
@@ -110,3 +112,21 @@ class TeacherVReward(DistillPPO):
     """Teacher V reward: r̂_i = r_i + γ V_π(s_{i+1}) − V_π(s_i); V_πθ(s_i) for the last with ``baseline="student"``."""
 
     fixed_method = "teacher_v_reward"
+
+
+class Kickstarting(DistillPPO):
+    """
+    Kickstarting (Schmitt et al. 2018, arXiv 1803.03835): PPO with a pull towards the teacher that lets go, on-policy distill +R with
+    ``loss_coef`` falling to 0.
+    """
+
+    fixed_method = "kickstarting"
+
+
+class ProximalDistill(DistillPPO):
+    """
+    Proximal policy distillation (Spigler 2025, arXiv 2407.15134): PPO with the loss max(ρ_t, 1−ε) H×(π‖π_θ), the gradient through ρ_t
+    included.
+    """
+
+    fixed_method = "proximal_distill"

@@ -1,8 +1,10 @@
 """A student that is ready to learn: its settings are resolved and checked, its networks and its buffer are made."""
 
+import warnings
 from typing import Any, ClassVar
 
 import numpy as np
+from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
@@ -11,6 +13,7 @@ from sb3_distill.algorithms.buffers import DistillRolloutBuffer, check_rollout_b
 from sb3_distill.algorithms.coefficients import COEFFICIENTS, Weights, beta_at, check_beta, schedules_of, weights_at
 from sb3_distill.algorithms.optimizers import in_few_calls
 from sb3_distill.algorithms.place import Place
+from sb3_distill.algorithms.returns import known_returns
 from sb3_distill.algorithms.saving import SavesPlain
 from sb3_distill.algorithms.schedules import TRIED, LoggableLearningRate, value_at
 from sb3_distill.algorithms.settings import (
@@ -24,8 +27,11 @@ from sb3_distill.algorithms.settings import (
 from sb3_distill.algorithms.student_policy import check_numbers, check_policy, check_rate
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.given_env import check_env
+from sb3_distill.rules.bounds import bound_of
+from sb3_distill.rules.controls import Turns
 from sb3_distill.rules.distributions import check_readable
-from sb3_distill.rules.methods import STUDENT_VALUE, TEACHER_VALUE, Method, get_method
+from sb3_distill.rules.methods import PROXIMAL, STUDENT_VALUE, TEACHER_VALUE, Method, get_method
+from sb3_distill.rules.weights import Returns
 from sb3_distill.teachers.binding import Binding
 from sb3_distill.teachers.view import Wrap
 
@@ -43,11 +49,23 @@ class Prepared(LoggableLearningRate, SavesPlain):
     fixed_method: ClassVar[str | None] = None
     #: and the row if none is chosen
     default_method: ClassVar[str] = "n_distill"
+    #: whether the update weighs actions by π_θ(a|s) / π_old(a|s), as PPO's and TRPO's do
+    has_ratio: ClassVar[bool] = True
 
     rollout_buffer: DistillRolloutBuffer
     averaging: float = 0.0
     weight: str | None = None
     beta: float | Schedule | None = None
+    beta_per: str = "step"
+    teacher_return: float | None = None
+    random_return: float | None = None
+    reward_bound: float | None = None
+    #: the largest |r̂|
+    _bound: float | None = None
+    #: a teacher, and the returns that the student's is compared with, where its weight is a ratio of returns
+    _returns: tuple[Any, Returns] | None = None
+    #: whose turn it is in a mixture
+    _turns: Turns
     #: the teacher in the environment
     _binding: Binding
     #: where the play stands between two rollouts
@@ -68,9 +86,13 @@ class Prepared(LoggableLearningRate, SavesPlain):
         control: str | None = None,
         weight: str | None = None,
         beta: float | Schedule | None = None,
+        beta_per: str = "step",
+        teacher_return: float | None = None,
+        random_return: float | None = None,
+        reward_bound: float | None = None,
         loss_coef: float | Schedule | None = None,
         reward_coef: float | Schedule | None = None,
-        env_reward_coef: float | Schedule = 0.0,
+        env_reward_coef: float | Schedule | None = None,
         averaging: float | None = None,
         mixed_precision: bool | None = None,
         _init_setup_model: bool = True,
@@ -111,10 +133,14 @@ class Prepared(LoggableLearningRate, SavesPlain):
         self.control = row.control
         self.weight = weight
         self.beta = beta
+        self.beta_per = beta_per
+        self.teacher_return = teacher_return
+        self.random_return = random_return
+        self.reward_bound = reward_bound
         # A FloatSchedule in what load() restores may be of a term that the row does not have; here it is a schedule like others.
         self.loss_coef = getattr(settings["loss_coef"], "value_schedule", settings["loss_coef"])
         self.reward_coef = getattr(settings["reward_coef"], "value_schedule", settings["reward_coef"])
-        self.env_reward_coef = env_reward_coef
+        self.env_reward_coef = getattr(settings["env_reward_coef"], "value_schedule", settings["env_reward_coef"])
         self.averaging = settings["averaging"]
         self.mixed_precision = mixed_precision
         if _init_setup_model:
@@ -157,12 +183,13 @@ class Prepared(LoggableLearningRate, SavesPlain):
             )
         check_policy(self.policy_class, self.policy_kwargs)
         check_numbers(vars(self))
+        self._check_weight()
         self._set_coefficients()
+        self._bound = self._checked_bound()
         buffer = rollout_buffer_for(self.observation_space, self.env, self.rollout_buffer_class)
         self.rollout_buffer_class, self.rollout_buffer_kwargs = buffer[0], self.rollout_buffer_kwargs | buffer[1]
         self._binding, self._place = Binding(), Place()
-        #: of who acts in a mixture
-        self._rng = np.random.default_rng(self.seed)
+        self._turns = Turns(self.beta_per, np.random.default_rng(self.seed))
         if self.teacher is not None:
             self._check_teacher()
         super()._setup_model()
@@ -182,8 +209,48 @@ class Prepared(LoggableLearningRate, SavesPlain):
                 f"The method {self._row.name!r} needs the teacher's value function, and {self.teacher.name} has none: use a "
                 "teacher with a critic or a Q-network, or another method."
             )
+        self._check_discounts()
+        if self._row.coefficient is not None and (self._returns is None or self._returns[0] is not self.teacher):
+            self._returns = self.teacher, known_returns(self.teacher_return, self.random_return, self.teacher)
         if self.env is not None and not self._binding.is_of(self.teacher, self.env, self.teacher_obs):
             self._binding.bind(self.teacher, self.env, self.teacher_obs)
+
+    def _check_discounts(self) -> None:
+        """Say if values that are compared are not of one discount."""
+        weight, theirs = self._row.state_weight, self.teacher.gamma
+        if weight is not None and {STUDENT_VALUE, TEACHER_VALUE} <= weight.needs and theirs not in (None, self.gamma):
+            warnings.warn(
+                f"{weight.formula} compares values that are not of one discount: V_π of {self.teacher.name} is of gamma={theirs}, and "
+                f"V_πθ of the student's gamma={self.gamma}. Give gamma={theirs}.",
+                stacklevel=2,
+            )
+
+    def _check_weight(self) -> None:
+        """See before any work that the weight can be had with this engine, and that what belongs to it is given with it."""
+        row = self._row
+        if row.weight is PROXIMAL and not self.has_ratio:
+            raise ValueError(
+                f"{type(self).__name__} makes one update of each rollout, in which the ratio ρ of {PROXIMAL.formula} is always 1, so it "
+                "would add noise and nothing else: take PPO's machinery, or leave weight='proximal' out."
+            )
+        if row.coefficient is not None:
+            known_returns(self.teacher_return, self.random_return, None)
+            return
+        for name in ("teacher_return", "random_return"):
+            if getattr(self, name) is not None:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} belongs to weight='return_ratio', which {row.name} does not have here: leave {name} "
+                    "out, or set weight='return_ratio'."
+                )
+
+    def _checked_bound(self) -> float | None:
+        """The largest |r̂|."""
+        reward = self._row.reward
+        if reward is None and self.reward_bound is not None:
+            raise ValueError(
+                f"The method {self._row.name!r} has no reward r̂, so reward_bound={self.reward_bound!r} would do nothing: leave it out."
+            )
+        return bound_of(self.reward_bound, reward is not None and reward.in_nats, self.action_space)
 
     # --- the coefficients in the course of a run ----------------------------------------------------------------------
 
@@ -198,8 +265,14 @@ class Prepared(LoggableLearningRate, SavesPlain):
 
     def _check_schedules(self) -> None:
         """See before any work that no schedule ends the run."""
-        check_beta(self.beta, self.control)
+        check_beta(self.beta, self.control, self.beta_per)
         weights = [self._weights_at(progress) for progress in TRIED]
+        is_optimised = any(at.policy_gradient > 0 for at in weights)
+        if self.control == "mixed" and is_optimised and isinstance(self, PPO) and self.target_kl is not None:
+            raise ValueError(
+                f"target_kl={self.target_kl!r} is measured from the density that has drawn the actions, which in a mixture is not the "
+                "student's: nothing would be learnt. Leave target_kl out, or let the student act alone."
+            )
         for progress in TRIED:
             beta_at(self.beta, self.control, progress)
         self._distils = any(at.loss > 0 or at.reward > 0 for at in weights)
@@ -212,7 +285,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         return self._weights_at(self._current_progress_remaining)
 
     def _weights_at(self, progress: float) -> Weights:
-        return weights_at(self._row, self.control, self._coefficients(), progress)
+        return weights_at(self._row, self.control, self._coefficients(), progress, self.has_ratio)
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         super()._update_current_progress_remaining(num_timesteps, total_timesteps)

@@ -34,6 +34,7 @@ from sb3_distill.memory.check import check_memory
 from sb3_distill.memory.memory import About, Memory
 from sb3_distill.memory.ring import RingMemory
 from sb3_distill.memory.unplayable import unplayable
+from sb3_distill.rules.controls import Turns, check_per
 from sb3_distill.rules.offline_losses import StateLoss, check_loss
 from sb3_distill.teachers.binding import Binding
 from sb3_distill.teachers.fingerprint import fingerprint_of
@@ -49,6 +50,9 @@ STUDENTS: dict[str, tuple[type[DQN | PPO], type[BasePolicy]]] = {
 class PreparedOffline(LoggableLearningRate, SavesOffline):
     """All of :class:`~sb3_distill.PolicyDistillation` but its learning; the arguments are described there."""
 
+    beta_per: str = "step"
+    #: whose turn it is in each environment
+    _turns: Turns
     #: τ that is used, and why; None before it is chosen, and where no τ has a part
     chosen_temperature: float | None = None
     temperature_report: str = "not chosen yet"
@@ -67,7 +71,9 @@ class PreparedOffline(LoggableLearningRate, SavesOffline):
         loss: str = "kl",
         temperature: float | str = "auto",
         epsilon: float = 0.05,
-        dagger: float | Schedule = 1.0,
+        beta: float | Schedule | None = None,
+        beta_per: str = "step",
+        dagger: float | Schedule | None = None,
         learning_rate: float | Schedule = LinearSchedule(2e-3, 1e-4, 1.0),  # noqa: B008 - it has no state
         buffer_size: int = 100_000,
         batch_size: int = 64,
@@ -87,7 +93,11 @@ class PreparedOffline(LoggableLearningRate, SavesOffline):
         self.loss = loss
         self.temperature = temperature
         self.epsilon = epsilon
-        self.dagger = dagger
+        if beta is not None and dagger is not None:
+            raise ValueError(f"dagger={dagger!r} is the former name of beta={beta!r}: give beta alone.")
+        former: float | Schedule = 1.0 if dagger is None else dagger
+        self.beta: float | Schedule = former if beta is None else beta
+        self.beta_per = beta_per
         self.batch_size = batch_size
         self.train_freq = train_freq  # type: ignore[assignment]
         self.max_grad_norm = max_grad_norm
@@ -129,6 +139,8 @@ class PreparedOffline(LoggableLearningRate, SavesOffline):
 
     def _check_settings(self) -> None:
         """What can be wrong without a look at anything else."""
+        if "dagger" in vars(self):  # in a file that was saved when β was called so, or given to load()
+            self.beta = vars(self).pop("dagger")
         if self.student not in STUDENTS:
             raise ValueError(f"Unknown student {self.student!r}: {nearest(str(self.student), STUDENTS)}")
         if self.temperature != "auto" and not isinstance(self.temperature, Real):
@@ -141,14 +153,20 @@ class PreparedOffline(LoggableLearningRate, SavesOffline):
         length = self.train_freq[0] if isinstance(self.train_freq, tuple) else self.train_freq
         sizes = {"batch_size": self.batch_size, "train_freq": length}  # below 1 the run would go on for ever
         check_numbers(sizes | {"max_grad_norm": self.max_grad_norm})
+        check_per(self.beta_per)
         self._beta(1.0)
 
+    @property
+    def dagger(self) -> float | Schedule:
+        """The former name of ``beta``."""
+        return self.beta
+
     def _beta(self, progress_remaining: float) -> float:
-        """The present value of ``dagger``."""
-        beta = FloatSchedule(self.dagger)(progress_remaining)
+        """The present value of ``beta``."""
+        beta = FloatSchedule(self.beta)(progress_remaining)
         if not 0 <= beta <= 1:
             raise ValueError(
-                f"dagger, the probability with which the teacher acts, must lie between 0 and 1, not {beta}."
+                f"beta (dagger), the probability with which the teacher acts, must lie between 0 and 1, not {beta}."
             )
         return beta
 
@@ -175,6 +193,7 @@ class PreparedOffline(LoggableLearningRate, SavesOffline):
         if self.student == "dqn" and not isinstance(self.action_space, spaces.Discrete):
             raise ValueError(f"student='dqn' needs Discrete actions, not {self.action_space}: set student='ppo'.")
         self._rng = np.random.default_rng(self.seed)
+        self._turns = Turns(self.beta_per, self._rng)
         self._binding = Binding()
         self._n_rounds = 0
         if self.memory is not None:
@@ -203,7 +222,7 @@ class PreparedOffline(LoggableLearningRate, SavesOffline):
             fits(self.teacher.name, fingerprint_of(self.teacher))
         if self._beta(1.0) < 1 or self._beta(0.0) < 1:
             raise ValueError(
-                "A memory has the teacher's states alone: leave dagger out, or give env=… instead of memory=…."
+                "A memory has the teacher's states alone: leave beta (dagger) out, or give env=… instead of memory=…."
             )
         if self._vec_normalize_env is not None:
             raise ValueError(

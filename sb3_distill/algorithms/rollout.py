@@ -24,6 +24,8 @@ class Rollout:
     :param tap: what listens to it, where the teacher sees it
     :param student: the parameters of π_θ(·|s_t), one array of shape (n_envs, columns) a step
     :param answers: the teacher's for s_1, s_2 …, as far as it was asked already, to act
+    :param turns: in a mixture, where it was the teacher's turn, one array of shape (n_envs,) a step
+    :param drawn: and what it drew there, unclipped, of shape (n_envs, …)
     """
 
     def __init__(self, env: StudentView, tap: Tap) -> None:
@@ -31,6 +33,8 @@ class Rollout:
         self.tap = tap
         self.student: list[np.ndarray] = []
         self.answers: list[Answer] = []
+        self.turns: list[np.ndarray] = []
+        self.drawn: dict[int, np.ndarray] = {}
 
     @property
     def student_parameters(self) -> th.Tensor:

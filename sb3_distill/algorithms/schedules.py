@@ -96,3 +96,17 @@ def has_effect(name: str, value: Any) -> bool:
     :return: whether it is other than 0 at the beginning, in the middle or at the end of a run
     """
     return any(value_at(name, value, progress) != 0 for progress in TRIED)
+
+
+def described_schedule(schedule: FloatSchedule) -> float | str:
+    """
+    >>> from sb3_distill.algorithms.schedules import described_schedule, schedule_of
+    >>> from stable_baselines3.common.utils import LinearSchedule
+    >>> described_schedule(schedule_of("loss_coef", 0.5)), described_schedule(schedule_of("loss_coef", LinearSchedule(1.0, 0.0, 1.0)))
+    (0.5, '1 falling to 0')
+
+    :param schedule: of a setting
+    :return: for JSON: its first value, and its last one if that is another
+    """
+    first, last = schedule(1.0), schedule(0.0)
+    return first if first == last else f"{first:g} {'falling' if last < first else 'rising'} to {last:g}"

@@ -7,6 +7,7 @@ from typing import Any
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.type_aliases import GymEnv
+from stable_baselines3.common.utils import LinearSchedule
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.algorithms.coefficients import COEFFICIENTS, beta_at, check_beta, schedules_of, weights_at
@@ -21,6 +22,8 @@ from sb3_distill.rules.methods import STUDENT_VALUE, Method, get_method, is_as_p
 PAPER: dict[str, Any] = {"normalize_advantage": False, "reward_coef": 1.0, "gamma": 0.99, "averaging": 0.0}
 #: settings that are no arguments of SB3's algorithms
 OWN = ("loss_coef", "reward_coef", "env_reward_coef", "averaging")
+#: arguments that nothing is resolved for
+PLAIN = ("beta", "teacher_return", "random_return", "reward_bound", "mixed_precision")
 
 
 def resolve_settings(
@@ -41,8 +44,14 @@ def resolve_settings(
     settings = tables.defaults | tables.row_defaults.get(row.name, {})
     if images:
         settings |= tables.pixel_defaults | tables.pixel_row_defaults.get(row.name, {})
-    if form == "paper" or is_as_printed(row):
+    printed = form == "paper" or is_as_printed(row)
+    if printed:
         settings |= PAPER
+    paid = given.get("env_reward_coef")
+    paid = settings.get("env_reward_coef", 0.0) if paid is None else paid
+    is_paid = callable(paid) or paid != 0
+    if is_paid and not printed:
+        settings = reinforced(settings, row)
     batch_size, n_steps = given.get("batch_size"), given.get("n_steps")
     if n_steps is not None and n_steps * n_envs == 1:
         settings["normalize_advantage"] = False  # one advantage has no standard deviation
@@ -50,15 +59,37 @@ def resolve_settings(
         settings["n_steps"] = steps_that_fill(settings["n_steps"], batch_size or settings["batch_size"], n_envs)
     elif "batch_size" in settings and n_steps is not None and batch_size is None:
         settings["batch_size"] = batch_that_fits(settings["batch_size"], n_steps * n_envs)
-    paid = given.get("env_reward_coef")
-    if STUDENT_VALUE in row.needs and settings.get("vf_coef") == 0:
+    if (is_paid or STUDENT_VALUE in row.needs) and settings.get("vf_coef") == 0:
         del settings["vf_coef"]  # its critic has to learn: SB3's weight
-    settings["env_reward_coef"] = 0.0
-    settings["loss_coef"] = 0.0 if row.loss is None else 1.0
+    settings["env_reward_coef"] = settings.get("env_reward_coef", 0.0)
+    settings["loss_coef"] = 0.0 if row.loss is None else settings.get("loss_coef", 1.0)
     settings["reward_coef"] = 0.0 if row.reward is None else settings.get("reward_coef", 1.0)
     # The environment's reward goes on to improve the student: a mean of its weights would be of an earlier one.
-    settings["averaging"] = settings.get("averaging", 0.0) if paid is None or paid == 0 else 0.0
+    settings["averaging"] = 0.0 if is_paid else settings.get("averaging", 0.0)
     return settings | {name: value for name, value in given.items() if value is not None or name not in OWN}
+
+
+def reinforced(settings: Mapping[str, Any], row: Method) -> dict[str, Any]:
+    """
+    >>> from sb3_distill import NDistill
+    >>> settings = NDistill.settings("CartPole-v1", env_reward_coef=1)
+    >>> [settings[name] for name in ("gamma", "vf_coef", "max_grad_norm", "loss_coef", "reward_coef")]
+    [0.99, 0.5, 0.5, LinearSchedule(start=1.0, end=0.0, end_fraction=1.0), LinearSchedule(start=0.03, end=0.0, end_fraction=1.0)]
+
+    :param settings: of pure distillation
+    :param row: of the table of methods
+    :return: what of them goes with the environment's reward: its return has SB3's discount and clipping, and the teacher's pull, of ℓ and
+        of an r̂ in nats, lets go in the course of the run
+    """
+    own = dict(settings)
+    pulls = row.reward is not None and row.reward.in_nats
+    for name in ("gamma", "max_grad_norm", *(["gae_lambda"] if pulls else [])):
+        own.pop(name, None)
+    if row.loss is not None:
+        own["loss_coef"] = LinearSchedule(own.get("loss_coef", 1.0), 0.0, 1.0)
+    if pulls:
+        own["reward_coef"] = LinearSchedule(own.get("reward_coef", 1.0), 0.0, 1.0)
+    return own
 
 
 def copies_and_sight(env: Any) -> tuple[int, bool]:
@@ -87,7 +118,7 @@ def all_settings(algorithm: Any, env: GymEnv | str, given: dict[str, Any]) -> di
     variant = {name: given.pop(name, None) for name in ("form", "baseline", "control", "weight")}
     row = get_method(algorithm.fixed_method or given.pop("method", None) or algorithm.default_method, **variant)
     theirs = {name: parameter.default for name, parameter in sb3_parameters(algorithm).items()}
-    known = {**theirs, **dict.fromkeys(OWN), "mixed_precision": None, "beta": None}
+    known = {**theirs, **dict.fromkeys(OWN), **dict.fromkeys(PLAIN), "beta_per": "step"}
     for name in given:
         if name not in known:
             raise ValueError(f"{algorithm.__name__} has no setting {name!r}: {nearest(name, known)}")

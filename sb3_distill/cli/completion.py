@@ -17,6 +17,8 @@ METHODS = (
     "n-distill",
     "expected-entropy",
     "teacher-v-reward",
+    "kickstarting",
+    "proximal-distill",
     "policy-distillation",
 )
 

@@ -113,15 +113,45 @@ def add_options(distill: argparse.ArgumentParser) -> None:
         metavar="β",
         help="of --control mixed: how likely the teacher acts at a step and not the student, between 0 and 1",
     )
+    add("--beta-per", metavar="NAME", help="of --control mixed: step or episode, how long a draw holds (default: step)")
     add(
         "--weight",
         metavar="NAME",
-        help="of the loss ℓ in a state: v_conditioned counts those in which the teacher's value is above the student's, for methods "
-        "without a reward r̂ (default: 1 in each)",
+        help="of the loss ℓ: v_conditioned counts states in which the teacher's value is above the student's, and proximal has it lean "
+        "on actions that have become likelier, both for methods without a reward r̂; return_ratio turns it down as the student's return "
+        "nears the teacher's (default: 1)",
     )
-    add("--loss-coef", type=number, metavar="X", help="weight of the loss ℓ (default: 1)")
+    add(
+        "--teacher-return",
+        type=number,
+        metavar="G",
+        help="of --weight return_ratio: the teacher's mean return (default: of 10 episodes that it plays)",
+    )
+    add(
+        "--random-return",
+        type=number,
+        metavar="G",
+        help="of --weight return_ratio: that of random play (default: of 10 episodes)",
+    )
+    add(
+        "--reward-bound",
+        type=number,
+        metavar="X",
+        help="the largest |r̂| (default: 5 nats for each dimension of a continuous action, else none)",
+    )
+    add(
+        "--loss-coef",
+        type=number,
+        metavar="X",
+        help="weight of the loss ℓ (default: 1; with the environment's reward, it falls to 0)",
+    )
     add("--reward-coef", type=number, metavar="X", help="weight of the reward r̂ (default: the method's own)")
-    add("--env-reward-coef", type=number, metavar="X", help="weight of the environment's reward (default: 0)")
+    add(
+        "--env-reward-coef",
+        type=number,
+        metavar="X",
+        help="weight of the environment's reward (default: 0; of kickstarting and proximal-distill 1)",
+    )
     add("--gamma", type=number, metavar="γ", help="discount of the student's rewards (default: the method's own)")
 
     cli_offline.add_options(distill)

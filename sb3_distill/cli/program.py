@@ -15,11 +15,14 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from sb3_distill.common.interrupts import guarded, raise_if_interrupted
 from sb3_distill.common.unread import finishing
 from sb3_distill.common.user_code import told, traceback_text, users_frame
+
+if TYPE_CHECKING:
+    from sb3_distill.rules.methods import Method
 
 #: the exit code of a program whose output nobody reads any more, by a shell's convention
 CLOSED_PIPE = 141
@@ -217,6 +220,12 @@ def show_methods() -> None:
             for row in method_rows(form)
         ]
         sys.stdout.write(f'form="{form}"\n{table(header, rows)}\n')
+    named = [
+        (*(row[key] for key in ("name", "control", "weight", "loss", "reward")), ", ".join(row["classes"]))
+        for row in named_rows()
+    ]
+    columns = ("name", "control", "weight", "loss ℓ", "reward r̂", "class")
+    sys.stdout.write(f"with the environment's reward, and a loss_coef that falls to 0\n{table(columns, named)}\n")
     sys.stdout.write(
         f"{policy_distillation.NAME}\n"
         + folded("    ", "no row, but a --method too: it learns from a teacher's memory; class PolicyDistillation")
@@ -232,7 +241,7 @@ def show_methods_as_json() -> None:
     """Print the same for programs."""
     from sb3_distill.rules.methods import FORMS
 
-    data = {form: list(method_rows(form)) for form in FORMS}
+    data = {form: list(method_rows(form)) for form in FORMS} | {"named": list(named_rows())}
     sys.stdout.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -241,17 +250,29 @@ def method_rows(form: str) -> Iterator[dict[str, Any]]:
     :param form: ``"unbiased"`` or ``"paper"``
     :return: the rows that ``--method`` takes
     """
-    from sb3_distill.algorithms.engines import method_classes
     from sb3_distill.rules.methods import METHODS
 
-    classes = method_classes()
-    for row in METHODS[form].values():
-        yield {
-            "name": row.name,
-            "control": row.control,
-            "loss": row.loss.formula if row.loss else "0",
-            "reward": row.reward.formula if row.reward else "0",
-            "gradient": "yes" if row.is_gradient else "no",
-            "descends": row.descends,
-            "classes": classes[row.name],
-        }
+    return map(_described, METHODS[form].values())
+
+
+def named_rows() -> Iterator[dict[str, Any]]:
+    """
+    :return: on-policy distill as others have named it, which ``--method`` takes, too
+    """
+    from sb3_distill.rules.methods import NAMED
+
+    return ({**_described(row), "weight": row.weight.formula if row.weight else "1"} for row in NAMED.values())
+
+
+def _described(row: "Method") -> dict[str, Any]:
+    from sb3_distill.algorithms.engines import method_classes
+
+    return {
+        "name": row.name,
+        "control": row.control,
+        "loss": row.loss.formula if row.loss else "0",
+        "reward": row.reward.formula if row.reward else "0",
+        "gradient": "yes" if row.is_gradient else "no",
+        "descends": row.descends,
+        "classes": method_classes()[row.name],
+    }

@@ -265,18 +265,19 @@ def _method(settings: Mapping[str, Any], teacher: Mapping[str, Any]) -> str:
         )
     row = get_method(settings["method"], settings["form"], settings["baseline"], weight=settings.get("weight"))
     loss, reward = (part.formula if part else "0" for part in (row.loss, row.reward))
+    per = "for each episode" if settings.get("beta_per") == "episode" else "at a step"
     mixture = (
-        f", the teacher with probability β = {settings['beta']:g} at a step" if settings.get("beta") is not None else ""
+        f", the teacher with probability β = {settings['beta']:g} {per}" if settings.get("beta") is not None else ""
     )
-    weight = "" if row.weight is None else f", times w = {_code(row.weight.formula)}"
+    weight = "" if row.weight is None else f", times {'w' if row.state_weight else 'λ'} = {_code(row.weight.formula)}"
     lines = [
         f"The method is {_code(row.name)} in its {_code(settings['form'])} form on {loaded_by(settings['engine'])[1]}; the "
         f"student's hidden layers are {_code(settings['net_arch'])}. π is the teacher, π_θ the student.",
         "",
         f"* who plays: {_text(settings['control'])}{mixture}",
-        f"* loss of a state: ℓ = {_code(loss)}, with weight {settings['loss_coef']:g}{weight}",
-        f"* reward of a step: r̂ = {_code(reward)}, with weight {settings['reward_coef']:g}; the environment's own reward "
-        f"with weight {settings['env_reward_coef']:g}",
+        f"* loss of a state: ℓ = {_code(loss)}, with weight {_number(settings['loss_coef'])}{weight}",
+        f"* reward of a step: r̂ = {_code(reward)}, with weight {_number(settings['reward_coef'])}; the environment's own reward "
+        f"with weight {_number(settings['env_reward_coef'])}",
     ]
     if "temperature" in teacher:
         lines.append(
@@ -288,6 +289,11 @@ def _method(settings: Mapping[str, Any], teacher: Mapping[str, Any]) -> str:
 
 def _name(repo: str, revision: str | None) -> str:
     return f"hub:{repo}" if revision is None else f"hub:{repo}@{revision}"
+
+
+def _number(value: Any) -> str:
+    """A coefficient, which may be text such as "1 falling to 0"."""
+    return f"{value:g}" if isinstance(value, (int, float)) else _text(value)
 
 
 def _code(value: Any) -> str:

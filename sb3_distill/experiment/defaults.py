@@ -31,11 +31,11 @@ def settled(given: Mapping[str, Any]) -> dict[str, Any]:
     :raises ValueError: for a name that there is not, and options that the method does not have
     """
     from sb3_distill.algorithms.engines import ENGINES
-    from sb3_distill.rules.methods import METHODS, get_method
+    from sb3_distill.rules.methods import get_method, method_names
 
     typed = str(given.get("method") or "n_distill")
     method = typed.replace("-", "_")
-    choices = (*METHODS["unbiased"], offline.NAME)
+    choices = (*method_names(), offline.NAME)
     if method not in choices:
         raise ValueError(f"Unknown method {typed!r}: {nearest(method, choices)}")
     is_offline = method == offline.NAME

@@ -19,6 +19,7 @@ from sb3_distill.agents.training import Training
 from sb3_distill.agents.training_envs import environment_of, training_in
 from sb3_distill.algorithms.coefficients import COEFFICIENTS
 from sb3_distill.algorithms.distillation import Distillation
+from sb3_distill.algorithms.schedules import described_schedule
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.folders import check_folder
 from sb3_distill.common.spaces import check_spaces
@@ -224,8 +225,10 @@ def describe_settings(
 
 
 def _at_first(name: str, value: Any) -> Any:
-    """An option as it is at the beginning of a run: a coefficient is a schedule by then."""
-    return value(1.0) if name in COEFFICIENTS else value
+    """An option as JSON has it: a coefficient is a schedule by then, and what older runs say nothing of is as they had it."""
+    if name in COEFFICIENTS:
+        return described_schedule(value)
+    return None if name == "beta_per" and value == "step" else value
 
 
 def fingerprints(teacher: Teacher, student: "Distillation | PolicyDistillation") -> dict[str, str]:

@@ -13,6 +13,10 @@ ROW_OPTIONS = {
     "control": None,
     "weight": None,
     "beta": None,
+    "beta_per": None,
+    "teacher_return": None,
+    "random_return": None,
+    "reward_bound": None,
     "loss_coef": None,
     "reward_coef": None,
     "env_reward_coef": None,
@@ -27,7 +31,7 @@ class Settings:
 
     :param env: a Gymnasium id
     :param teacher: see :func:`~sb3_distill.load_teacher`
-    :param method: a row of :data:`~sb3_distill.METHODS`, or ``"policy_distillation"``
+    :param method: a row of :data:`~sb3_distill.METHODS`, ``"kickstarting"``, ``"proximal_distill"``, or ``"policy_distillation"``
     :param engine: ``"ppo"``, ``"a2c"`` or ``"trpo"``; of policy distillation ``"dqn"`` or ``"ppo"``
     :param env_kwargs: of ``gymnasium.make``
     :param net_arch: hidden layers of the student
@@ -69,6 +73,10 @@ class Settings:
     control: str | None = None
     weight: str | None = None
     beta: float | None = None
+    beta_per: str | None = None
+    teacher_return: float | None = None
+    random_return: float | None = None
+    reward_bound: float | None = None
     loss_coef: float | None = None
     reward_coef: float | None = None
     env_reward_coef: float | None = None

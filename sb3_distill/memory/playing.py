@@ -42,7 +42,7 @@ class Recording:
         self.writer = writer
         self._obs = obs
         # A teacher that remembers the episode reads what it has made of it.
-        self._view = None if type(teacher).view is Teacher.view else TeacherView(env, teacher.view)
+        self._view = TeacherView(env, teacher.view) if teacher.reads_a_view else None
         self._seen = obs if self._view is None else self._view.reset(obs)
         self._dice = np.random.default_rng(recorded.settings.seed)
         self._any_action = copy.deepcopy(env.action_space)

@@ -176,7 +176,7 @@ def weights_of(teacher: Teacher) -> str:
     :return: SHA-256 of its weights, and of the factor of its values: a teacher that goes on learning is another one
     """
     digest = hashlib.sha256(repr(teacher.value_scale).encode())
-    for name, tensor in sorted(teacher.policy.state_dict().items()):
+    for name, tensor in sorted(teacher.weights().items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

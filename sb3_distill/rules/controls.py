@@ -1,12 +1,17 @@
-"""Who acts: control policies q, by name, for every algorithm."""
+"""Who acts: control policies q, by name, for every algorithm; and with what probability a mixture draws its actions."""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
 import gymnasium as gym
 import numpy as np
+import torch as th
 
+from sb3_distill.common.nearest import nearest
 from sb3_distill.common.spaces import any_action
+
+#: for how long a mixture leaves the turn to whom it has drawn
+PER = ("step", "episode")
 
 
 class Step(NamedTuple):
@@ -16,16 +21,14 @@ class Step(NamedTuple):
     :param teacher: makes the teacher's; it is asked when this is called, and not before
     :param space: of one action
     :param n: environments side by side
-    :param beta: how likely the teacher acts where both do
-    :param rng: of a draw between them
+    :param teachers_turn: where both act: says in which environments it is the teacher's turn, shape (n,); called once a step
     """
 
     student: Callable[[], np.ndarray]
     teacher: Callable[[], np.ndarray]
     space: gym.Space
     n: int
-    beta: float = 1.0
-    rng: np.random.Generator | None = None
+    teachers_turn: Callable[[], np.ndarray] | None = None
 
 
 def student(step: Step) -> np.ndarray:
@@ -45,14 +48,62 @@ def uniform(step: Step) -> np.ndarray:
 
 def mixed(step: Step) -> np.ndarray:
     """In each environment the teacher acts with probability β, and else the student (DAgger, Ross et al. 2011)."""
-    assert step.rng is not None
-    students = step.rng.random(step.n) >= step.beta
+    assert step.teachers_turn is not None
+    students = ~step.teachers_turn()
     if students.all():
         return step.student()
     actions = step.teacher()
     if students.any():
         actions[students] = step.student()[students]
     return actions
+
+
+class Turns:
+    """
+    Whose turn it is in a mixture, in each of n environments.
+
+    :param per: ``"step"`` or ``"episode"``: how long a draw holds
+    :param rng: of the draws
+    :raises ValueError: for anything else
+    """
+
+    def __init__(self, per: str, rng: np.random.Generator) -> None:
+        check_per(per)
+        self.per, self.rng = per, rng
+        self._teachers = np.zeros(0, dtype=bool)
+
+    def teachers(self, beta: float, starts: np.ndarray) -> np.ndarray:
+        """
+        :param beta: β, how likely the teacher is drawn
+        :param starts: where an episode begins with this step, shape (n,)
+        :return: where it is the teacher's turn, shape (n,)
+        """
+        drawn = self.rng.random(len(starts)) < beta
+        if self.per == "episode" and len(self._teachers) == len(starts):
+            drawn = np.where(np.asarray(starts, dtype=bool), drawn, self._teachers)
+        self._teachers = drawn
+        return drawn.copy()
+
+
+def check_per(per: str) -> None:
+    """
+    :param per: of a mixture
+    :raises ValueError: if it is neither ``"step"`` nor ``"episode"``
+    """
+    if per not in PER:
+        raise ValueError(f"Unknown beta_per {per!r}: {nearest(str(per), PER)}")
+
+
+def log_density(teacher: th.Tensor, student: th.Tensor, beta: th.Tensor) -> th.Tensor:
+    """
+    With what density a mixture draws the actions that it executes: q(a|s) = β π(a|s) + (1−β) π_θ(a|s).
+
+    :param teacher: log π(a|s), shape (n,)
+    :param student: log π_θ(a|s), shape (n,)
+    :param beta: β at the time, or where a draw holds for an episode 1 in the teacher's and 0 in the student's, shape (n,)
+    :return: log q(a|s), shape (n,); log π_θ(a|s) itself where β is 0
+    """
+    return th.logaddexp(beta.log() + teacher, th.log1p(-beta) + student)
 
 
 def disturbed(actions: np.ndarray, epsilon: float, space: gym.Space, rng: np.random.Generator) -> np.ndarray:

@@ -20,9 +20,10 @@ from stable_baselines3.common.distributions import Distribution
 
 from sb3_distill.common.nearest import nearest
 from sb3_distill.rules import losses, rewards, weights
+from sb3_distill.rules.bounds import bounded
 from sb3_distill.rules.controls import CONTROLS
 from sb3_distill.rules.rewards import LossFunction, RewardFunction, Transitions
-from sb3_distill.rules.weights import States, WeightFunction
+from sb3_distill.rules.weights import CoefficientFunction, Returns, States, WeightFunction
 
 FORMS = ("unbiased", "paper")
 BASELINES = ("teacher", "student")
@@ -34,6 +35,7 @@ STUDENT_VALUE = "student_value"  # V_πθ: the student's critic learns the envir
 NEXT_STATE = "next_state"  # the teacher at s_{t+1}
 STUDENT = "student"  # π_θ, which no environment knows
 LOG_RATIO = "log_ratio"  # log π_θ(a_t|s_t) − log π_old(a_t|s_t)
+RETURNS = "returns"  # mean returns of the teacher, of random play, and of the student's last episodes
 #: of a reward, and of a weight
 REWARD_NEEDS = frozenset({TEACHER_VALUE, STUDENT_VALUE, NEXT_STATE, STUDENT})
 WEIGHT_NEEDS = frozenset({TEACHER_VALUE, STUDENT_VALUE, STUDENT, LOG_RATIO})
@@ -81,17 +83,35 @@ class Weight:
 
 
 @dataclass(frozen=True)
+class Coefficient:
+    """λ: how much the teacher counts in all states alike, ℓ and r̂ that carries it, by what episodes have returned so far.
+
+    :param function: ``function(returns)``, a number of at least 0; see :func:`sb3_distill.rules.weights.return_ratio`
+    :param formula: for tables
+    """
+
+    function: CoefficientFunction
+    formula: str
+    needs = frozenset({RETURNS})
+
+    def __call__(self, returns: Returns) -> float:
+        return self.function(returns)
+
+
+@dataclass(frozen=True)
 class Reward:
     """r̂: a function of transitions, how it is written, and what it must be told.
 
     :param function: ``function(transitions, loss)``, shape (n,); see :mod:`sb3_distill.rules.rewards`
     :param formula: for tables
     :param needs: out of :data:`REWARD_NEEDS`
+    :param in_nats: whether it is made of logarithms of probabilities, which for continuous actions have no limits
     """
 
     function: RewardFunction
     formula: str
     needs: frozenset[str] = frozenset()
+    in_nats: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "needs", _names(self.needs))
@@ -106,12 +126,18 @@ REVERSE_CROSS_ENTROPY = Loss(losses.reverse_cross_entropy, "H×(π_θ‖π)")
 REVERSE_KL = Loss(losses.reverse_kl, "KL(π_θ‖π)")
 
 V_CONDITION = Weight(weights.v_condition, "1[V_π(s_t) > V_πθ(s_t)]", frozenset({TEACHER_VALUE, STUDENT_VALUE}))
+PROXIMAL = Weight(weights.proximal, "max(ρ_t, 1−ε)", frozenset({LOG_RATIO}))
+RETURN_RATIO = Coefficient(weights.return_ratio, "clip((G_π − G_πθ) / (G_π − G_random), 0, 1)")
 #: by the names that ``weight=`` takes
-WEIGHTS: dict[str, Weight] = {"v_conditioned": V_CONDITION}
+WEIGHTS: dict[str, Weight | Coefficient] = {
+    "v_conditioned": V_CONDITION,
+    "proximal": PROXIMAL,
+    "return_ratio": RETURN_RATIO,
+}
 
-NEXT_LOSS = Reward(rewards.next_loss, "−γ ℓ(s_{i+1})", frozenset({STUDENT, NEXT_STATE}))
-LOG_PROB = Reward(rewards.log_prob, "log π(a_i|s_i)")
-LOG_RATIO_REWARD = Reward(rewards.log_ratio, "log π(a_i|s_i) − log π_θ(a_i|s_i)", frozenset({STUDENT}))
+NEXT_LOSS = Reward(rewards.next_loss, "−γ ℓ(s_{i+1})", frozenset({STUDENT, NEXT_STATE}), in_nats=True)
+LOG_PROB = Reward(rewards.log_prob, "log π(a_i|s_i)", in_nats=True)
+LOG_RATIO_REWARD = Reward(rewards.log_ratio, "log π(a_i|s_i) − log π_θ(a_i|s_i)", frozenset({STUDENT}), in_nats=True)
 TEACHER_V = Reward(rewards.teacher_value, "r_i + γ V_π(s_{i+1}) − V_π(s_i)", frozenset({NEXT_STATE, TEACHER_VALUE}))
 TEACHER_V_STUDENT_BASELINE = Reward(
     rewards.teacher_value_student_baseline,
@@ -130,9 +156,10 @@ class Method:
     :param reward: r̂, or None for 0
     :param is_gradient: whether g is the gradient of some function of θ
     :param descends: that function, for tables
-    :param weight: of ℓ, or None for 1
-    :raises ValueError: for an unknown control policy, a part that needs what there is not, a weight without ℓ, and a weight that
-        depends on the student beside r̂, which would have to carry it, too
+    :param weight: of ℓ, or None for 1. A :class:`Coefficient` weighs r̂, too
+    :raises ValueError: for an unknown control policy, a part that needs what there is not, a weight without ℓ, a weight that
+        depends on the student beside r̂, which would have to carry it, too, and a weight that takes the student to act, if
+        somebody else does
     :raises TypeError: for a part that is no :class:`Loss`, :class:`Reward` or :class:`Weight`, such as a bare function
     """
 
@@ -142,7 +169,7 @@ class Method:
     reward: Reward | None = None
     is_gradient: bool = False
     descends: str = "—"
-    weight: Weight | None = None
+    weight: Weight | Coefficient | None = None
 
     def __post_init__(self) -> None:
         if self.control not in CONTROLS:
@@ -152,7 +179,7 @@ class Method:
         for name, value, kind in (
             ("loss", self.loss, Loss),
             ("reward", self.reward, Reward),
-            ("weight", self.weight, Weight),
+            ("weight", self.weight, Coefficient if isinstance(self.weight, Coefficient) else Weight),
         ):
             if value is not None and not isinstance(value, kind):
                 raise TypeError(
@@ -163,7 +190,7 @@ class Method:
                 raise TypeError(
                     f"The {name} of {self.name} is made of {_short(value.function)}: give {kind.__name__} a function."
                 )
-        for part, known in ((self.reward, REWARD_NEEDS), (self.weight, WEIGHT_NEEDS)):
+        for part, known in ((self.reward, REWARD_NEEDS), (self.state_weight, WEIGHT_NEEDS)):
             unknown = sorted((part.needs if part is not None else frozenset()) - known)
             if unknown:
                 raise ValueError(
@@ -171,17 +198,37 @@ class Method:
                 )
         if self.weight is not None and self.loss is None:
             raise ValueError(f"{self.name} has a weight, {self.weight.formula}, and no loss ℓ that it could weigh.")
-        if self.weight is not None and self.reward is not None:
+        weight = self.state_weight
+        if weight is not None and self.reward is not None:
             raise ValueError(
-                f"{self.name} has a weight, {self.weight.formula}, which depends on the student, and a reward r̂ that does not carry it: "
+                f"{self.name} has a weight, {weight.formula}, which depends on the student, and a reward r̂ that does not carry it: "
                 "leave one of them out."
             )
-
-        if self.weight is not None and STUDENT_VALUE in self.weight.needs and self.control != "student":
+        if weight is not None and STUDENT_VALUE in weight.needs and self.control != "student":
             raise ValueError(
-                f"{self.name} has a weight, {self.weight.formula}, which needs the student's value, and control={self.control!r}: a critic "
+                f"{self.name} has a weight, {weight.formula}, which needs the student's value, and control={self.control!r}: a critic "
                 "learns the return of who acts. Set control='student'."
             )
+        if weight is not None and LOG_RATIO in weight.needs and self.control == "mixed":
+            raise ValueError(
+                f"{self.name} has a weight, {weight.formula}, of the student's own actions, and control='mixed', where the teacher's are "
+                "among them: set control='student'."
+            )
+        if self.coefficient is not None and self.control != "student":
+            raise ValueError(
+                f"{self.name} has a weight, {self.coefficient.formula}, by the return of the student, and control={self.control!r} plays "
+                "in its place: set control='student'."
+            )
+
+    @property
+    def state_weight(self) -> Weight | None:
+        """w, if it differs from state to state."""
+        return self.weight if isinstance(self.weight, Weight) else None
+
+    @property
+    def coefficient(self) -> Coefficient | None:
+        """λ, if the weight is the same in all states."""
+        return self.weight if isinstance(self.weight, Coefficient) else None
 
     @property
     def needs(self) -> frozenset[str]:
@@ -205,20 +252,24 @@ class Method:
         :return: w there, shape (n,)
         :raises ValueError: as :meth:`loss_of`
         """
-        if self.weight is None:
+        if self.state_weight is None:
             raise ValueError(f"Row {self.name!r} has no weight w.")
-        return _of_shape(self.weight(states), f"weight w of row {self.name!r}", _n_states(states.student), "states")
+        return _of_shape(
+            self.state_weight(states), f"weight w of row {self.name!r}", _n_states(states.student), "states"
+        )
 
-    def reward_of(self, step: Transitions) -> th.Tensor:
+    def reward_of(self, step: Transitions, bound: float | None = None) -> th.Tensor:
         """
         :param step: n transitions
+        :param bound: of |r̂|; None for none
         :return: r̂ of them, shape (n,), off the graph
         :raises ValueError: as :meth:`loss_of`
         """
         if self.reward is None:
             raise ValueError(f"Row {self.name!r} has no reward r̂.")
         reward = self.reward(step, None if self.loss is None else self.loss_of)
-        return _of_shape(reward, f"reward r̂ of row {self.name!r}", len(step.reward_t), "transitions").detach()
+        reward = _of_shape(reward, f"reward r̂ of row {self.name!r}", len(step.reward_t), "transitions").detach()
+        return bounded(reward, bound)
 
 
 def _n_states(distribution: Distribution) -> int:
@@ -259,6 +310,21 @@ _UNBIASED = (
 METHODS: dict[str, dict[str, Method]] = {
     form: {row.name: row for row in rows} for form, rows in (("unbiased", _UNBIASED), ("paper", _PAPER))
 }
+#: on-policy distill as others have named it, beside the environment's reward; they are what they are in both forms
+NAMED: dict[str, Method] = {
+    row.name: row
+    for row in (
+        Method("kickstarting", "student", CROSS_ENTROPY),
+        Method("proximal_distill", "student", CROSS_ENTROPY, weight=PROXIMAL),
+    )
+}
+
+
+def method_names() -> tuple[str, ...]:
+    """
+    :return: what ``method`` may be, by name
+    """
+    return (*METHODS[FORMS[0]], *NAMED)
 
 
 def is_as_printed(row: Method) -> bool:
@@ -300,7 +366,7 @@ def get_method(
     if isinstance(method, Method):
         _check_said_twice(method, form, baseline, control, weight)
         return method
-    rows = METHODS[form or FORMS[0]]
+    rows = METHODS[form or FORMS[0]] | NAMED
     name = str(method).replace("-", "_")
     if name not in rows:
         raise ValueError(f"Unknown method {method!r}: {nearest(name, rows)}")
@@ -311,6 +377,8 @@ def get_method(
         row = replace(row, reward=TEACHER_V_STUDENT_BASELINE, is_gradient=False, descends="nothing")
     changes: dict[str, Any] = {} if control is None else {"control": control}
     if weight is not None:
+        if row.weight not in (None, WEIGHTS[weight]):
+            raise ValueError(f"{row.name} has a weight of its own, {row.weight.formula}: leave weight={weight!r} out.")  # type: ignore[union-attr]
         changes |= {"weight": WEIGHTS[weight]}
     if weight is not None or control not in (None, row.control):
         changes |= {"is_gradient": False, "descends": "nothing"}

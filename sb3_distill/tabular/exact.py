@@ -24,8 +24,10 @@ import torch as th
 from stable_baselines3.common.distributions import CategoricalDistribution, Distribution
 
 from sb3_distill.envs.tabular import TabularMDP
+from sb3_distill.rules.bounds import bounded
 from sb3_distill.rules.methods import STUDENT_VALUE, Method
 from sb3_distill.rules.rewards import Transitions
+from sb3_distill.rules.weights import Returns, States
 
 #: worlds whose dense matrices exist at the same time, 1.3 MB each at 400 states
 CHUNK = 64
@@ -139,16 +141,19 @@ class MDP:
         """
         return CategoricalDistribution(self.n_actions).proba_distribution(logits)
 
-    def control(self, method: Method, student: th.Tensor) -> th.Tensor:
+    def control(self, method: Method, student: th.Tensor, beta: float = 1.0) -> th.Tensor:
         """
         :param method: a row
         :param student: π_θ(a | s), shape (…, S, A)
+        :param beta: β of mixed control, drawn at each step
         :return: q(a | s) of that row, shape (…, S, A)
         """
         if method.control == "student":
             return student
         if method.control == "teacher":
             return self.teacher_logits.softmax(-1)
+        if method.control == "mixed":
+            return beta * self.teacher_logits.softmax(-1) + (1 - beta) * student
         return th.full_like(student, 1 / self.n_actions)
 
     def chain(self, probs: th.Tensor) -> th.Tensor:
@@ -202,13 +207,14 @@ class MDP:
 
     # --- update rules -------------------------------------------------------------------------------------------------
 
-    def reward_sa(self, method: Method, logits: th.Tensor, gamma: float) -> th.Tensor:
+    def reward_sa(self, method: Method, logits: th.Tensor, gamma: float, bound: float | None = None) -> th.Tensor:
         """
         E[r̂ | s, a] of a row, by listing every transition, the end of the episode among them.
 
         :param method: a row with a reward
         :param logits: the student's θ, shape (…, S, A); the result is differentiable in it
         :param gamma: discount factor γ
+        :param bound: of |r̂|; None for none
         :return: shape (…, S, A)
         """
         n_s, n_a = self.n_states, self.n_actions
@@ -234,23 +240,89 @@ class MDP:
         )
         end = 1 - self.transition.sum(-1, keepdim=True)
         probability = th.cat([self.transition, end], dim=-1)  # (…, S, A, S + 1)
-        return (probability * method.reward(step, method.loss).reshape(probability.shape)).sum(-1)
+        reward = method.reward(step, method.loss).reshape(probability.shape)
+        return (probability * bounded(reward, bound)).sum(-1)
 
-    def expected_update(self, method: Method, logits: th.Tensor, gamma: float, weigh: Weigh | None = None) -> th.Tensor:
+    def weight_sa(
+        self, method: Method, logits: th.Tensor, old: th.Tensor, gamma: float, clip_range: float
+    ) -> th.Tensor:
         """
-        g(θ) = Σ_s d_q(s) [∇ℓ(s) − Σ_a π_θ(a|s) ∇log π_θ(a|s) Q̂(s, a)], with Q̂ the value of r̂ (equation 1).
+        w of a row in each state, for each action that the student may have drawn there.
+
+        :param method: a row with a weight that differs from state to state
+        :param logits: the student's θ, shape (…, S, A); the result is differentiable in it where w has a gradient
+        :param old: those with which the rollout was made
+        :param gamma: discount factor γ of both values
+        :param clip_range: ε of the proximal weight
+        :return: shape (…, S, A)
+        """
+        assert method.state_weight is not None
+        shape = logits.shape
+
+        def in_each(x: th.Tensor) -> th.Tensor:
+            return x.unsqueeze(-1).expand(shape)
+
+        pairs = (*shape, self.n_actions)
+        return method.state_weight(
+            States(
+                self.distribution(self.teacher_logits.unsqueeze(-2).expand(pairs)),
+                self.distribution(logits.unsqueeze(-2).expand(pairs)),
+                in_each(self.teacher_value(gamma)),
+                in_each(self.policy_value(old.detach().softmax(-1), self.reward, gamma)),
+                logits.log_softmax(-1) - old.log_softmax(-1),
+                clip_range,
+            )
+        )
+
+    def coefficient(self, method: Method, logits: th.Tensor) -> float:
+        """
+        λ of a row with mean returns as they are.
+
+        :param method: a row
+        :param logits: the student's θ, shape (S, A): of one MDP
+        :return: 1 if the row has none
+        """
+        if method.coefficient is None:
+            return 1.0
+        teacher, student = self.teacher_logits.softmax(-1), logits.detach().softmax(-1)
+        random = th.full_like(student, 1 / self.n_actions)
+        return method.coefficient(Returns(*(self.expected_return(p).item() for p in (teacher, student, random))))
+
+    def expected_update(
+        self,
+        method: Method,
+        logits: th.Tensor,
+        gamma: float,
+        weigh: Weigh | None = None,
+        *,
+        beta: float = 1.0,
+        old: th.Tensor | None = None,
+        clip_range: float = 0.2,
+        bound: float | None = None,
+    ) -> th.Tensor:
+        """
+        g(θ) = Σ_s d_q(s) [∇ Σ_a π_old(a|s) w(s, a) ℓ(s) − Σ_a π_θ(a|s) ∇log π_θ(a|s) Q̂(s, a)], with Q̂ the value of r̂ (equation 1).
+
+        Under mixed control Q̂ is that of the mixture, and π_θ stands before ∇log π_θ since the ratio π_θ/q weighs what q has drawn.
 
         :param method: a row
         :param logits: the student's θ, shape (…, S, A)
         :param gamma: discount factor γ
         :param weigh: how states are weighted; by their discounted visits under q unless given. ``lambda q: mdp.visits(q, 1)``
             are the plain visits that SB3, like everyone, has: then with γ < 1 no row with a reward is a gradient field
+        :param beta: β of mixed control
+        :param old: θ with which the rollout was made, by default the same
+        :param clip_range: ε of the proximal weight
+        :param bound: of |r̂|; None for none
         :return: shape (…, S, A)
-        :raises ValueError: for a reward under a control policy that is not the student
+        :raises ValueError: for a reward under a control policy that is neither the student nor a mixture
         """
-        return self._update(method, logits.detach().requires_grad_(), gamma, weigh, create_graph=False)
+        options = {"beta": beta, "clip_range": clip_range, "bound": bound}
+        return self._update(method, logits.detach().requires_grad_(), gamma, weigh, old, False, **options)  # type: ignore[arg-type]
 
-    def jacobian(self, method: Method, logits: th.Tensor, gamma: float, weigh: Weigh | None = None) -> th.Tensor:
+    def jacobian(
+        self, method: Method, logits: th.Tensor, gamma: float, weigh: Weigh | None = None, bound: float | None = None
+    ) -> th.Tensor:
         """
         J = ∂g/∂θ by automatic differentiation, through visits and values too.
 
@@ -258,10 +330,11 @@ class MDP:
         :param logits: the student's θ, shape (…, S, A)
         :param gamma: discount factor γ
         :param weigh: as for :meth:`expected_update`
+        :param bound: of |r̂|; None for none
         :return: shape (…, S·A, S·A), J[i, j] = ∂g_i / ∂θ_j
         """
         logits = logits.detach().requires_grad_()
-        update = self._update(method, logits, gamma, weigh, create_graph=True).flatten(-2)
+        update = self._update(method, logits, gamma, weigh, None, True, bound=bound).flatten(-2)
         rows = [
             # MDPs do not meet, so the gradient of a sum over them is every MDP's own.
             th.autograd.grad(update[..., i].sum(), logits, retain_graph=True)[0].flatten(-2)
@@ -270,24 +343,39 @@ class MDP:
         return th.stack(rows, dim=-2)
 
     def _update(
-        self, method: Method, logits: th.Tensor, gamma: float, weigh: Weigh | None, create_graph: bool
+        self,
+        method: Method,
+        logits: th.Tensor,
+        gamma: float,
+        weigh: Weigh | None,
+        old: th.Tensor | None,
+        create_graph: bool,
+        beta: float = 1.0,
+        clip_range: float = 0.2,
+        bound: float | None = None,
     ) -> th.Tensor:
-        if method.reward is not None and method.control != "student":
+        if method.reward is not None and method.control not in ("student", "mixed"):
             raise ValueError(
                 f"{method.name}: a reward needs the student's own actions; set control='student' or leave the reward out."
             )
         # ∇ acts on this copy. To it visits and values are numbers; to the Jacobian they are functions of θ.
         theta = logits.clone()
+        acting = logits if old is None else old
         student = logits.softmax(-1)
-        control = self.control(method, student)
-        weights = self.visits(control, gamma) if weigh is None else weigh(control)
-        surrogate = th.zeros(weights.shape, dtype=th.float64)
+        control = self.control(method, acting.softmax(-1), beta)
+        visits = self.visits(control, gamma) if weigh is None else weigh(control)
+        surrogate = th.zeros(visits.shape, dtype=th.float64)
         if method.loss is not None:
-            surrogate = surrogate + method.loss(self.distribution(self.teacher_logits), self.distribution(theta))
+            loss = method.loss(self.distribution(self.teacher_logits), self.distribution(theta))
+            if method.state_weight is not None:
+                weight = self.weight_sa(method, theta, acting, gamma, clip_range)
+                loss = (acting.softmax(-1) * weight).sum(-1) * loss
+            surrogate = surrogate + loss
         if method.reward is not None:
-            q_hat = self.action_value(student, self.reward_sa(method, logits, gamma), gamma)
+            q_hat = self.action_value(control, self.reward_sa(method, acting, gamma, bound), gamma)
             surrogate = surrogate - (student * theta.log_softmax(-1) * q_hat).sum(-1)
-        return th.autograd.grad((weights * surrogate).sum(), theta, create_graph=create_graph)[0]
+        surrogate = self.coefficient(method, acting) * surrogate
+        return th.autograd.grad((visits * surrogate).sum(), theta, create_graph=create_graph)[0]
 
     def stated_loss(self, method: Method, logits: th.Tensor, gamma: float) -> th.Tensor:
         """

@@ -21,7 +21,7 @@ def fingerprint_of(teacher: Teacher) -> str:
         its observations, and of the factor of its values
     """
     digest = hashlib.sha256(f"values times {teacher.value_scale!r}".encode())
-    for name, tensor in sorted(teacher.policy.state_dict().items()):
+    for name, tensor in sorted(teacher.weights().items()):
         if isinstance(tensor, th.Tensor) and not name.startswith(_TARGETS):
             digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             # As bytes, for NumPy does not know every dtype.

@@ -77,7 +77,7 @@ def compare_in_play(teacher: Teacher, observations: Callable[[], Any]) -> None:
         return
     policy, predict = _TO_COMPARE.pop(teacher)
     # A copy of the policy stands still while the model learns; and who remembers the episode reads what it has made of it.
-    if teacher.policy is not policy or type(teacher).view is not Teacher.view:
+    if teacher.policy is not policy or teacher.reads_a_view:
         return
     seen = None
     with _unseen(teacher):

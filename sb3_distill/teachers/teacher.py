@@ -53,57 +53,119 @@ class Teacher(ABC):
     """
     A frozen policy that is asked, in batches and without gradients, what it would do and how good a state is.
 
-    :param policy: the network, on the device where it shall answer
+    One of your own that wraps no policy of SB3 is a subclass with a method, which is given n observations as the environment gives
+    them and says the parameters of π, see :mod:`sb3_distill.rules.distributions`, and V_π if it is asked for that:
+
+    >>> import torch as th
+    >>> from sb3_distill.teachers.teacher import Answer, Teacher
+    >>> class Upright(Teacher):
+    ...     has_value = False
+    ...
+    ...     def _answer(self, obs, with_value):
+    ...         push_right = th.as_tensor(obs[:, 2] + obs[:, 3])
+    ...         return Answer(th.stack([-push_right, push_right], dim=1).log_softmax(1), None)
+    >>> Upright()
+    Upright(Upright, 0 parameters)
+
+    :param policy: the network, on the device where it shall answer; None for a teacher that is no agent of SB3's
     :param normalize_obs: from the environment's observation to the one that the policy was trained on (VecNormalize)
     :param value_scale: what to multiply the critic's values with to get units of the environment's own reward
     :param env_id: where the policy was trained, if that is known
     :param name: for messages and tables
     :param make_env: makes n environments as the policy was trained in them; by default plain ones of ``env_id``
     :param vec_wrapper: what training put around the environments and their own wrappers, such as a stack of frames
+    :param observation_space: of a teacher without a policy; None for that of the environment where it is asked first
+    :param action_space: likewise
+    :param gamma: the discount of the returns that its value function is of, if that is known
     """
 
+    policy: Any = None
+    normalize_obs: Callable[[Any], Any] | None = None
+    value_scale: float = 1.0
+    env_id: str | None = None
+    _observation_space: spaces.Space | None = None
+    _action_space: spaces.Space | None = None
     #: whether the teacher has a value function
     has_value = True
     make_env: Callable[[int], VecEnv] | None = None
     vec_wrapper: Callable[[VecEnv], VecEnv] | None = None
+    gamma: float | None = None
 
     def __init__(
         self,
-        policy: BasePolicy,
+        policy: BasePolicy | None = None,
         normalize_obs: Callable[[Any], Any] | None = None,
         value_scale: float = 1.0,
         env_id: str | None = None,
         name: str | None = None,
         make_env: Callable[[int], VecEnv] | None = None,
         vec_wrapper: Callable[[VecEnv], VecEnv] | None = None,
+        observation_space: spaces.Space | None = None,
+        action_space: spaces.Space | None = None,
+        gamma: float | None = None,
     ) -> None:
         self.policy = policy
         self.normalize_obs = normalize_obs
         self.value_scale = value_scale
         self.env_id = env_id
-        self.name = name or type(policy).__name__
+        self.name = name or type(self if policy is None else policy).__name__
         self.make_env = make_env
         self.vec_wrapper = vec_wrapper
+        self._observation_space = observation_space
+        self._action_space = action_space
+        self.gamma = gamma
 
     @property
     def observation_space(self) -> spaces.Space:
         """The space of the environment's observations, before any normalisation."""
-        return self.policy.observation_space
+        return self._known(self._observation_space) if self.policy is None else self.policy.observation_space
 
     @property
     def action_space(self) -> spaces.Space:
         """The space of the actions."""
-        return self.policy.action_space
+        return self._known(self._action_space) if self.policy is None else self.policy.action_space
+
+    def _known(self, space: spaces.Space | None) -> spaces.Space:
+        if space is None:
+            raise ValueError(
+                f"{self.name} has met no environment yet, and has no spaces before: give load_teacher env=…, or observation_space=… and "
+                "action_space=…."
+            )
+        return space
+
+    @property
+    def knows_spaces(self) -> bool:
+        """Whether it has spaces, or is to take those of the first environment that it meets."""
+        return self.policy is not None or None not in (self._observation_space, self._action_space)
+
+    def meet(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+        """
+        Take an environment's spaces, for a teacher that has none of its own; it keeps them.
+
+        :param observation_space: of what it is going to read
+        :param action_space: of the environment
+        """
+        if self.policy is None:
+            self._observation_space = self._observation_space or observation_space
+            self._action_space = self._action_space or action_space
 
     @property
     def device(self) -> th.device:
         """Where the answers live."""
-        return self.policy.device
+        return th.device("cpu") if self.policy is None else self.policy.device
 
     @property
     def n_parameters(self) -> int:
-        """How many numbers the network that picks the actions has."""
-        return actor_size(self.policy)
+        """How many numbers the network that picks the actions has; 0 where there is none."""
+        return 0 if self.policy is None else actor_size(self.policy)
+
+    def weights(self) -> dict[str, Any]:
+        """
+        What tells this teacher from others, besides what normalises its observations.
+
+        :return: tensors by name, and things that are not looked at
+        """
+        return {} if self.policy is None else self.policy.state_dict()
 
     def prepare(self, obs: Observation) -> Any:
         """
@@ -112,6 +174,8 @@ class Teacher(ABC):
         """
         if self.normalize_obs is not None:
             obs = self.normalize_obs(obs)
+        if self.policy is None:
+            return obs
         if self.policy.training:
             self.policy.set_training_mode(False)
         return channels_last(self.policy.obs_to_tensor(obs)[0])
@@ -148,7 +212,7 @@ class Teacher(ABC):
 
     @abstractmethod
     def _answer(self, obs: Any, with_value: bool) -> Answer:
-        """:meth:`answer` for what :meth:`prepare` returned."""
+        """:meth:`answer` for what :meth:`prepare` returned: of a teacher without a policy, the observations."""
 
     def distribution(self, obs: Observation) -> Distribution:
         """
@@ -209,6 +273,11 @@ class Teacher(ABC):
         """
         return env
 
+    @property
+    def reads_a_view(self) -> bool:
+        """Whether it reads something else than an environment says: what :meth:`view` makes of it, as one who remembers does."""
+        return type(self).view is not Teacher.view
+
     def training_env(self, n_envs: int) -> VecEnv:
         """
         The environments that the teacher was trained in, as :meth:`answer` reads them.
@@ -223,6 +292,7 @@ class Teacher(ABC):
             env = self.make_env(n_envs) if self.make_env is not None else make_plain_envs(self.env_id, n_envs)
         except (gym.error.Error, ImportError) as error:
             raise ValueError(f"Environment {self.env_id!r} of {self.name} cannot be made here: {error}") from error
+        self.meet(env.observation_space, env.action_space)
         mine, theirs = (self.observation_space, self.action_space), (env.observation_space, env.action_space)
         check_spaces(self.name, *mine, *theirs, lambda: (self.env_id, self.env_id))
         return self.view(env)
@@ -238,6 +308,7 @@ def check_fits(teacher: Teacher, seen: spaces.Space, env: VecEnv) -> None:
     :param env: in which
     :raises ValueError: if it cannot read that or does other actions; both spaces are shown, and both environments if they are known
     """
+    teacher.meet(seen, env.action_space)
     check_spaces(
         teacher.name,
         teacher.observation_space,

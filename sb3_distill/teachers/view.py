@@ -149,7 +149,7 @@ def view_of(teacher: Teacher, env: VecEnv, base: VecEnv, teacher_obs: Wrap | Non
         where, wrap = base, teacher.vec_wrapper
     seen = wrap(Echo(where)).observation_space
     check_fits(teacher, seen, env)
-    if wrap is identity and type(teacher).view is Teacher.view:
+    if wrap is identity and not teacher.reads_a_view:
         return None
     return TeacherView(where, lambda echo: teacher.view(wrap(echo)))
 

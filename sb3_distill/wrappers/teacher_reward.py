@@ -20,6 +20,10 @@ Keep the agent's own ``gamma`` low (0.5) with ``"log_prob"``: with c = H(π) a s
 earns more than 0 a step, and a long horizon would pay it for making episodes longer. With ``"teacher_value"`` it is λ that
 matters: below 1 the teacher's V judges a step by the next few, which is as good as that V is; at 1 it telescopes away.
 
+Of continuous actions log π has no floor, that of a SAC's worst action lies at some −10,000 nats, and one such step is all that an agent
+would learn from. So there r̂ of ``"log_prob"`` is kept within ±``reward_bound``, 5 nats for each dimension of an action by default. It stays
+a function of state and action alone, as an environment's reward is.
+
 The environment's own return stays what ``Monitor``, ``EvalCallback`` and ``rollout/ep_rew_mean`` report. For that a ``Monitor``
 belongs beneath: ``make_vec_env(env_id, wrapper_class=TeacherReward, wrapper_kwargs={"teacher": teacher})`` puts it there, while
 ``make_vec_env(lambda: TeacherReward(…))`` puts another one outside, whose file has the sum of what the teacher pays.
@@ -63,6 +67,7 @@ from sb3_distill.common.questions import (
 from sb3_distill.common.spaces import action_tensor, check_spaces
 from sb3_distill.common.tap import check_rewards
 from sb3_distill.rules import losses
+from sb3_distill.rules.bounds import bound_of, bounded
 from sb3_distill.rules.distributions import from_parameters
 from sb3_distill.rules.methods import LOG_PROB, NEXT_STATE, TEACHER_V, TEACHER_VALUE
 from sb3_distill.rules.rewards import Transitions
@@ -99,8 +104,10 @@ class _Payer:
         gamma: float,
         reward_coef: float,
         env_reward_coef: float,
+        reward_bound: float | None,
     ) -> None:
         self.reward = REWARDS[reward]
+        self.bound = bound_of(reward_bound, self.reward.in_nats, env.action_space)
         if TEACHER_VALUE in self.reward.needs and not teacher.has_value:
             raise ValueError(f"reward={reward!r} needs the teacher's value function, and {teacher.name} has none.")
         self.teacher = teacher
@@ -153,7 +160,7 @@ class _Payer:
         injected = self.reward(step)
         if self.shift == "teacher_entropy":
             injected = injected + losses.entropy(teacher_t)
-        paid = injected.cpu().numpy()
+        paid = bounded(injected, self.bound).cpu().numpy()
         if self.env_reward_coef != 0 or (self.reward_coef != 0 and not np.isfinite(paid).all()):
             check_rewards(rewards[None], "since it was wrapped", self.n_steps)
         self.n_steps += 1
@@ -175,6 +182,8 @@ class TeacherReward(gym.Wrapper):
     :param gamma: γ in ``"teacher_value"``
     :param reward_coef: weight of r̂
     :param env_reward_coef: weight of the environment's own reward
+    :param reward_bound: the largest |r̂|, greater than 0; by default 5 nats for each dimension of a continuous action, of ``"log_prob"``,
+        and else none. ``math.inf`` for none
     :raises ValueError: for unknown names, spaces that differ, or a teacher without the value function that is asked for; in a step,
         for a reward of the environment that has a weight and is not finite
     :raises TypeError: for a vectorised environment
@@ -189,10 +198,12 @@ class TeacherReward(gym.Wrapper):
         gamma: float = 0.99,
         reward_coef: float = 1.0,
         env_reward_coef: float = 0.0,
+        reward_bound: float | None = None,
     ) -> None:
         _check_names(reward, shift)
         check_single_env("TeacherReward", env)
         teacher = _loaded(teacher)
+        teacher.meet(env.observation_space, env.action_space)
         check_spaces(
             teacher.name,
             teacher.observation_space,
@@ -201,9 +212,9 @@ class TeacherReward(gym.Wrapper):
             env.action_space,
             lambda: (teacher.env_id, getattr(env.spec, "id", None)),
         )
-        if type(teacher).view is not Teacher.view:
+        if teacher.reads_a_view:
             raise ValueError(f"{teacher.name} remembers the episode, which takes a VecEnv: use VecTeacherReward.")
-        payer = _Payer(env, teacher, reward, shift, gamma, reward_coef, env_reward_coef)
+        payer = _Payer(env, teacher, reward, shift, gamma, reward_coef, env_reward_coef, reward_bound)
         super().__init__(env if is_wrapped(env, Monitor) else Monitor(env))
         self._payer = payer
 
@@ -241,6 +252,7 @@ class VecTeacherReward(Layer):
     :param reward_coef: weight of r̂
     :param env_reward_coef: weight of the environment's own reward
     :param teacher_obs: puts the teacher's wrappers around an environment, see :mod:`~sb3_distill.teachers.view`
+    :param reward_bound: as of :class:`TeacherReward`
     :raises ValueError: for unknown names, spaces that differ, a teacher without the value function that is asked for, or
         a ``VecNormalize`` inside; in a step, for a reward of the environment that has a weight and is not finite
     :raises TypeError: for what is no ``VecEnv``
@@ -256,6 +268,7 @@ class VecTeacherReward(Layer):
         reward_coef: float = 1.0,
         env_reward_coef: float = 0.0,
         teacher_obs: Wrap | None = None,
+        reward_bound: float | None = None,
     ) -> None:
         _check_names(reward, shift)
         check_vec_env("VecTeacherReward", venv)
@@ -267,7 +280,7 @@ class VecTeacherReward(Layer):
         teacher = _loaded(teacher)
         super().__init__(venv)
         self._view = view_of(teacher, venv, venv, teacher_obs)
-        self._payer = _Payer(venv, teacher, reward, shift, gamma, reward_coef, env_reward_coef)
+        self._payer = _Payer(venv, teacher, reward, shift, gamma, reward_coef, env_reward_coef, reward_bound)
         self._monitored = is_monitored(venv)
         self._warned = False
 

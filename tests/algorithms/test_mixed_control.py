@@ -9,7 +9,7 @@ from stable_baselines3.common.vec_env import VecEnvWrapper
 
 from envs_for_tests import actor_critic_teacher
 from sb3_classes import ENGINES, countdown_envs, small
-from sb3_distill import DistillPPO
+from sb3_distill import DistillA2C, DistillPPO
 
 
 def mixed(cls, beta, env, teacher, **kwargs):
@@ -104,11 +104,68 @@ def test_the_teacher_acts_as_often_as_beta_says(cls):
         (dict(beta=0.5), "no other has it"),
         (dict(control="mixed", beta=1.5), "must lie between 0 and 1, not 1.5"),
         (dict(control="mixed", beta=lambda p: p - 0.5), "must lie between 0 and 1, not -0.5"),
-        (dict(control="mixed", beta=0.5, env_reward_coef=1.0), "control='mixed' cannot go with"),
+        (
+            dict(control="mixed", beta=0.5, env_reward_coef=1.0, cls=DistillA2C),
+            "control='mixed' cannot go with.*no ratio",
+        ),
+        (dict(control="mixed", beta=0.5, method="n_distill", cls=DistillA2C), "reward_coef=0, or take PPO's"),
+        (dict(control="teacher", env_reward_coef=1.0), "control='teacher' cannot go with"),
+        (dict(control="mixed", beta=0.5, env_reward_coef=1.0, target_kl=0.01), "target_kl=0.01 is measured"),
+        (dict(control="mixed", beta=0.5, beta_per="rollout"), "Unknown beta_per 'rollout'"),
+        (dict(beta_per="episode"), "beta_per='episode' belongs to control='mixed'"),
     ],
 )
 def test_what_does_not_go_together_is_refused_before_any_work(settings, message):
     env = countdown_envs()
-    given = dict(teacher=actor_critic_teacher(env), method="on_policy_distill", **small(DistillPPO))
+    cls = settings.get("cls", DistillPPO)
+    given = dict(teacher=actor_critic_teacher(env), method="on_policy_distill", **small(cls))
     with pytest.raises(ValueError, match=message):
-        DistillPPO("MlpPolicy", env, **given, **settings)
+        cls("MlpPolicy", env, **given | {name: value for name, value in settings.items() if name != "cls"})
+
+
+@pytest.mark.parametrize("space", [spaces.Discrete(3), spaces.Box(-1, 1, (2,)), spaces.MultiDiscrete([2, 3])])
+@pytest.mark.parametrize("beta_per", ["step", "episode"])
+def test_the_rollout_has_the_actions_that_were_executed_and_the_densities_that_drew_them(space, beta_per):
+    """Of a teacher far from the student: what is executed is in the buffer unclipped, with log q of it by PyTorch's own."""
+    env = Executed(countdown_envs(action_space=space, n_envs=4))
+    teacher = actor_critic_teacher(env)
+    with th.no_grad():
+        teacher.policy.action_net.weight.mul_(30)
+    given = small(DistillPPO, learning_rate=1e-12, averaging=0.0, n_steps=32, batch_size=32)
+    given |= dict(method="on_policy_distill", control="mixed", beta=0.3, beta_per=beta_per, env_reward_coef=1.0)
+    model = DistillPPO("MlpPolicy", env, teacher=teacher, **given)
+    seen = {}
+
+    def keep(states):
+        buffer = model.rollout_buffer
+        seen.update(actions=buffer.actions.copy(), log_probs=buffer.log_probs.copy(), obs=buffer.observations.copy())
+
+    compute = model._finish_rollout
+    model._finish_rollout = lambda *args: (compute(*args), keep(None))[0]
+    turns, taken = [], model._turns.teachers
+    model._turns.teachers = lambda *args: turns.append(taken(*args)) or turns[-1]
+    model.learn(128)
+    executed = np.stack(env.actions).reshape(32, 4, -1)
+    kept = seen["actions"].reshape(executed.shape)
+    low, high = (space.low, space.high) if isinstance(space, spaces.Box) else (-np.inf, np.inf)
+    np.testing.assert_allclose(np.clip(kept, low, high), executed, rtol=1e-6)
+    obs = th.as_tensor(seen["obs"].reshape(128, -1))
+    actions = th.as_tensor(kept.reshape(128, -1))
+    actions = actions.long().flatten() if isinstance(space, spaces.Discrete) else actions
+    with th.no_grad():
+        log_pi, log_student = (p.get_distribution(obs).log_prob(actions) for p in (teacher.policy, model.policy))
+    shares = np.full(128, 0.3) if beta_per == "step" else np.stack(turns).flatten().astype(float)
+    q = shares * log_pi.double().exp().numpy() + (1 - shares) * log_student.double().exp().numpy()
+    np.testing.assert_allclose(seen["log_probs"].flatten(), np.log(q), rtol=1e-4, atol=1e-5)
+    assert 0 < np.stack(turns).mean() < 1
+
+
+def test_without_the_teachers_turns_a_mixture_is_sb3s_to_the_bit():
+    """β = 0: the densities in the rollout are the student's own."""
+    given = dict(method="on_policy_distill", env_reward_coef=1.0, **small(DistillPPO))
+    students = []
+    for more in (dict(control="mixed", beta=0.0), {}):
+        env = countdown_envs()
+        students.append(DistillPPO("MlpPolicy", env, teacher=actor_critic_teacher(env), **given, **more).learn(64))
+    one, two = students
+    assert all(th.equal(a, b) for a, b in zip(one.policy.parameters(), two.policy.parameters(), strict=True))

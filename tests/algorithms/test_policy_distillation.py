@@ -374,6 +374,35 @@ def test_dagger_is_the_share_of_the_teachers_actions(beta):
     assert np.allclose(batch.answers, teacher.q_values(batch.observations).numpy(), rtol=1e-4, atol=1e-6)
 
 
+def test_beta_is_dagger_by_the_name_that_it_has_everywhere(tmp_path):
+    """The old name works, in files too; both at once say two things."""
+    env = countdown()
+    assert make(env, q_teacher(), dagger=0.25).beta == 0.25 == make(env, q_teacher(), beta=0.25).dagger
+    with pytest.raises(ValueError, match=r"former name of beta=0\.5: give beta alone"):
+        make(env, q_teacher(), dagger=0.25, beta=0.5)
+    model = make(env, q_teacher(), beta=0.5)
+    vars(model)["dagger"] = vars(model).pop("beta")  # as such files were
+    model.save(tmp_path / "old")
+    assert PolicyDistillation.load(tmp_path / "old", env=env).beta == 0.5
+    with pytest.raises(ValueError, match="Unknown beta_per 'rollout'"):
+        make(env, q_teacher(), beta_per="rollout")
+
+
+def test_one_who_is_drawn_for_an_episode_acts_to_its_end():
+    """With students that never do what the teacher does: all steps of an episode are one player's."""
+    teacher = q_teacher()
+    env = Actions(countdown(4))
+    model = make(env, teacher, epsilon=0.0, beta=0.5, beta_per="episode", gradient_steps=0)
+    last = model.policy.q_net.q_net[-1]
+    last.weight.data[:] = 0
+    last.bias.data = th.tensor([0.0, 0.0, 1.0])
+    teacher.policy.q_net.q_net[-1].bias.data[2] = -1e3
+    model.learn(1_000)
+    students = np.stack([actions == 2 for _, actions in env.done])
+    switches = (students[1:] != students[:-1]).mean()
+    assert 0.3 < students.mean() < 0.7 and 0 < switches < 0.15  # 0.5 if drawn at each step; an episode has five
+
+
 def test_dagger_may_be_a_schedule():
     """The teacher acts less and less: over the first half of the steps, then not at all."""
     env = Actions(countdown(4))

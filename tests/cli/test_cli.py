@@ -25,6 +25,7 @@ from sb3_distill.evaluation.learning_curves import LearningCurve
 from sb3_distill.evaluation.scores import Player, Score, result_table, size_ratio
 from sb3_distill.experiment.defaults import env_of_memory
 from sb3_distill.experiment.run_folder import RUN_FILES
+from sb3_distill.rules.methods import NAMED, method_names
 
 TEACHER = "zoo:dqn/CartPole-v1"
 SMALL = ["--steps", "512", "--n-envs", "2", "--eval-episodes", "5", "--temperature", "0.01"]
@@ -369,7 +370,11 @@ def test_methods_lists_every_row_of_both_forms(monkeypatch, capsys):
 
 
 def test_every_row_has_a_class_for_each_engine():
-    assert method_classes().keys() == METHODS["unbiased"].keys()
+    assert list(method_classes()) == list(method_names()) == [*METHODS["unbiased"], *NAMED]
+    assert (method_classes()["kickstarting"], method_classes()["proximal_distill"]) == (
+        ["Kickstarting", "KickstartingA2C"],
+        ["ProximalDistill"],
+    )
     assert method_classes()["n_distill"] == ["NDistill", "NDistillA2C"]
     assert all(hasattr(sb3_distill, name) for names in method_classes().values() for name in names)
 

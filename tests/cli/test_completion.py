@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from sb3_distill import METHODS
 from sb3_distill.agents.find import zoo_folders
 from sb3_distill.cli import completion, main
+from sb3_distill.rules.methods import method_names
 
 pytest.importorskip("argcomplete")
 
@@ -46,7 +46,7 @@ def test_what_is_offered(line, names, tmp_path):
 
 def test_the_names_are_those_that_there_are(monkeypatch):
     monkeypatch.delenv("RL_TRAINED_AGENTS", raising=False)
-    assert [name.replace("-", "_") for name in completion.METHODS] == [*METHODS["paper"], "policy_distillation"]
+    assert [name.replace("-", "_") for name in completion.METHODS] == [*method_names(), "policy_distillation"]
     assert completion.zoo_names() == sorted(f"zoo:{name}" for name in zoo_folders())
 
 

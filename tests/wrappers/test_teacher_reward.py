@@ -1,6 +1,7 @@
 """Environments that pay the teacher's reward: what they pay, what they leave alone, and that SB3 learns from it."""
 
 import doctest
+import math
 import re
 import warnings
 from copy import deepcopy
@@ -9,6 +10,7 @@ from pathlib import Path
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch as th
 from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 from sb3_contrib import TRPO
@@ -534,6 +536,30 @@ def test_an_unmodified_algorithm_reaches_the_teacher(reward, algorithm, n_steps,
         lambda obs: model.predict(obs, deterministic=True)[0], "CartPole-v1", n_episodes=20, seed=EVALUATION_SEED
     )
     assert returns.mean() >= 0.97 * 500
+
+
+@pytest.mark.parametrize("shift", ["teacher_entropy", None])
+@pytest.mark.parametrize("bound", [None, 2.0, math.inf])
+def test_rewards_of_continuous_actions_are_bounded(shift, bound):
+    """By 5 nats for each dimension, or what is given, in both wrappers; the formula within, after the shift."""
+    space = spaces.Box(-1, 1, (2,))
+    teacher = actor_critic_teacher(CountdownEnv(None, space))
+    with th.no_grad():
+        teacher.policy.log_std.fill_(-4.0)
+    given = dict(shift=shift, reward_bound=bound)
+    one = TeacherReward(CountdownEnv(None, space), teacher, **given)
+    many = VecTeacherReward(DummyVecEnv([lambda: CountdownEnv(None, space)]), teacher, **given)
+    obs = one.reset(seed=0)[0][None], many.reset()
+    for action in ([1.0, -1.0], [0.0, 0.0]):
+        distributions = [teacher.distribution(o) for o in obs]
+        expected = [float(d.log_prob(th.tensor([action])) + (d.entropy() if shift else 0.0)) for d in distributions]
+        limit = 10.0 if bound is None else bound
+        following, paid, *_ = one.step(np.array(action, dtype=np.float32))
+        rest = many.step(np.array([action], dtype=np.float32))
+        assert abs(expected[0]) > 10 or bound is math.inf or action == [0.0, 0.0]
+        assert paid == pytest.approx(np.clip(expected[0], -limit, limit), rel=1e-4)
+        assert rest[1][0] == pytest.approx(np.clip(expected[1], -limit, limit), rel=1e-4)
+        obs = following[None], rest[0]
 
 
 @pytest.mark.parametrize("reward", teacher_reward.REWARDS)

@@ -28,11 +28,15 @@ import sb3_distill
 from sb3_distill import METHODS, load_teacher
 from sb3_distill.agents.find import find_checkpoint
 from sb3_distill.memory.ring_file import read_memories
+from sb3_distill.rules.methods import get_method
 from sb3_distill.zoo import train
 
 ZOO = Path(train.__file__).parent
 ALGOS = {f"{row}{suffix}": base for suffix, base in (("", PPO), ("_a2c", A2C)) for row in METHODS["unbiased"]}
 ALGOS |= {f"{row}_trpo": TRPO for row in ("entropy_regularised", "teacher_v_reward")}
+#: on-policy distill as others have named it, with the environment's reward
+PAID = {"kickstarting": PPO, "kickstarting_a2c": A2C, "proximal_distill": PPO}
+ALGOS |= PAID
 #: the algorithm that is no row
 OFFLINE = "policy_distillation"
 ENVS = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "LunarLander-v3"]
@@ -211,10 +215,11 @@ def test_what_optimize_draws_reaches_the_model(zoo_process, algo):
     """The constructor takes it, ``--trial-id`` finds it again, and terms that a row lacks are not searched over."""
     drawn, converted, has = zoo_process(draw, algo)
     assert converted == drawn == has
-    row = METHODS["unbiased"][algo.removesuffix("_a2c").removesuffix("_trpo")]
+    row = get_method(algo.removesuffix("_a2c").removesuffix("_trpo"))
     expected = {"learning_rate", "n_steps"} | ({"batch_size", "n_epochs"} if ALGOS[algo] is PPO else set())
-    expected |= {"loss_coef"} if row.loss else set()
-    expected |= {"reward_coef", "gamma", "gae_lambda"} if row.reward else set()
+    expected |= {"loss_coef"} if row.loss and algo not in PAID else set()
+    expected |= {"reward_coef"} if row.reward else set()
+    expected |= {"gamma", "gae_lambda"} if row.reward or algo in PAID else set()
     assert set(drawn) == expected  # and neither teacher nor policy_kwargs, which would replace the user's
 
 

@@ -1,0 +1,118 @@
+"""Teachers that are no agents of SB3's, from what ``load_teacher`` is given: a function, a module."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+import torch as th
+from gymnasium import spaces
+from stable_baselines3.common.vec_env import VecEnv, VecNormalize
+
+from sb3_distill.agents.find import resolve_env_id
+from sb3_distill.agents.rebuilt import _normalization, read_given
+from sb3_distill.agents.training import usual_training
+from sb3_distill.common.env_ids import is_atari
+from sb3_distill.common.layers import raw_env
+from sb3_distill.common.observations import concatenate_obs, copy_obs
+from sb3_distill.common.own_env import find_environment
+from sb3_distill.common.spaces import any_action
+from sb3_distill.evaluation.episodes import make_plain_envs
+from sb3_distill.teachers.answer_kinds import check_kind, check_options
+from sb3_distill.teachers.asked import VALUE, Asked
+from sb3_distill.teachers.own import TRIED, OwnQTeacher, OwnTeacher, RuleTeacher
+
+
+def is_function(source: Any) -> bool:
+    """
+    :param source: given to ``load_teacher``, and no agent of SB3's
+    :return: whether it can be asked
+    :raises ValueError: for a class
+    """
+    if isinstance(source, type):
+        raise ValueError(f"The class {source.__name__} is no teacher: give one of its objects, {source.__name__}(…).")
+    return callable(source)
+
+
+def own_teacher(
+    source: Callable[..., Any],
+    *,
+    answers: str | None,
+    batched: bool | None,
+    value: Callable[..., Any] | None,
+    env: "str | gym.Env | VecEnv | None",
+    observation_space: spaces.Space | None,
+    action_space: spaces.Space | None,
+    vec_normalize: "str | Path | VecNormalize | None",
+    options: dict[str, float | None],
+) -> OwnTeacher:
+    """
+    :param source: a function or a module
+    :param answers: see :func:`~sb3_distill.load_teacher`, as the others
+    :param options: ``temperature``, ``epsilon`` and ``action_std``; None where they are not given
+    :return: the teacher
+    :raises ValueError: for what does not go together, and if the function answers with something else
+    """
+    answers = answers or "action"
+    check_kind(answers)
+    name = getattr(source, "__name__", None) or type(source).__name__
+    name = "The function" if name == "<lambda>" else name
+    check_options(answers, None, options, name)
+    whole = isinstance(source, th.nn.Module) if batched is None else batched
+    asked = Asked(source, name, answers, whole)
+    kwargs: dict[str, Any] = {key: given for key, given in options.items() if given is not None}
+    if value is not None:
+        if answers == "q_values" or not callable(value):
+            reason = "Q-values say it" if callable(value) else f"it is {value!r}, and no function"
+            raise ValueError(f"value=… is a function from states to V_π, and {reason}: leave it out.")
+        whole = isinstance(value, th.nn.Module) if batched is None else batched
+        kwargs["value"] = Asked(value, f"The value function of {name}", VALUE, whole)
+    kwargs |= _spaces_of(env, observation_space, action_space)
+    if vec_normalize is not None:
+        if kwargs["observation_space"] is None:
+            raise ValueError(f"vec_normalize=… of {name} needs the space of its observations: give env=…, too.")
+        kwargs |= _normalization(read_given(vec_normalize, kwargs["observation_space"]))
+    return (OwnQTeacher if answers == "q_values" else RuleTeacher)(asked, **kwargs)
+
+
+def _spaces_of(env: Any, observation_space: spaces.Space | None, action_space: spaces.Space | None) -> dict[str, Any]:
+    """Arguments of :class:`OwnTeacher` that an environment says."""
+    given = {"observation_space": observation_space, "action_space": action_space}
+    for name, space in given.items():
+        if space is not None and not isinstance(space, spaces.Space):
+            raise ValueError(f"{name} must be a space of Gymnasium's, not {space!r}.")
+        if space is not None and env is not None:
+            raise ValueError(f"env says which {name} there is: leave one of the two out.")
+    if env is None:
+        return given
+    if isinstance(env, str):
+        return _of_id(find_environment(resolve_env_id(env)))
+    if isinstance(env, VecEnv):
+        env = raw_env(env)[0]
+    if not isinstance(getattr(env, "observation_space", None), spaces.Space):
+        raise ValueError(f"env must be a Gymnasium id, an environment or a VecEnv, not {env!r}.")
+    return {"observation_space": env.observation_space, "action_space": env.action_space}
+
+
+def _of_id(env_id: str) -> dict[str, Any]:
+    """The spaces of a registered environment, and some states in which it is."""
+    try:
+        env = usual_training(env_id).make_vec_env(1) if is_atari(env_id) else make_plain_envs(env_id, 1)
+    except (gym.error.Error, ImportError) as error:
+        raise ValueError(f"Environment {env_id!r} cannot be made here: {error}") from error
+    try:
+        env.seed(0)
+        actions = env.action_space
+        actions.seed(0)
+        seen = [copy_obs(env.reset())]
+        while len(seen) < TRIED:
+            seen.append(copy_obs(env.step(np.stack([any_action(actions)]))[0]))
+        return {
+            "observation_space": env.observation_space,
+            "action_space": env.action_space,
+            "env_id": env_id,
+            "tried": concatenate_obs(seen),
+        }
+    finally:
+        env.close()
