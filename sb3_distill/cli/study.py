@@ -132,6 +132,8 @@ def tell_plan(study: "Study", state: "State", left: "list[Run]", shard: tuple[in
     :param left: runs to be done
     :param shard: of which part
     """
+    from sb3_distill.study.folders import UNFINISHED
+
     part = f", part {shard[0]}/{shard[1]}" if shard else ""
     begun = sum(run.name in state.begun for run in left)
     going_on = f" ({begun} from a checkpoint)" if begun else ""
@@ -147,6 +149,10 @@ def tell_plan(study: "Study", state: "State", left: "list[Run]", shard: tuple[in
     if state.others:
         sys.stdout.write(
             f"  {state.others:,} folders are of runs that the study does not have: kept, and not counted\n"
+        )
+    if state.others_begun:
+        sys.stdout.write(
+            f"  {state.others_begun:,} folders under {UNFINISHED} are of such runs, or of other versions: kept, and not gone on with\n"
         )
 
 
