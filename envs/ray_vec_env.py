@@ -32,7 +32,8 @@ class RayVecEnv(VecEnv):
     again; what ``env_method`` has done is not. Where no CPU is left for it, it shares those of the others.
 
     All nodes need the same Python, this package, and what the environments import. The functions travel by cloudpickle; a teacher
-    or a student does not. Ray has no authentication: whoever reaches its ports runs code as you.
+    or a student does not. Without a token (``RAY_AUTH_MODE=token``) Ray has no authentication: whoever reaches its ports runs code
+    as you.
 
     >>> from stable_baselines3.common.env_util import make_vec_env
     >>> from sb3_distill.envs import RayVecEnv

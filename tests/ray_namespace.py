@@ -41,5 +41,6 @@ def run_inside(*words: str, timeout: float = 600) -> subprocess.CompletedProcess
     command = [*namespace(), sys.executable, *words]
     # Ray's sockets lie there, and the path of a socket may have 107 bytes.
     with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
-        env["RAY_TMPDIR"] = folder
+        # Ray writes a token into the home folder.
+        env |= {"RAY_TMPDIR": folder, "HOME": folder}
         return subprocess.run(command, capture_output=True, text=True, timeout=timeout, env=env)

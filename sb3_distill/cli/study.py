@@ -99,7 +99,7 @@ def prepare_study(args: argparse.Namespace) -> Callable[[], int | None]:
     if args.table or args.figures:
         return partial(tell_tables, args, study)
     if args.ray is not False:
-        from sb3_distill.study.ray_cluster import check_ray
+        from sb3_distill.common.ray_connection import check_ray
 
         check_ray(None if args.ray is True else args.ray)
     state = study.state()

@@ -37,10 +37,11 @@ def check_ray(address: str | None = None) -> ModuleType:
     return ray
 
 
-def connected(address: str | None = None) -> ModuleType:
+def connected(address: str | None = None, num_cpus: int | None = None) -> ModuleType:
     """
     :param address: of a cluster; None for the one that this process is connected to, or the one at hand, or a new one of this
         machine, which listens on the loopback alone and ends with the process
+    :param num_cpus: of a new one, by default as many as Ray finds
     :return: Ray, connected
     :raises ImportError: if it is not installed
     :raises ConnectionError: if there is no cluster at that address
@@ -59,5 +60,5 @@ def connected(address: str | None = None) -> ModuleType:
             if address is not None:
                 said = next(iter(str(error).strip().splitlines()), type(error).__name__)
                 raise ConnectionError(f"The Ray cluster at {address} cannot be used: {said}") from error
-    ray.init(address="local", include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
+    ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
     return ray

@@ -1,47 +1,20 @@
 """Runs as tasks of a Ray cluster, whose nodes may come and go: what they have done is in the study's folder, which all of them share."""
 
 import os
-import re
 import signal
 import socket
 import time
 from contextlib import suppress
 from typing import Any
 
+from sb3_distill.common.ray_connection import check_ray, connected
 from sb3_distill.study.processes import Death, cores
 from sb3_distill.study.work import FAILED, Report, Task, do
 from sb3_distill.study.worker import GRACE
 
-#: seconds in which an address has to answer
-PATIENCE = 10.0
 #: seconds from one look at what the cluster has to the next
 LOOK = 2.0
 GIB = 1 << 30
-
-
-def check_ray(address: str | None = None) -> None:
-    """
-    :param address: of a cluster, if one was named
-    :raises ImportError: if Ray is not installed
-    :raises ConnectionError: if nobody answers at the address
-    :raises ValueError: if it is no address
-    """
-    try:
-        import ray  # noqa: F401
-    except ImportError as error:
-        raise ImportError("Ray is not installed: pip install 'sb3-distill[ray]', or leave out --ray.") from error
-    if address in (None, "auto", "local"):
-        return
-    match = re.fullmatch(r"(?:ray://)?(\[[0-9a-fA-F:]+\]|[^\s:/]+):(\d{1,5})", str(address))
-    if match is None:
-        raise ValueError(f"{address!r} is no address of Ray: write HOST:6379, ray://HOST:10001, or auto.")
-    try:
-        socket.create_connection((match[1].strip("[]"), int(match[2])), PATIENCE).close()
-    except (OSError, OverflowError) as error:
-        said = getattr(error, "strerror", None) or error
-        raise ConnectionError(
-            f"No Ray cluster answers at {address} ({said}): 'ray start --head' begins one, and prints its address."
-        ) from error
 
 
 class RayPool:
@@ -55,13 +28,9 @@ class RayPool:
     """
 
     def __init__(self, address: str | None, resources: dict[str, float]) -> None:
-        check_ray(address)
-        import ray
-
-        self._ray = ray
+        ray = self._ray = check_ray(address)
         self._mine = not ray.is_initialized()
-        if self._mine:
-            _connect(address)
+        connected(address, cores())
         self._cpus, self._gpus = resources.get("cpus", 1.0), resources.get("gpus", 0.0)
         self._memory = resources.get("memory", 0.0) * GIB
         # What dies is given again by us, who know whether it has finished meanwhile.
@@ -174,22 +143,6 @@ class _Told:
             raise ConnectionError(
                 f"The Ray cluster is gone ({said}): what is finished is kept, and the same command goes on from there."
             ) from error
-
-
-def _connect(address: str | None) -> None:
-    import ray
-
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-    try:
-        if address != "local":
-            ray.init(address=address or "auto", **quiet)
-            return
-    except (ConnectionError, RuntimeError, TimeoutError) as error:
-        if address is not None:
-            said = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ConnectionError(f"The Ray cluster at {address} cannot be used: {said}") from error
-    ray.init(address="local", num_cpus=cores(), include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
 
 
 def remote_do(data: dict[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,9 @@
 """Runs as tasks of Ray: two nodes, one of which is lost, in a network namespace of their own, for Ray has no authentication."""
 
-import shutil
-import subprocess
 import sys
 
 import pytest
+from ray_namespace import run_inside
 
 from sb3_distill import Study
 from sb3_distill.cli import main
@@ -28,27 +27,8 @@ os._exit(0)
 """
 
 
-def namespace():
-    """How to run a command in a network of its own, of which the loopback alone is there; None if there can be none."""
-    for flags in (["-n"], ["-rn"]):
-        command = ["unshare", *flags, "sh", "-c", 'ip link set lo up && exec "$@"', "sh"]
-        if shutil.which("unshare") and not subprocess.run([*command, "true"], capture_output=True).returncode:
-            return command
-    return None
-
-
 def test_two_nodes_do_a_study_and_one_is_lost(tmp_path):
-    pytest.importorskip("ray")
-    inside = namespace()
-    if inside is None:
-        pytest.skip("no network namespace can be made here, and Ray would listen on this machine's own address")
-    path = ":".join(filter(None, sys.path))
-    done = subprocess.run(
-        [*inside, "env", f"PYTHONPATH={path}", sys.executable, "-c", SCRIPT, str(tmp_path)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_inside("-c", SCRIPT, str(tmp_path))
     assert "RESULT 6 0 [2]" in done.stdout, done.stdout[-500:] + done.stderr[-2000:]
     study = Study({"seeds": 6}, tmp_path)
     assert study.state().finished == {run.name for run in study.runs}

@@ -1,7 +1,7 @@
 """What work costs, by its size: ``python -m sb3_distill.zoo.benchmarks.cost ppo|environments|runs``, then ``model``.
 
-CPU seconds are compared where one process works, so that somebody else's work on the machine counts as little as possible. Ray has no
-authentication: ``environments`` is run in a network that has the loopback alone,
+CPU seconds are compared where one process works, so that somebody else's work on the machine counts as little as possible. Without a
+token Ray has no authentication: ``environments`` is run in a network that has the loopback alone,
 ``unshare -n sh -c 'ip link set lo up && python -m sb3_distill.zoo.benchmarks.cost environments'``.
 """
 
