@@ -62,6 +62,7 @@ class Experiment:
         )
         with phase("loading the teacher and seeing how it plays", self.quiet):
             self.teacher = self._find_teacher()
+            self.teacher.meet(*self.plan.seen)
         self._check_teacher()
         self.student = self.plan.build(teacher=self.teacher)
         record_episodes(self.student.env)
