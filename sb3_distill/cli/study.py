@@ -91,6 +91,18 @@ def prepare_study(args: argparse.Namespace) -> Callable[[], int | None]:
     :return: runs it, and returns the exit code
     :raises ValueError: for whatever is wrong, all of it; also OSError and ImportError
     """
+    from sb3_distill.study.faults import StudyError
+
+    try:
+        return _prepared(args)
+    except StudyError as error:
+        if len(error.faults) == 1:
+            raise
+        sys.stderr.write("".join(f"{error.source}: {fault}\n" for fault in error.faults))
+        raise ValueError(f"{error.source} has {len(error.faults)} faults, and nothing was run.") from error
+
+
+def _prepared(args: argparse.Namespace) -> Callable[[], int | None]:
     from sb3_distill.study.shards import parse_shard, slurm_shard
     from sb3_distill.study.study import Study
 
@@ -132,6 +144,8 @@ def tell_plan(study: "Study", state: "State", left: "list[Run]", shard: tuple[in
     :param left: runs to be done
     :param shard: of which part
     """
+    from sb3_distill.study.folders import UNFINISHED
+
     part = f", part {shard[0]}/{shard[1]}" if shard else ""
     begun = sum(run.name in state.begun for run in left)
     going_on = f" ({begun} from a checkpoint)" if begun else ""
@@ -147,6 +161,10 @@ def tell_plan(study: "Study", state: "State", left: "list[Run]", shard: tuple[in
     if state.others:
         sys.stdout.write(
             f"  {state.others:,} folders are of runs that the study does not have: kept, and not counted\n"
+        )
+    if state.others_begun:
+        sys.stdout.write(
+            f"  {state.others_begun:,} folders under {UNFINISHED} are of such runs, or of other versions: kept, and not gone on with\n"
         )
 
 
@@ -215,7 +233,9 @@ def tell_end(args: argparse.Namespace, study: "Study", progress: "Progress") -> 
             sys.stdout.write(f"Their tables: sb3-distill study {args.file} --table\n")
     if not failed:
         return 0
-    sys.stderr.write(f"sb3-distill: {len(failed):,} runs failed; the same command tries them again:\n")
+    sys.stderr.write(
+        f"sb3-distill: {len(failed):,} run{'s' if len(failed) > 1 else ''} failed; the same command tries again:\n"
+    )
     for report in failed[:MOST_LISTED]:
         path = study.out / UNFINISHED / report.name / TRACEBACK
         where = f" ({shown(path)})" if path.exists() else ""
