@@ -140,6 +140,8 @@ CHECKS: dict[str, tuple[str, Check]] = {
     "loss": _NAME,
     "memory": ("the path of a folder", _path),
     "eval_episodes": _whole(2),
+    "noise": _NUMBER,
+    "then_rl": _whole(1),
     "tensorboard_log": ("the path of a folder", _path),
 }
 
