@@ -39,6 +39,8 @@ class DistillA2C(Distillation, A2C):
         # V_π judges the next few steps, not the student's critic at their end.
         "teacher_v_reward": {"gae_lambda": 0.9, "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0)},
     }
+    #: angles and velocities differ by a factor of ten and more
+    continuous_defaults: ClassVar[dict[str, Any]] = {"whitening": True}
     #: chosen, not yet searched for
     pixel_defaults: ClassVar[dict[str, Any]] = {"learning_rate": LinearSchedule(5e-4, 2.5e-5, 1.0)}
 

@@ -9,7 +9,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_distill.algorithms.buffers import DistillRolloutBuffer
 from sb3_distill.algorithms.gradient import check_on_graph
-from sb3_distill.rules.distributions import from_parameters, plain
+from sb3_distill.rules.distributions import executed, from_parameters, plain
 from sb3_distill.rules.methods import Method
 from sb3_distill.rules.weights import States
 
@@ -40,7 +40,7 @@ def batch_loss(
     :return: on the graph
     :raises ValueError: if nothing can be learnt from ℓ
     """
-    student = plain(space, policy.action_dist)
+    student = executed(space, plain(space, policy.action_dist))
     teacher = from_parameters(space, buffer.batch_teacher_parameters)
     loss = row.loss_of(teacher, student)
     check_on_graph(loss, log_prob, row.name)

@@ -44,13 +44,14 @@ from sb3_distill.algorithms.settings import visible_signature
 from sb3_distill.algorithms.student_policy import check_distribution
 from sb3_distill.algorithms.then_rl import then_rl
 from sb3_distill.algorithms.threads import rollout_threads, torch_threads
+from sb3_distill.algorithms.whitening import Statistics, first_layers, joined, whitened
 from sb3_distill.common.layers import raw_env, reward_unit
 from sb3_distill.common.observations import copy_obs
 from sb3_distill.common.replaced import replaced
 from sb3_distill.common.spaces import env_actions
 from sb3_distill.common.tap import check_rewards
 from sb3_distill.rules.controls import CONTROLS, Step
-from sb3_distill.rules.distributions import from_parameters, parameters, unvalidated
+from sb3_distill.rules.distributions import from_parameters, parameters, unvalidated, within_bounds
 from sb3_distill.rules.methods import NEXT_STATE, STUDENT, TEACHER_VALUE
 from sb3_distill.students.pixels import fast_pixels
 from sb3_distill.teachers.teacher import Answer
@@ -99,6 +100,10 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         rollout (Polyak and Juditsky, 1992); the mean takes their place when the run is over, before ``on_training_end``. With 0
         the last weights stay, as they do after a run that a callback has stopped. By default the row's own; 0 where the
         environment's reward has a weight, which goes on to improve the student, for images, and in the paper's form
+    :param whitening: whether observations are whitened while the student learns, see :mod:`~sb3_distill.algorithms.whitening`: each column
+        less its mean, in units of its standard deviation, both of all observations so far. The network is rewritten for that and back
+        again, so that everybody else has one of observations as they are. Of SB3's own networks of vectors; others learn as they are.
+        By default where actions are continuous, but for the paper's form
     :param mixed_precision: whether the student's features extractors multiply in bfloat16 while it learns, see
         :func:`~sb3_distill.students.pixels.fast_pixels`; None where it sees images, on a device that does that faster
     :param kwargs: of the SB3 algorithm, with its names and meanings. Of ``n_steps`` and ``batch_size``, what is left out is chosen
@@ -112,6 +117,8 @@ class Distillation(Prepared, OnPolicyAlgorithm):
 
     #: present values of the coefficients as the last rollout began
     _rollout_weights: Weights
+    #: of the observations so far, where the student learns on whitened ones; a list after ``load``
+    observation_statistics: Statistics | None = None
     #: λ of the last rollout, and how many episodes have ended since learn() began
     _coefficient: float = 1.0
     _n_ended: int = 0
@@ -289,13 +296,14 @@ class Distillation(Prepared, OnPolicyAlgorithm):
     def _finish_rollout(self, compute: Compute, last_values: th.Tensor, heard: Rollout, answer: Answer) -> None:
         """Add r̂ to the rewards and have returns and advantages computed."""
         buffer, row, tap, weights = self.rollout_buffer, self._row, heard.tap, self._rollout_weights
+        drawn_from, answer = answer, answer._replace(parameters=within_bounds(self.action_space, answer.parameters))
         w = weights.policy_gradient
         if self._uses_env_reward:
             check_rewards(np.stack(tap.rewards))
         self._n_ended += tap.n_ends
         buffer.keep(answer, row.weight is not None and TEACHER_VALUE in row.weight.needs)
         if self.control == "mixed" and w > 0:
-            put_executed(buffer, heard, answer, self.action_space, self._beta(), self.beta_per)
+            put_executed(buffer, heard, drawn_from, self.action_space, self._beta(), self.beta_per)
         distribution = partial(from_parameters, self.action_space)
         step = transitions(heard, answer, buffer, distribution, self.gamma, self._reward_unit())
         for name, mean in closeness(self.action_space, len(step.reward_t), step.teacher_t, step.student_t).items():
@@ -307,6 +315,7 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         student = None
         if self._reward_needs(NEXT_STATE, STUDENT):
             student = th.cat([heard.student_parameters, student_at_ends(self.policy, heard, self._last_obs)])
+            student = within_bounds(self.action_space, student)
         injected = injected_reward(row, step, distribution, answer, student, tap.truncated, self.n_envs, self._bound)
         if w > 0 and not np.isfinite(injected).all():
             check_rewards(np.stack(tap.rewards))
@@ -349,7 +358,8 @@ class Distillation(Prepared, OnPolicyAlgorithm):
             self.vf_coef != 0,
         )
         fast = fast_pixels(self.policy, self.mixed_precision)
-        with attaching(self.policy, loss, *coefficients, self.num_timesteps) as attached, unvalidated(), fast:
+        attached_to = attaching(self.policy, loss, *coefficients, self.num_timesteps)
+        with whitened(self.policy, self._scale()), attached_to as attached, unvalidated(), fast:
             super().train()
         if attached.losses:
             self.logger.record("distill/loss", float(np.mean(attached.losses)))
@@ -365,3 +375,12 @@ class Distillation(Prepared, OnPolicyAlgorithm):
             self._mean.add(self.policy, states)
             if self.num_timesteps >= self._total_timesteps:
                 self._mean.put_into(self.policy)
+
+    def _scale(self) -> Statistics | None:
+        """Of the observations to learn on, if they are whitened: those of this rollout and of all before."""
+        seen = self.rollout_buffer.observations
+        if not (self.whitening and self._distils and isinstance(seen, np.ndarray) and first_layers(self.policy)):
+            return None
+        columns = seen.reshape(-1, int(np.prod(self.observation_space.shape)))
+        self.observation_statistics = joined(self.observation_statistics, columns)
+        return self.observation_statistics

@@ -18,10 +18,10 @@ from sb3_distill.algorithms.saving import SavesPlain
 from sb3_distill.algorithms.schedules import TRIED, LoggableLearningRate, value_at
 from sb3_distill.algorithms.settings import (
     OWN,
+    about_env,
     all_settings,
     check_averaging,
     check_names,
-    copies_and_sight,
     resolve_settings,
 )
 from sb3_distill.algorithms.student_policy import check_numbers, check_policy, check_rate
@@ -42,6 +42,8 @@ class Prepared(LoggableLearningRate, SavesPlain):
     #: what distillation changes of SB3's defaults: for every row, then for single rows
     defaults: ClassVar[dict[str, Any]] = {}
     row_defaults: ClassVar[dict[str, dict[str, Any]]] = {}
+    #: then for students whose actions are continuous
+    continuous_defaults: ClassVar[dict[str, Any]] = {}
     #: then for students that see images, whose networks take smaller steps: for every row, and for single ones
     pixel_defaults: ClassVar[dict[str, Any]] = {}
     pixel_row_defaults: ClassVar[dict[str, dict[str, Any]]] = {}
@@ -54,6 +56,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
 
     rollout_buffer: DistillRolloutBuffer
     averaging: float = 0.0
+    whitening: bool = False
     weight: str | None = None
     beta: float | Schedule | None = None
     beta_per: str = "step"
@@ -94,6 +97,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         reward_coef: float | Schedule | None = None,
         env_reward_coef: float | Schedule | None = None,
         averaging: float | None = None,
+        whitening: bool | None = None,
         mixed_precision: bool | None = None,
         _init_setup_model: bool = True,
         **kwargs: Any,
@@ -121,8 +125,9 @@ class Prepared(LoggableLearningRate, SavesPlain):
             "reward_coef": reward_coef,
             "env_reward_coef": env_reward_coef,
             "averaging": averaging,
+            "whitening": whitening,
         }
-        settings = resolve_settings(type(self), row, form, kwargs | given, *copies_and_sight(env))
+        settings = resolve_settings(type(self), row, form, kwargs | given, *about_env(env))
         theirs = {name: value for name, value in settings.items() if name not in OWN}
         super().__init__(policy, env, **theirs, _init_setup_model=False)
         self.teacher = teacher
@@ -142,6 +147,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         self.reward_coef = getattr(settings["reward_coef"], "value_schedule", settings["reward_coef"])
         self.env_reward_coef = getattr(settings["env_reward_coef"], "value_schedule", settings["env_reward_coef"])
         self.averaging = settings["averaging"]
+        self.whitening = settings["whitening"]
         self.mixed_precision = mixed_precision
         if _init_setup_model:
             self._setup_model()

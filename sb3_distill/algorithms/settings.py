@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
+from gymnasium import spaces
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.type_aliases import GymEnv
@@ -19,29 +20,45 @@ from sb3_distill.common.nearest import nearest
 from sb3_distill.rules.methods import STUDENT_VALUE, Method, get_method, is_as_printed
 
 #: settings of ``form="paper"``: a normalised advantage is not its R̂, and the last weights are its student
-PAPER: dict[str, Any] = {"normalize_advantage": False, "reward_coef": 1.0, "gamma": 0.99, "averaging": 0.0}
+PAPER: dict[str, Any] = {
+    "normalize_advantage": False,
+    "reward_coef": 1.0,
+    "gamma": 0.99,
+    "averaging": 0.0,
+    "whitening": False,
+}
 #: settings that are no arguments of SB3's algorithms
-OWN = ("loss_coef", "reward_coef", "env_reward_coef", "averaging")
+OWN = ("loss_coef", "reward_coef", "env_reward_coef", "averaging", "whitening")
 #: arguments that nothing is resolved for
 PLAIN = ("beta", "teacher_return", "random_return", "reward_bound", "mixed_precision")
 
 
 def resolve_settings(
-    tables: Any, row: Method, form: str | None, given: Mapping[str, Any], n_envs: int, images: bool
+    tables: Any,
+    row: Method,
+    form: str | None,
+    given: Mapping[str, Any],
+    n_envs: int,
+    images: bool,
+    continuous: bool = False,
 ) -> dict[str, Any]:
     """
     What a student is trained with.
 
-    :param tables: has ``defaults``, ``row_defaults``, ``pixel_defaults`` and ``pixel_row_defaults``: a class of algorithms
+    :param tables: has ``defaults``, ``row_defaults``, ``continuous_defaults``, ``pixel_defaults`` and ``pixel_row_defaults``: a class of
+        algorithms
     :param row: of the table of methods
     :param form: ``"paper"`` has settings of its own, as has a row of that form that is given whole
-    :param given: arguments by name. None leaves a coefficient, or ``averaging``, to its default
+    :param given: arguments by name. None leaves a coefficient, ``averaging`` or ``whitening`` to its default
     :param n_envs: environments side by side
     :param images: whether the student sees images
+    :param continuous: whether its actions are continuous
     :return: :data:`OWN` and the arguments of SB3's algorithm that are given or have another default than there; of the rollout's
         and the minibatch's size, those that fit what is given and each other
     """
-    settings = tables.defaults | tables.row_defaults.get(row.name, {})
+    settings = {"whitening": False} | tables.defaults | tables.row_defaults.get(row.name, {})
+    if continuous:
+        settings |= tables.continuous_defaults
     if images:
         settings |= tables.pixel_defaults | tables.pixel_row_defaults.get(row.name, {})
     printed = form == "paper" or is_as_printed(row)
@@ -92,13 +109,14 @@ def reinforced(settings: Mapping[str, Any], row: Method) -> dict[str, Any]:
     return own
 
 
-def copies_and_sight(env: Any) -> tuple[int, bool]:
+def about_env(env: Any) -> tuple[int, bool, bool]:
     """
     :param env: given to an algorithm
-    :return: how many copies of an environment there are, and whether they show images
+    :return: how many copies of an environment there are, whether they show images, and whether their actions are continuous
     """
     space = getattr(env, "observation_space", None)
-    return env.num_envs if isinstance(env, VecEnv) else 1, space is not None and is_image_space(space)
+    continuous = isinstance(getattr(env, "action_space", None), spaces.Box)
+    return env.num_envs if isinstance(env, VecEnv) else 1, space is not None and is_image_space(space), continuous
 
 
 def all_settings(algorithm: Any, env: GymEnv | str, given: dict[str, Any]) -> dict[str, Any]:
@@ -112,7 +130,7 @@ def all_settings(algorithm: Any, env: GymEnv | str, given: dict[str, Any]) -> di
     if isinstance(env, str):
         check_env_id(env)
     made = maybe_make_env(env, 0)
-    seen = copies_and_sight(made)
+    seen = about_env(made)
     if isinstance(env, str):
         made.close()
     variant = {name: given.pop(name, None) for name in ("form", "baseline", "control", "weight")}

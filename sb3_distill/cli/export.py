@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sb3_distill.exporting.export import Exported
 
 #: what ``--to`` takes
-FORMATS = ("onnx", "torchscript")
+FORMATS = ("onnx", "torchscript", "c")
 
 
 def add_command(commands: Any) -> None:
@@ -23,7 +23,7 @@ def add_command(commands: Any) -> None:
     """
     parser = commands.add_parser(
         "export",
-        help="write an agent as ONNX or TorchScript",
+        help="write an agent as ONNX, TorchScript or C",
         description=(
             "Write a student or a teacher as a file that takes the environment's observation and gives the action, and compare it "
             "with SB3's predict. Nothing in the agent's files is unpickled or evaluated."
@@ -42,6 +42,7 @@ def add_command(commands: Any) -> None:
         metavar="FILE",
         help="where to (default: beside a student or zip of one's own, else in this folder, under its name)",
     )
+    add("--int8", action="store_true", help="weights of eight bits, of ONNX and C (default: of float32)")
     add_environment(add, "where the agent was trained")
     add(
         "--observations",
@@ -80,7 +81,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     args.agent = typed_teacher(args.agent)
     agent = find_agent(args.agent)
     if args.out is None:
-        suffix = {"onnx": ".onnx", "torchscript": ".pt"}[args.to or "onnx"]
+        suffix = {"onnx": ".onnx", "torchscript": ".pt", "c": ".h"}[args.to or "onnx"]
         args.out = str(default_out(args.agent, agent.checkpoint).with_suffix(suffix))
     path, to = target(args.out, args.to or (None if Path(args.out).suffix else "onnx"))
     env = None
@@ -116,6 +117,7 @@ def work(args: argparse.Namespace, path: Path, to: str, env: Any) -> None:
             path,
             to,
             env=env,
+            int8=args.int8,
             layout=args.layout,
             n_observations=args.observations,
             tolerance=args.tolerance,

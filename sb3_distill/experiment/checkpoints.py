@@ -15,6 +15,7 @@ import numpy as np
 import torch as th
 
 from sb3_distill.algorithms.averaging import WeightMean
+from sb3_distill.algorithms.whitening import Statistics
 from sb3_distill.common.damaged_zip import DAMAGED_ZIP
 from sb3_distill.common.files import replacing
 from sb3_distill.experiment.replay import episodes_of, go_on
@@ -126,15 +127,17 @@ def check_state(state: Any, path: Path) -> dict[str, Any]:
 def student_state(student: "Distillation | PolicyDistillation") -> dict[str, Any]:
     """
     :param student: between two of its rollouts
-    :return: what it is: weights, optimiser, the mean of its weights, counters, the random numbers that come next, and how its
-        environments came to where they are, as far as :mod:`~sb3_distill.experiment.replay` can tell. The memory of a policy distillation
-        with an environment is not in it, and fills again
+    :return: what it is: weights, optimiser, the mean of its weights, statistics of what it has seen, counters, the random numbers that
+        come next, and how its environments came to where they are, as far as :mod:`~sb3_distill.experiment.replay` can tell. The memory
+        of a policy distillation with an environment is not in it, and fills again
     """
     mean = getattr(student, "_mean", None)
+    seen = getattr(student, "observation_statistics", None)
     return {
         "weights": student.policy.state_dict(),
         "optimizer": student.policy.optimizer.state_dict(),
         "mean": None if mean is None else vars(mean),
+        "observations": None if seen is None else list(seen),
         "counters": {name: getattr(student, name) for name in COUNTERS},
         "random": _random_state(student),
         "episodes": episodes_of(student),
@@ -156,6 +159,10 @@ def restore_student(student: "Distillation | PolicyDistillation", state: Mapping
         student.policy.optimizer.load_state_dict(state["optimizer"])
         for name in COUNTERS:
             setattr(student, name, int(state["counters"][name]))
+        if state.get("observations") is not None:
+            count, *columns = state["observations"]
+            mean, variance = ([float(x) for x in column] for column in columns)
+            student.observation_statistics = Statistics(int(count), mean, variance)  # type: ignore[union-attr]
         in_place = go_on(student, state.get("episodes"))
         if student.env is not None and not in_place:
             # The seed itself would bring the first episodes again.

@@ -19,7 +19,6 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize
 from sb3_distill.agents import normalization
 from sb3_distill.agents.load import FAMILIES, _policy_of, family_of
 from sb3_distill.common.articles import with_article
-from sb3_distill.common.layers import raw_env
 from sb3_distill.common.observations import each_part
 from sb3_distill.common.spaces import signature
 from sb3_distill.evaluation.episodes import make_plain_envs
@@ -133,6 +132,19 @@ def as_agent_reads(
     return wrap(env) if wrap is not None and signature(env.observation_space) != signature(space) else env
 
 
+def as_made(env: VecEnv) -> VecEnv:
+    """
+    :param env: any stack of wrappers
+    :return: what is beneath its lowest ``VecNormalize`` or ``VecTransposeImage``: both are in the file
+    """
+    raw, layer = env, env
+    while isinstance(layer, VecEnvWrapper):
+        if isinstance(layer, (VecNormalize, VecTransposeImage)):
+            raw = layer.venv
+        layer = layer.venv
+    return raw
+
+
 def laid_out(space: spaces.Space, layout: str) -> spaces.Space:
     """
     :param space: of the policy, images channels first
@@ -173,13 +185,7 @@ def _raw_space(
     if env is None:
         means = None if statistics is None else statistics.obs_mean
         return _as_normalized(own, means)
-    raw = raw_env(env)[0]
-    layer: Any = env
-    while isinstance(layer, VecEnvWrapper):
-        if isinstance(layer, VecTransposeImage):
-            raw = layer.venv
-        layer = layer.venv
-    raw = raw_env(raw)[0]
+    raw = as_made(env)
     return raw.observation_space if signature(raw.observation_space) == signature(own) else own
 
 

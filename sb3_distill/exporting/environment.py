@@ -10,11 +10,10 @@ import gymnasium as gym
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_distill.agents.training import usual_training
-from sb3_distill.common.layers import raw_env
 from sb3_distill.common.own_env import import_environment
 from sb3_distill.common.spaces import check_spaces
 from sb3_distill.common.user_code import first_line
-from sb3_distill.exporting.agent import Exportable, exportable
+from sb3_distill.exporting.agent import Exportable, as_made, exportable
 from sb3_distill.exporting.observations import N_ENVS
 from sb3_distill.exporting.recipe import Recipe
 
@@ -57,10 +56,10 @@ def prepared(
 
 
 def _given(env: Any) -> VecEnv | None:
-    """What was given, if it is an environment: what is beneath its ``VecNormalize``."""
+    """What was given, if it is an environment: without what the file has itself."""
     if isinstance(env, gym.Env):
         return DummyVecEnv([lambda: env])
-    return raw_env(env)[0] if isinstance(env, VecEnv) else None
+    return as_made(env) if isinstance(env, VecEnv) else None
 
 
 def _maker(env: Any) -> MakeEnv | None:

@@ -1,6 +1,8 @@
 """``sb3_distill.export``: an agent becomes a file that needs neither Python nor SB3, and is checked before it is kept."""
 
 import os
+import warnings
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +14,7 @@ from sb3_distill.common.files import replacing
 from sb3_distill.common.nearest import nearest
 from sb3_distill.exporting.agent import Exportable
 from sb3_distill.exporting.agreement import Agreement, Run, agreement, cut
+from sb3_distill.exporting.eight_bits import rounded
 from sb3_distill.exporting.environment import MakeEnv, prepared
 from sb3_distill.exporting.metadata import metadata_of
 from sb3_distill.exporting.observations import Asked, asked
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
 FORMATS: dict[str, tuple[str, ...]] = {
     "onnx": (".onnx",),
     "torchscript": (".pt", ".ts", ".pth", ".jit"),
+    "c": (".h", ".hpp"),
 }
 #: observations that a file is checked by
 N_OBSERVATIONS = 10_000
@@ -61,6 +65,7 @@ def export(
     to: str | None = None,
     *,
     env: str | VecEnv | gym.Env | MakeEnv | None = None,
+    int8: bool = False,
     vec_normalize: "str | Path | VecNormalize | None" = None,
     layout: str | None = None,
     n_observations: int = N_OBSERVATIONS,
@@ -76,29 +81,35 @@ def export(
 
     :param source: a student, or any agent that :func:`~sb3_distill.load_teacher` reads: a path, a name, a loaded model, its policy
     :param path: of the file
-    :param to: ``"onnx"`` or ``"torchscript"``; by default what the path's suffix says
+    :param to: ``"onnx"``, ``"torchscript"`` or ``"c"``; by default what the path's suffix says
     :param env: where observations are met: an id, an environment, which is reset and left open, or what makes n; by default that
         of the source's files. A loaded model's own is not touched
+    :param int8: whether weights become whole numbers of eight bits, of ONNX and C: the file is a quarter as large, and its answers are
+        told but not held against it
     :param vec_normalize: the ``VecNormalize`` of its training, or a path to its pickle, where it is another than the source tells
     :param layout: of images in the file's input, ``"channels-first"`` or ``"channels-last"``; by default the environment's, where one
         is at hand, and else the policy's, which is channels-first
     :param n_observations: that both answer to, at least 1
-    :param tolerance: how much answers may differ, in units of max(1, their size)
+    :param tolerance: how much answers may differ, in units of max(1, their size); an infinite one keeps the file whatever it answers
     :return: where it is, and how well it agrees
     :raises ExportError: if the file does not answer as SB3 does
     :raises ValueError: for what cannot be exported, before anything is written; also OSError, ImportError and CheckpointError
     """
     path, to = target(path, to)
+    if int8 and to == "torchscript":
+        raise ValueError("int8 is for 'onnx' and 'c', and to is 'torchscript': leave one of them out.")
     if not isinstance(n_observations, int) or n_observations < 1:
         raise ValueError(f"n_observations must be a whole number of at least 1, not {n_observations!r}.")
     with prepared(source, env, vec_normalize, layout) as made:
         agent, recipe, venv = made
         questions = asked(agent, recipe, n_observations, venv)
         with replacing(path) as temporary:
-            run = write(to, agent, recipe, questions, temporary)
-            found = agreement(agent, recipe, run, questions, tolerance)
-            found.check(tolerance)
-    return Exported(path, to, False, path.stat().st_size, found)
+            with rounded(recipe, questions) if int8 else nullcontext():
+                run = write(to, agent, recipe, questions, temporary, path, int8)
+            found = None if run is None else agreement(agent, recipe, run, questions, exact=not int8)
+            if found is not None:
+                found.check(float("inf") if int8 else tolerance)
+    return Exported(path, to, int8, path.stat().st_size, found)
 
 
 def target(path: str | Path, to: str | None) -> tuple[Path, str]:
@@ -137,26 +148,44 @@ def target(path: str | Path, to: str | None) -> tuple[Path, str]:
     return path, to
 
 
-def write(to: str, agent: Exportable, recipe: Recipe, questions: Asked, path: Path) -> Run:
+def write(
+    to: str, agent: Exportable, recipe: Recipe, questions: Asked, path: Path, called: Path, int8: bool = False
+) -> Run | None:
     """
     :param to: a format
     :param agent: who is exported
     :param recipe: what it does
     :param questions: of which two are examples
     :param path: of the file
-    :return: the file, as it is run
+    :param called: what it will be called
+    :param int8: whether weights become whole numbers of eight bits
+    :return: the file, as it is run; None where it cannot be run here
     """
-    metadata = metadata_of(agent, recipe)
+    metadata = metadata_of(agent, recipe) | ({"weights": "int8"} if int8 else {})
     examples = two_examples(recipe, questions)
     if to == "torchscript":
         from sb3_distill.exporting.torchscript_file import run_torchscript, write_torchscript
 
         write_torchscript(recipe, examples, metadata, path)
         return run_torchscript(path, recipe)
+    if to == "c":
+        from sb3_distill.exporting.c_file import c_prefix, compiler, run_c, write_c
+
+        name = c_prefix(called)
+        write_c(recipe, examples, metadata, path, name, int8)
+        if compiler() is not None:
+            return run_c(path, recipe, name)
+        warnings.warn(f"{called} is not compared with SB3's predict: this machine has no C compiler.")
+        return None
     from sb3_distill.exporting.onnx_file import onnx_model, run_onnx
     from sb3_distill.exporting.traced import traced
 
-    path.write_bytes(onnx_model(traced(recipe, examples), recipe, metadata).SerializeToString())
+    model = onnx_model(traced(recipe, examples), recipe, metadata)
+    if int8:
+        from sb3_distill.exporting.onnx_int8 import with_eight_bits
+
+        with_eight_bits(model)
+    path.write_bytes(model.SerializeToString())
     return run_onnx(path)
 
 

@@ -32,7 +32,9 @@ class Asked(NamedTuple):
     observations: Any
     n_met: int
 
-    def __len__(self) -> int:
+    @property
+    def n(self) -> int:
+        """How many."""
         return length(self.observations)
 
     @property

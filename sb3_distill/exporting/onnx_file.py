@@ -72,6 +72,7 @@ def strip(model: "onnx.ModelProto") -> None:
     for node in model.graph.node:
         del node.metadata_props[:]
         node.doc_string = ""
+    del model.metadata_props[:]
     for value in (*model.graph.value_info, *model.graph.input, *model.graph.output, *model.graph.initializer):
         del value.metadata_props[:]
         value.doc_string = ""

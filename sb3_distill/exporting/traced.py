@@ -39,9 +39,15 @@ def tracing(recipe: Recipe) -> Iterator[None]:
     """
     A context in which a recipe can be traced: as in play, without checks of values, and without notes of what torch will do one day.
 
-    :param recipe: whose policy is left in the mode that it was in
+    :param recipe: whose policy is left as it was
     """
     mode = recipe.policy.training
+    # SB3's distributions keep what they were last made of: a trace's is no tensor that anybody could copy or save.
+    kept = [
+        (module.action_dist, dict(vars(module.action_dist)))
+        for module in recipe.policy.modules()
+        if hasattr(module, "action_dist")
+    ]
     recipe.policy.set_training_mode(False)
     recipe.eval()
     try:
@@ -50,6 +56,9 @@ def tracing(recipe: Recipe) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     finally:
+        for distribution, attributes in kept:
+            vars(distribution).clear()
+            vars(distribution).update(attributes)
         recipe.policy.set_training_mode(mode)
 
 

@@ -105,6 +105,45 @@ def from_parameters(action_space: spaces.Space, params: th.Tensor) -> Distributi
     return distribution.proba_distribution(action_logits=params)
 
 
+def within_bounds(action_space: spaces.Space, params: th.Tensor) -> th.Tensor:
+    """
+    The means that count: beyond the action space, the environment is given its bounds.
+
+    :param action_space: the space that the actions are in
+    :param params: shape (n, columns), see the table above
+    :return: the same, with the means of a ``Box`` clipped to it
+    """
+    if not isinstance(action_space, spaces.Box):
+        return params
+    mean, log_std = params.chunk(2, dim=-1)
+    low, high = (
+        th.as_tensor(bound.flatten(), dtype=params.dtype, device=params.device)
+        for bound in (action_space.low, action_space.high)
+    )
+    return th.cat([mean.clamp(low, high), log_std], dim=-1)
+
+
+def executed(action_space: spaces.Space, distribution: Distribution) -> Distribution:
+    """
+    The student as the environment meets it: its mean is clipped, and is moved as if it were not.
+
+    A squared distance to it costs the same as before within the action space. Beyond, it goes on as a straight line, whose slope is what
+    the executed action is off; so a mean that is beyond where the teacher is at the bound costs nothing, and one that is beyond where
+    the teacher is within comes back.
+
+    :param action_space: the space that the actions are in
+    :param distribution: of a class that :mod:`sb3_distill.rules.losses` knows
+    :return: the same if no mean is beyond
+    """
+    if not isinstance(distribution, DiagGaussianDistribution):
+        return distribution
+    params = parameters(distribution)
+    clipped = within_bounds(action_space, params.detach())
+    if th.equal(clipped, params):
+        return distribution
+    return from_parameters(action_space, params + (clipped - params.detach()))
+
+
 def parameter_size(action_space: spaces.Space) -> int:
     """
     How many numbers describe the action distribution of one state.

@@ -11,8 +11,6 @@ from typing import NamedTuple
 USUAL_STEPS = 16_384
 #: of rows that need more, as docs/choosing.md has them
 STEPS = {"expected_entropy": 32_768, "entropy_regularised": 150_000, "teacher_v_reward": 150_000}
-#: beside the environment's reward, which is learnt as slowly as PPO learns
-PAID_STEPS = 65_536
 
 
 class Advice(NamedTuple):
@@ -36,8 +34,7 @@ class Advice(NamedTuple):
     @property
     def steps(self) -> int:
         """With which the row is measured in the documentation."""
-        usual = PAID_STEPS if self.env_reward_coef else USUAL_STEPS
-        return max(usual, STEPS.get(self.method, 0))
+        return STEPS.get(self.method, USUAL_STEPS)
 
     @property
     def code(self) -> str:
