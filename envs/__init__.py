@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from sb3_distill.envs.corridor import Corridor
     from sb3_distill.envs.grid_world import GridWorld
     from sb3_distill.envs.oscillation import Oscillation
+    from sb3_distill.envs.ray_vec_env import RayVecEnv
     from sb3_distill.envs.tabular import TabularEnv, TabularMDP
     from sb3_distill.envs.vector_env import GymnasiumVecEnv
     from sb3_distill.wrappers.teacher_reward import LogTeacherReward, TeacherReward, VecTeacherReward
@@ -19,6 +20,7 @@ __all__ = [
     "GymnasiumVecEnv",
     "LogTeacherReward",
     "Oscillation",
+    "RayVecEnv",
     "TabularEnv",
     "TabularMDP",
     "TeacherReward",
@@ -31,6 +33,7 @@ __getattr__, __dir__ = lazy_names(
         "Corridor": "sb3_distill.envs.corridor",
         "GridWorld": "sb3_distill.envs.grid_world",
         "Oscillation": "sb3_distill.envs.oscillation",
+        "RayVecEnv": "sb3_distill.envs.ray_vec_env",
         "TabularEnv": "sb3_distill.envs.tabular",
         "TabularMDP": "sb3_distill.envs.tabular",
         "GymnasiumVecEnv": "sb3_distill.envs.vector_env",

@@ -16,6 +16,7 @@ from sb3_distill.agents.run_settings import STUDENT, read_run, run_file
 from sb3_distill.agents.training import Training, read_config, training
 from sb3_distill.common.mujoco import differences, former_wrappers, present_name
 from sb3_distill.common.nearest import nearest
+from sb3_distill.common.own_object import is_object_name
 
 #: agents that ship with the package, in the layout of the RL Zoo
 BUNDLED = Path(str(files("sb3_distill.zoo"))) / "agents"
@@ -57,6 +58,8 @@ def find_agent(source: str | Path) -> Agent:
     """
     if str(source).startswith("hub:"):
         return _from_hub(str(source))
+    if is_object_name(source):  # of a module: no file says anything about it
+        return Agent(Path(source), str(source))
     return agent_of(find_checkpoint(source))
 
 

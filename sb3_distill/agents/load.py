@@ -33,7 +33,7 @@ from sb3_distill.agents.known_temperatures import known_choice
 from sb3_distill.agents.normalization import (
     normalize_statistics,
 )
-from sb3_distill.agents.own_source import is_function, own_teacher
+from sb3_distill.agents.own_source import from_name, is_function, own_teacher
 from sb3_distill.agents.rebuilt import _in_a_line, _normalization, policy_and_settings, read_given
 from sb3_distill.agents.training import Training, usual_training
 from sb3_distill.common.articles import with_article
@@ -117,7 +117,9 @@ def load_teacher(
         to a folder ``ALGO/ENV_1`` of the RL Zoo;
         ``"zoo:dqn/CartPole-v1"``, looked for among the bundled agents and then in the folders that the environment
         variable ``RL_TRAINED_AGENTS`` lists; ``"hub:sb3/dqn-CartPole-v1"``, from the Hugging Face hub; or a function of one observation.
-        An object of one's own that has a ``reset()`` remembers the episode: each environment has a copy of it
+        An object of one's own that has a ``reset()`` remembers the episode: each environment has a copy of it. A function may also be
+        ``"MODULE:NAME"``, whose module is imported, a path to an ONNX file, and one to a file of CleanRL's or rsl_rl's, see
+        :mod:`~sb3_distill.agents.foreign`
     :param env_id: the teacher's environment, where it is another than the source tells; only used to choose a temperature, and
         made for that
     :param vec_normalize: the ``VecNormalize`` that the teacher was trained under, or a path to its pickle, where it is another
@@ -147,7 +149,15 @@ def load_teacher(
     :raises ValueError: for τ ≤ 0, ε outside [0, 1], or an option that the teacher's family does not have
     """
     noise = check_noise(noise)
+    named, source = source, from_name(source)
     if isinstance(source, Teacher):
+        given = {
+            "temperature": None if temperature == "auto" else temperature,
+            "epsilon": epsilon,
+            "action_std": action_std,
+        }
+        for option in (name for name, value in given.items() if value is not None and named is not source):
+            raise ValueError(f"{named} is a teacher already: give {option} where it is made.")
         return made_noisy(source, noise) if noise else source
     if temperature != "auto" and not isinstance(temperature, (int, float)):
         raise ValueError(f"temperature must be a number greater than 0 or 'auto', not {temperature!r}.")

@@ -1,5 +1,6 @@
 """Teachers that are no agents of SB3's, from what ``load_teacher`` is given: a function, a module."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,37 @@ from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_distill.agents.find import resolve_env_id
+from sb3_distill.agents.foreign import Foreign, read_foreign
 from sb3_distill.agents.rebuilt import _normalization, read_given
 from sb3_distill.agents.training import usual_training
 from sb3_distill.common.env_ids import is_atari
 from sb3_distill.common.layers import raw_env
 from sb3_distill.common.observations import concatenate_obs, copy_obs
 from sb3_distill.common.own_env import find_environment
+from sb3_distill.common.own_object import import_object, is_object_name
 from sb3_distill.common.spaces import any_action
 from sb3_distill.evaluation.episodes import make_plain_envs
 from sb3_distill.teachers.answer_kinds import check_kind, check_options
 from sb3_distill.teachers.asked import VALUE, Asked
+from sb3_distill.teachers.onnx_function import OnnxFunction
 from sb3_distill.teachers.own import TRIED, OwnQTeacher, OwnTeacher, RuleTeacher
+
+
+def from_name(source: Any) -> Any:
+    """
+    :param source: given to ``load_teacher``
+    :return: what is meant, if it is a name or a path of something that is no agent of SB3's: an object of the module that was typed, a
+        function that an ONNX file is, a network of another library; else the same
+    :raises ValueError: if it cannot be had; also OSError and ImportError
+    """
+    if not isinstance(source, (str, Path)):
+        return source
+    if is_object_name(source):
+        return import_object(str(source))
+    path = Path(source).expanduser()
+    if path.suffix == ".onnx":
+        return OnnxFunction(source)
+    return read_foreign(path) or source
 
 
 def is_function(source: Any) -> bool:
@@ -32,11 +53,11 @@ def is_function(source: Any) -> bool:
     """
     if isinstance(source, type):
         raise ValueError(f"The class {source.__name__} is no teacher: give one of its objects, {source.__name__}(…).")
-    return callable(source)
+    return callable(source) or isinstance(source, Foreign)
 
 
 def own_teacher(
-    source: Callable[..., Any],
+    source: Any,
     *,
     answers: str | None,
     batched: bool | None,
@@ -48,18 +69,24 @@ def own_teacher(
     options: dict[str, float | None],
 ) -> OwnTeacher:
     """
-    :param source: a function or a module
+    :param source: a function or a module, or what a file of another library holds
     :param answers: see :func:`~sb3_distill.load_teacher`, as the others
     :param options: ``temperature``, ``epsilon`` and ``action_std``; None where they are not given
     :return: the teacher
     :raises ValueError: for what does not go together, and if the function answers with something else
     """
-    answers = answers or "action"
-    check_kind(answers)
     name = getattr(source, "__name__", None) or type(source).__name__
     name = "The function" if name == "<lambda>" else name
+    if isinstance(source, Foreign):
+        name = source.name
+        answers, value = _told_by_file(source, answers, batched, value, vec_normalize)
+        source = source.network
+    answers = answers or "action"
+    check_kind(answers)
+    if isinstance(source, OnnxFunction):
+        source.choose(answers)
     check_options(answers, None, options, name)
-    whole = isinstance(source, th.nn.Module) if batched is None else batched
+    whole = isinstance(source, (th.nn.Module, OnnxFunction)) if batched is None else batched
     asked = Asked(source, name, answers, whole)
     kwargs: dict[str, Any] = {key: given for key, given in options.items() if given is not None}
     if value is not None:
@@ -74,6 +101,17 @@ def own_teacher(
             raise ValueError(f"vec_normalize=… of {name} needs the space of its observations: give env=…, too.")
         kwargs |= _normalization(read_given(vec_normalize, kwargs["observation_space"]))
     return (OwnQTeacher if answers == "q_values" else RuleTeacher)(asked, **kwargs)
+
+
+def _told_by_file(source: Foreign, answers: Any, batched: Any, value: Any, vec_normalize: Any) -> tuple[str, Any]:
+    """What a file of another library answers with, and its value function."""
+    if answers not in (None, source.answers) or batched is not None or (value is not None and source.value is not None):
+        raise ValueError(
+            f"{source.name} is {source.of}, which says itself what it answers with: leave answers=…, batched=… and value=… out."
+        )
+    if source.doubt is not None and vec_normalize is None:
+        warnings.warn(f"{source.name}: {source.doubt}.", stacklevel=2)
+    return source.answers, source.value or value
 
 
 def _spaces_of(env: Any, observation_space: spaces.Space | None, action_space: spaces.Space | None) -> dict[str, Any]:

@@ -79,6 +79,27 @@ def read_weights_and_more(content: bytes) -> tuple[dict[str, th.Tensor], dict[st
     return {name: tensors.rebuild(made) for name, made in weights.items()}, data
 
 
+def read_groups(content: bytes) -> dict[str, dict[str, th.Tensor]]:
+    """
+    :param content: of a file that torch wrote, of a dictionary that other libraries save
+    :return: the dictionaries in it that hold tensors alone, by name, and under ``""`` itself if it does; of what else it holds,
+        nothing is made
+    :raises ValueError: if it is damaged; a hostile file may raise anything else
+    """
+    if not content.startswith(b"PK"):
+        raise ValueError("it is no file of torch's since 1.6")
+    saved, find = _from_zip(content, any_name=True)
+    if not isinstance(saved, dict):
+        return {}
+    tensors = _Tensors(find, len(content))
+    groups = {"": saved} | {key: part for key, part in saved.items() if isinstance(key, str) and isinstance(part, dict)}
+    return {
+        name: {key: tensors.rebuild(made) for key, made in group.items()}
+        for name, group in groups.items()
+        if group and all(isinstance(key, str) and _is_tensor(made) for key, made in group.items())
+    }
+
+
 def _load(unpickler: InertUnpickler, any_name: bool = False) -> Any:
     """The next pickle, if it names nothing strange."""
     if any_name:

@@ -30,8 +30,8 @@ def add_options(distill: argparse.ArgumentParser) -> None:
     add(
         "--teacher",
         metavar="NAME",
-        help="the path of an SB3 zip or of a folder of the RL Zoo, zoo:ALGO/ENV (zoo: may be left out), or hub:OWNER/NAME "
-        "(default: zoo:dqn/ENV)",
+        help="the path of an SB3 zip or of a folder of the RL Zoo, zoo:ALGO/ENV (zoo: may be left out), hub:OWNER/NAME, or MODULE:NAME of "
+        "a function of yours (default: zoo:dqn/ENV)",
     )
     add(
         "--method",
@@ -355,7 +355,8 @@ def describe(about: dict[str, Any]) -> str:
     :param about: a teacher, see :func:`~sb3_distill.experiment.outcome.about_teacher`
     :return: a line about it
     """
-    line = f"Teacher {about['name']}: {about['parameters']:,} parameters"
+    size = f"{about['parameters']:,} parameters" if about["parameters"] else "no network"
+    line = f"Teacher {about['name']}: {size}"
     if about.get("noise"):
         line += f", {about['noise']:.0%} of its actions uniform"
     if "temperature" not in about:

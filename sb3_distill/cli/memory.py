@@ -30,7 +30,8 @@ def add_commands(commands: Any) -> None:
     add(
         "teacher",
         metavar="TEACHER",
-        help="zoo:ALGO/ENV, hub:OWNER/NAME, or the path of an SB3 zip, of a folder of the RL Zoo, or of a run of 'distill'",
+        help="zoo:ALGO/ENV, hub:OWNER/NAME, the path of an SB3 zip, of a folder of the RL Zoo, or of a run of 'distill', or MODULE:NAME "
+        "of a function",
     )
     add_environment(add, "where the teacher was trained")
     add("--steps", default=100_000, type=whole(1), metavar="N", help="states to record (default: %(default)s)")

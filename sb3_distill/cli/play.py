@@ -48,7 +48,7 @@ def add_command(commands: Any) -> None:
     add(
         "agent",
         metavar="AGENT",
-        help="what 'distill' wrote, an SB3 zip, a folder of the RL Zoo, zoo:ALGO/ENV or hub:OWNER/NAME",
+        help="what 'distill' wrote, an SB3 zip, a folder of the RL Zoo, zoo:ALGO/ENV, hub:OWNER/NAME, or MODULE:NAME of a function",
     )
     add_environment(add, "where the agent was trained")
     add(

@@ -132,6 +132,8 @@ def tell_plan(study: "Study", state: "State", left: "list[Run]", shard: tuple[in
     :param left: runs to be done
     :param shard: of which part
     """
+    from sb3_distill.study.folders import UNFINISHED
+
     part = f", part {shard[0]}/{shard[1]}" if shard else ""
     begun = sum(run.name in state.begun for run in left)
     going_on = f" ({begun} from a checkpoint)" if begun else ""
@@ -147,6 +149,10 @@ def tell_plan(study: "Study", state: "State", left: "list[Run]", shard: tuple[in
     if state.others:
         sys.stdout.write(
             f"  {state.others:,} folders are of runs that the study does not have: kept, and not counted\n"
+        )
+    if state.others_begun:
+        sys.stdout.write(
+            f"  {state.others_begun:,} folders under {UNFINISHED} are of such runs, or of other versions: kept, and not gone on with\n"
         )
 
 
@@ -215,7 +221,9 @@ def tell_end(args: argparse.Namespace, study: "Study", progress: "Progress") -> 
             sys.stdout.write(f"Their tables: sb3-distill study {args.file} --table\n")
     if not failed:
         return 0
-    sys.stderr.write(f"sb3-distill: {len(failed):,} runs failed; the same command tries them again:\n")
+    sys.stderr.write(
+        f"sb3-distill: {len(failed):,} run{'s' if len(failed) > 1 else ''} failed; the same command tries again:\n"
+    )
     for report in failed[:MOST_LISTED]:
         path = study.out / UNFINISHED / report.name / TRACEBACK
         where = f" ({shown(path)})" if path.exists() else ""

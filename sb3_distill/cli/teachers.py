@@ -164,7 +164,12 @@ def prepare_inspect(args: argparse.Namespace) -> Callable[[], None]:
     """
     from sb3_distill.agents.find import find_agent
     from sb3_distill.agents.inspection import checkpoints_in
+    from sb3_distill.common.own_object import is_object_name
 
+    if is_object_name(args.path):
+        raise ValueError(
+            f"{args.path} is of a module, and inspect looks into files: give --teacher {args.path} to distill."
+        )
     if args.path.startswith(("zoo:", "hub:")):
         return partial(show_inspections, [find_agent(args.path).checkpoint], False, args.json)
     paths = checkpoints_in(Path(args.path).expanduser())

@@ -114,7 +114,7 @@ def size_ratio(parameters: int | None, teacher_parameters: int | None) -> str:
     :param teacher_parameters: its teacher's
     :return: how many times smaller or larger it is, in words for tables
     """
-    if parameters is None or teacher_parameters is None:
+    if parameters is None or not teacher_parameters:  # a rule has none
         return "—"
     if parameters == teacher_parameters:
         return "1×"

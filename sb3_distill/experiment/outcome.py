@@ -110,7 +110,7 @@ def _play(
 
     steps = None if plan.settings.memory else before + student.num_timesteps  # those of a memory were taken before
     return [
-        play("teacher", teacher.act, teacher.n_parameters, view=teacher.view),
+        play("teacher", teacher.act, teacher.n_parameters or None, view=teacher.view),
         play("student", greedy(student.predict), actor_size(student.policy), steps, training_seconds),
         play("random play", random_play(student.action_space, n)),
     ]

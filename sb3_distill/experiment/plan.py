@@ -46,6 +46,7 @@ class Plan(NamedTuple):
     :param build: makes the student from its teacher
     :param make_env: makes n environments to play in
     :param device: of student and teacher
+    :param seen: the observation and the action space of the environments
     """
 
     settings: Settings
@@ -54,6 +55,7 @@ class Plan(NamedTuple):
     build: "Callable[..., Distillation | PolicyDistillation]"
     make_env: Callable[[int], VecEnv]
     device: str
+    seen: tuple[spaces.Space, spaces.Space]
 
 
 def prepare(settings: Settings, verbose: int = 0) -> Plan:
@@ -76,6 +78,7 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     if settings.env_kwargs:
         trained = trained._replace(env_kwargs={**trained.env_kwargs, **settings.env_kwargs})
     env = trained.make_monitored(settings.n_envs, settings.seed)
+    teacher.meet(env.observation_space, env.action_space)
     check_spaces(
         settings.teacher,
         teacher.observation_space,
@@ -106,7 +109,8 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     if not isinstance(student, Distillation) and student.memory is not None:
         check_arguments(student.memory.about, trained.env_kwargs, f"The memory {settings.memory}")
     described = describe_settings(settings, trained.env_kwargs, student) | fingerprints(teacher, student)
-    return Plan(settings, described, environment_config(trained), build, partial(second_copy, trained), device)
+    seen = env.observation_space, env.action_space
+    return Plan(settings, described, environment_config(trained), build, partial(second_copy, trained), device, seen)
 
 
 def check_values(settings: Settings) -> None:

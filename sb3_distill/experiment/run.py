@@ -64,6 +64,7 @@ class Experiment:
         )
         with phase("loading the teacher and seeing how it plays", self.quiet):
             self.teacher = self._find_teacher()
+            self.teacher.meet(*self.plan.seen)
         self._check_teacher()
         self._reinforcement: Reinforcement | None = None
         #: of the last checkpoint of the distillation

@@ -31,6 +31,7 @@ class State(NamedTuple):
     :param broken: from names to what is wrong with what lies where a whole run should
     :param other_versions: from names of folders, of runs of the study made with other versions, to what differs
     :param others: how many folders are of runs that the study does not have
+    :param others_begun: how many of those under ``unfinished`` are of such runs, or of other versions
     """
 
     finished: frozenset[str]
@@ -38,6 +39,7 @@ class State(NamedTuple):
     broken: dict[str, str]
     other_versions: dict[str, str]
     others: int
+    others_begun: int
 
 
 def state_of(out: Path, runs: Sequence[Run]) -> State:
@@ -59,13 +61,15 @@ def state_of(out: Path, runs: Sequence[Run]) -> State:
             finished.add(entry.name)
         else:
             broken[entry.name] = problem
+    unfinished = _folders(out / UNFINISHED)
     begun = {
         entry.name
-        for entry in _folders(out / UNFINISHED)
+        for entry in unfinished
         if entry.name in planned and os.path.exists(os.path.join(entry.path, CHECKPOINT))
     }
+    others_begun = sum(entry.name not in planned for entry in unfinished)
     other_versions, others = _others(out, foreign, runs)
-    return State(frozenset(finished), frozenset(begun), broken, other_versions, others)
+    return State(frozenset(finished), frozenset(begun), broken, other_versions, others, others_begun)
 
 
 def _folders(path: Path) -> list["os.DirEntry[str]"]:

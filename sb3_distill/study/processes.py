@@ -167,7 +167,8 @@ class _Worker:
         said = f": {lines[-1]}" if lines else ""
         if code < 0:
             name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
-            return f"its process was ended by {name}{said}"
+            full = ", as it is where memory is short" if name == "SIGKILL" else ""
+            return f"its process was ended by {name}{full}{said}"
         return f"its process ended with exit code {code}{said}"
 
     def interrupt(self) -> None:

@@ -118,17 +118,17 @@ def carry_out(
         if not pool.running and (full or not (waiting or held)):
             return now()
         for task, end in pool.wait(beat):
+            if not isinstance(end, Death) and end.state == STOPPED:
+                end = Death("it was interrupted")  # somebody has sent it a signal
             if isinstance(end, Death):
                 deaths[task.name] = deaths.get(task.name, 0) + end.of_the_run
                 if deaths[task.name] < DEATHS:
                     waiting.append(task)
                 else:
-                    text = f"{end}, {DEATHS} times: is there memory enough?"
+                    text = f"{end}, {DEATHS} times"
                     reports[task.name] = Report(task.name, FAILED, text=text)
             elif end.state == HELD:
                 held[task.name] = (task, end.text, time.monotonic() + AGAIN)
-            elif end.state == STOPPED:
-                raise KeyboardInterrupt
             else:
                 held.pop(task.name, None)
                 reports[task.name] = end._replace(name=task.name)

@@ -109,7 +109,8 @@ def overall_table(scores: Scores) -> Table:
     :param scores: of a study
     :return: a row for each method, over all tasks
     """
-    rows, told = [], []
+    rows: list[list[Any]] = []
+    told: list[list[str]] = []
     for method in scores.methods:
         by_task = scores.by_task(method)
         n, planned = _count(scores, scores.tasks, method)
@@ -131,7 +132,8 @@ def task_table(scores: Scores) -> Table:
     :param scores: of a study
     :return: a row for each task and method
     """
-    rows, told = [], []
+    rows: list[list[Any]] = []
+    told: list[list[str]] = []
     for task, method, runs in _cells(scores):
         planned = scores.planned[task, method]
         if not runs:
@@ -163,7 +165,8 @@ def steps_table(scores: Scores, reach: float) -> Table:
     :return: a row for each task and method: how many runs come there, and after how many steps half of them have. Those that never
         do count as infinitely many
     """
-    rows, told = [], []
+    rows: list[list[Any]] = []
+    told: list[list[str]] = []
     for task, method, runs in _cells(scores):
         arrived = [steps_to(run.steps, run.curve, reach) for run in runs if np.isfinite(run.share)]
         if not arrived:
@@ -185,7 +188,8 @@ def improvement_table(scores: Scores) -> Table:
     :param scores: of a study
     :return: a row for each pair of methods, over the tasks that both have
     """
-    rows, told = [], []
+    rows: list[list[Any]] = []
+    told: list[list[str]] = []
     for first, second in permutations(scores.methods, 2):
         both = [task for task in scores.tasks if len(scores.shares(task, first)) and len(scores.shares(task, second))]
         if not both:

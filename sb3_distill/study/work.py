@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sb3_distill.common.files import remove_leftovers, replacing
 from sb3_distill.common.own_env import working_directory_on_path
 from sb3_distill.study import folders
 from sb3_distill.study.claims import HeldError, claimed
@@ -103,6 +104,7 @@ def _work(task: Task, out: Path) -> None:
     module, _, function = task.work.partition(":")
     work: Callable[[Mapping[str, Any], Path], None] = getattr(importlib.import_module(module), function)
     folder = folders.begin(out, task.name, task.about)
+    remove_leftovers(folder, (folders.ABOUT, folders.TRACEBACK))
     with _output_to(folder / folders.OUTPUT), warnings.catch_warnings():
         warnings.simplefilter("default")
         work(task.settings, folder)
@@ -122,7 +124,8 @@ def _failed(task: Task, out: Path, error: BaseException, seconds: float) -> Repo
     with suppress(OSError):
         folder = out / folders.UNFINISHED / task.name
         if folder.is_dir():
-            (folder / folders.TRACEBACK).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+            with replacing(folder / folders.TRACEBACK) as temporary:
+                temporary.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     said = " ".join(str(error).split())
     text = (
         said if type(error) in (ValueError, OSError) and said else f"{type(error).__name__}{': ' if said else ''}{said}"

@@ -44,6 +44,7 @@ class _Together(Teacher):
         names = ", ".join(dict.fromkeys(teacher.name for teacher in teachers))
         super().__init__(env_id=first.env_id, name=f"{type(self).__name__} of {names}", vec_wrapper=first.vec_wrapper)
         self.make_env = first.make_env
+        self.gamma = first.gamma if len({teacher.gamma for teacher in teachers}) == 1 else None
         self.teachers = teachers
         self.has_value = all(teacher.has_value for teacher in teachers)
         #: each once, whoever is named several times
@@ -211,13 +212,10 @@ class EnsembleTeacher(_Together):
     """
     The mean of several teachers (Hinton et al. 2015).
 
-    ================  ==========================================================  ==================================================
-    ``average``       discrete actions                                            ``Box``
-    ================  ==========================================================  ==================================================
-    probabilities     Σ_i w_i π_i(a|s), exactly; each factor of MultiDiscrete      the Gaussian with the mean and the variance of the
-                      and MultiBinary by itself                                   mixture
-    logits            ∝ Π_i π_i(a|s)^{w_i}, exactly: softmax of the mean logits   ∝ Π_i N_i^{w_i}, exactly: precisions are averaged
-    ================  ==========================================================  ==================================================
+    * ``average="probabilities"``: Σ_i w_i π_i(a|s), exactly; of ``MultiDiscrete`` and ``MultiBinary`` each factor by itself, of a
+      ``Box`` the Gaussian with the mean and the variance of the mixture.
+    * ``average="logits"``: what is proportional to Π_i π_i(a|s)^{w_i}, exactly: the softmax of the mean logits, and of Gaussians the one
+      whose precision is the mean of theirs.
 
     A mixture of Gaussians is no Gaussian, and one of products is no product. H×(π‖π_θ), the loss of teacher and on-policy distill, depends
     on π through these moments and marginals only, so that it loses nothing; the other losses are of their π. V is Σ_i w_i V_i.

@@ -45,7 +45,7 @@ def test_what_fails_stops_nothing_and_what_dies_is_given_again(tmp_path):
     assert files_of(tmp_path / folders.UNFINISHED) == []
     # A process that always dies is a run that fails.
     progress = study_of(tmp_path, 7, does="die 6").run(1, work=FAKE)
-    assert "ended by SIGKILL, 3 times" in progress.failed[0].text
+    assert "ended by SIGKILL, as it is where memory is short, 3 times" in progress.failed[0].text
 
 
 def test_a_full_disk_ends_it_with_what_was_done(tmp_path):
@@ -122,11 +122,13 @@ def test_what_is_there_is_looked_at(tmp_path, capsys, monkeypatch):
     (study.out / "something").mkdir()
     state = study.state()
     assert list(state.other_versions) == [folder.name] and "torch 1.0, not" in state.other_versions[folder.name]
-    assert state.others == 1
+    assert state.others == 1 and state.others_begun == 0
+    (study.out / folders.UNFINISHED / folder.name).mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "study.yml").write_text("seeds: 3\n")
     assert main(["study", "study.yml", "--out", "out"]) == 0
     said = capsys.readouterr().out
+    assert "1 folders under unfinished are of such runs, or of other versions" in said
     assert "3 done; 0 to run" in said and f"{folder.name} is of other versions (torch 1.0, not" in said
     results = study.out / study.runs[1].name / "results.json"
     results.write_text(results.read_text()[:-20])

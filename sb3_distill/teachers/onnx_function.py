@@ -1,0 +1,143 @@
+"""A network in an ONNX file, which ONNX Runtime computes: nothing in such a file is code."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch as th
+
+from sb3_distill.common.observations import length
+from sb3_distill.common.user_code import first_line
+from sb3_distill.teachers.answer_kinds import AnswerError
+from sb3_distill.teachers.asked import shapes
+
+#: names that the outputs of each kind of answer go by, besides the kind's own
+_NAMES = {
+    "action": ("action", "actions"),
+    "logits": ("logits", "scores"),
+    "q_values": ("q_values", "scores"),
+    "probabilities": ("probabilities", "probs"),
+}
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(double)": np.float64,
+    "tensor(float16)": np.float16,
+    "tensor(int64)": np.int64,
+    "tensor(int32)": np.int32,
+    "tensor(uint8)": np.uint8,
+    "tensor(int8)": np.int8,
+    "tensor(bool)": np.bool_,
+}
+
+
+class OnnxFunction:
+    """
+    From a batch of observations to what the file answers.
+
+    :param path: of the file; weights beside it are found where it says
+    :param outputs: which of its outputs are the answer; two for a mean and a standard deviation
+    :raises FileNotFoundError: if there is no such file
+    :raises ValueError: if it cannot be read, or has no such output
+    :raises ImportError: if ONNX Runtime is missing
+    """
+
+    def __init__(self, path: str | Path, outputs: str | Sequence[str] | None = None) -> None:
+        self.path = Path(path).expanduser()
+        self.__name__ = str(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"No ONNX file at {str(path)!r}.")
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise ImportError("Teachers in ONNX files need ONNX Runtime: pip install 'sb3-distill[export]'.") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        try:
+            self.session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # of its own classes
+            raise ValueError(f"ONNX Runtime cannot read {path}: {first_line(error)}") from error
+        self.known = [output.name for output in self.session.get_outputs()]
+        given = [outputs] if isinstance(outputs, str) else list(outputs or [])
+        for name in given:
+            if name not in self.known:
+                raise ValueError(f"{path} has no output {name!r}: it has {', '.join(map(repr, self.known))}.")
+        self.outputs = given
+
+    def choose(self, answers: str) -> None:
+        """
+        Find the outputs of a kind of answer, where they were not given.
+
+        :param answers: which
+        :raises ValueError: if it is not told by their names and number
+        """
+        if self.outputs:
+            return
+        if answers == "mean_and_std":
+            self.outputs = self.known[:2]
+            return
+        named = [name for name in _NAMES[answers] if name in self.known]
+        if not named and len(self.known) > 1 and answers != "action":
+            raise ValueError(
+                f"{self.path} has the outputs {', '.join(map(repr, self.known))}, and none is called {answers!r}: give "
+                f"load_teacher(OnnxFunction({str(self.path)!r}, outputs=…), answers={answers!r})."
+            )
+        self.outputs = (named or self.known)[:1]
+
+    def state_dict(self) -> dict[str, th.Tensor]:
+        """What tells it from other files: a digest of it."""
+        digest = hashlib.sha256(self.path.read_bytes()).digest()
+        return {" ".join(self.outputs): th.tensor(list(digest), dtype=th.uint8)}
+
+    def __call__(self, obs: Any) -> Any:
+        """
+        :param obs: n observations, an array or a dict of arrays by the names of inputs
+        :return: n answers; a tuple of several outputs
+        """
+        inputs = self.session.get_inputs()
+        given = self._named(obs, [one.name for one in inputs])
+        n, size = length(obs), 0
+        for one in inputs:
+            batch = one.shape[0] if one.shape else None
+            size = batch if isinstance(batch, int) and batch > 0 else size
+            self._check(one, np.shape(given[one.name]), obs)
+        parts = []
+        for start in range(0, n, size or n):
+            cut = {one.name: self._cut(given[one.name], one, start, size) for one in inputs}
+            parts.append(self.session.run(self.outputs, cut))
+        whole = [
+            np.concatenate(rows)[:n] if np.ndim(rows[0]) else np.asarray(rows[0]) for rows in zip(*parts, strict=True)
+        ]
+        return tuple(whole) if len(whole) > 1 else whole[0]
+
+    def _named(self, obs: Any, names: list[str]) -> dict[str, Any]:
+        if isinstance(obs, dict):
+            if set(names) <= set(obs):
+                return {name: obs[name] for name in names}
+        elif len(names) == 1:
+            return {names[0]: obs}
+        raise AnswerError(
+            f"{self.path} takes {', '.join(map(repr, names))}, and the observations are {shapes(obs)}: an input for each of them is "
+            "needed, of its name. What keeps a memory between calls is not read."
+        )
+
+    def _check(self, one: Any, shape: tuple[int, ...], obs: Any) -> None:
+        fits = len(one.shape) == len(shape)
+        fits = fits and all(
+            not isinstance(a, int) or a in (b, -1) for a, b in zip(one.shape[1:], shape[1:], strict=True)
+        )
+        if not fits or one.type not in _DTYPES:
+            wanted = tuple(s if isinstance(s, int) else "n" for s in one.shape)
+            raise AnswerError(
+                f"{self.path} takes {one.name!r} of shape {wanted}, {one.type}, and the observations are of shape {shapes(obs)}: it is "
+                "of another environment, or sees what a wrapper makes of this one."
+            )
+
+    def _cut(self, values: Any, one: Any, start: int, size: int) -> np.ndarray:
+        """Some of the states, as many as the file takes at a time: the last one more often, if there are not enough."""
+        part = np.asarray(values)[start : start + size] if size else np.asarray(values)
+        if size and len(part) < size:
+            part = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
+        return np.ascontiguousarray(part, _DTYPES[one.type])

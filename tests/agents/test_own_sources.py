@@ -1,0 +1,404 @@
+"""Teachers that are named or lie in files, and are no agents of SB3's: MODULE:NAME, ONNX, CleanRL, rsl_rl."""
+
+import itertools
+import os
+import sys
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch as th
+from gymnasium import spaces
+from torch import nn
+
+from sb3_distill import OnPolicyDistill, TeacherVReward, load_teacher
+from sb3_distill.agents.errors import CheckpointError
+from sb3_distill.cli import main
+from sb3_distill.teachers.fingerprint import fingerprint_of
+from sb3_distill.teachers.own import sampled
+
+OBS = spaces.Box(-1.0, 1.0, (3,), np.float32)
+BOX = spaces.Box(-1.0, 1.0, (2,), np.float32)
+PIXELS = spaces.Box(0, 255, (84, 84, 4), np.uint8)
+SMALL = dict(policy_kwargs=dict(net_arch=[8]), n_steps=8, batch_size=8, seed=0)
+
+MODULE = """
+import sb3_distill
+
+class Hold:
+    def reset(self):
+        self.sum = 0.0
+    def __call__(self, obs):
+        self.sum += obs[2]
+        return int(0.1 * obs[0] + 0.3 * obs[1] + obs[2] + 0.5 * obs[3] + 0.01 * self.sum > 0)
+    def control(self, obs):
+        return self(obs)
+
+hold = Hold()
+made = sb3_distill.load_teacher(lambda obs: [0.0, 1.0], answers="logits")
+number = 3
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """A module in the working directory."""
+    (tmp_path / "mine_own.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    yield tmp_path
+    sys.modules.pop("mine_own", None)
+
+
+def layers(*sizes, activation=nn.Tanh):
+    made = []
+    for a, b in itertools.pairwise(sizes):
+        made += [nn.Linear(a, b), activation()]
+    return nn.Sequential(*made[:-1])
+
+
+def prefixed(**networks):
+    return {f"{name}.{key}": w for name, net in networks.items() for key, w in net.state_dict().items()}
+
+
+# --- MODULE:NAME ------------------------------------------------------------------------------------------------------
+
+
+def test_a_name_in_a_module_is_imported(module):
+    for name in ("mine_own:hold", "mine_own:hold.control"):
+        assert load_teacher(name, env="CartPole-v1").reads_a_view
+    made = load_teacher("mine_own:made")
+    assert made is sys.modules["mine_own"].made
+    OnPolicyDistill("MlpPolicy", "CartPole-v1", teacher="mine_own:hold", **SMALL).learn(8)
+
+
+@pytest.mark.parametrize(
+    "name, kwargs, message",
+    [
+        (
+            "mine_own:held",
+            {},
+            r"The module 'mine_own' has no 'held': did you mean 'Hold' or 'hold'\?|has no 'held'.*hold",
+        ),
+        ("mine_won:hold", {}, r"No module 'mine_won'"),
+        ("mine_own:Hold", {}, r"The class Hold is no teacher: give one of its objects, Hold\(…\)"),
+        ("mine_own:number", {}, r"Cannot learn from int 3"),
+        ("mine_own:made", {"epsilon": 0.1}, r"mine_own:made is a teacher already: give epsilon where it is made"),
+    ],
+)
+def test_names_that_mean_no_teacher_say_why(module, name, kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        load_teacher(name, **kwargs)
+
+
+def test_a_path_that_exists_is_no_name(module):
+    """A file may have such a name, and a file must not have anything imported."""
+    (module / "evil.py").write_text("raise SystemExit('imported')")
+    (module / "evil:agent").write_bytes(b"no zip")
+    with pytest.raises(CheckpointError):
+        load_teacher("evil:agent")
+
+
+def test_the_command_line_distils_plays_and_records_it(module, capsys):
+    given = ["--env", "CartPole-v1"]
+    distil = ["distill", "--teacher", "mine_own:hold", *given, "--steps", "64", "--n-envs", "2", "--net-arch", "8"]
+    assert main([*distil, "--eval-episodes", "2", "--out", "run", "--threads", "1"]) == 0
+    said = capsys.readouterr().out
+    assert "│ teacher     │             500.0 ± 0.0 │          — │    — │" in said and os.path.exists("run/student.zip")
+    assert main(["play", "mine_own:hold", *given, "--episodes", "2", "--quiet"]) == 0
+    assert "return 500.0 ± 0.0" in capsys.readouterr().out
+    assert main(["record", "mine_own:hold", *given, "--steps", "40", "--out", "memory", "--quiet"]) == 0
+    capsys.readouterr()
+    for command, message in [
+        (["distill", "--teacher", "mine_own:hold"], "Nothing says which environment mine_own:hold is of: give --env"),
+        (["play", "mine_own:hold"], "Nothing says where mine_own:hold was trained: add --env"),
+        ([*distil[:2], "mine_own:made", *distil[3:], "--method", "teacher-v-reward", "--out", "v"], "has none"),
+        (["inspect", "mine_own:hold"], "mine_own:hold is of a module, and inspect looks into files"),
+    ]:
+        assert main(command) != 0
+        assert message in capsys.readouterr().err
+
+
+# --- CleanRL ----------------------------------------------------------------------------------------------------------
+
+
+def test_cleanrls_dqn(tmp_path):
+    net = layers(3, 12, 8, 2, activation=nn.ReLU)
+    th.save(OrderedDict(prefixed(network=net)), tmp_path / "dqn.cleanrl_model")
+    teacher = load_teacher(
+        tmp_path / "dqn.cleanrl_model", observation_space=OBS, action_space=spaces.Discrete(2), temperature=1.0
+    )
+    obs = sampled(OBS, 20)
+    with th.no_grad():
+        th.testing.assert_close(teacher.q_values(obs), net(th.from_numpy(obs)))
+    assert teacher.n_parameters == sum(p.numel() for p in net.parameters())
+
+
+@pytest.mark.parametrize("layout", ["last", "first"])
+def test_cleanrls_dqn_of_atari(tmp_path, layout):
+    """Whichever way the environment lays its frames out."""
+    convolutions = [
+        nn.Conv2d(4, 4, 8, 4),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 4, 2),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, 1),
+        nn.ReLU(),
+    ]
+    net = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(4 * 49, 16), nn.ReLU(), nn.Linear(16, 6))
+    th.save(prefixed(network=net), tmp_path / "dqn_atari.cleanrl_model")
+    obs = sampled(PIXELS, 3)
+    first = np.ascontiguousarray(obs.transpose(0, 3, 1, 2))
+    space = PIXELS if layout == "last" else spaces.Box(0, 255, (4, 84, 84), np.uint8)
+    kwargs = dict(observation_space=space, action_space=spaces.Discrete(6), temperature=1.0)
+    teacher = load_teacher(tmp_path / "dqn_atari.cleanrl_model", **kwargs)
+    with th.no_grad():
+        expected = net(th.from_numpy(first).float() / 255)
+    th.testing.assert_close(teacher.q_values(obs if layout == "last" else first), expected)
+
+
+def test_cleanrls_ppo(tmp_path):
+    actor, critic = layers(3, 8, 8, 2), layers(3, 8, 8, 1)
+    th.save(prefixed(critic=critic, actor=actor), tmp_path / "ppo.cleanrl_model")
+    teacher = load_teacher(tmp_path / "ppo.cleanrl_model", observation_space=OBS, action_space=spaces.Discrete(2))
+    obs = sampled(OBS, 20)
+    with th.no_grad():
+        answer = teacher.answer(obs, with_value=True)
+        th.testing.assert_close(answer.parameters, actor(th.from_numpy(obs)).log_softmax(-1))
+        th.testing.assert_close(answer.value, critic(th.from_numpy(obs))[:, 0])
+    mean = layers(3, 8, 8, 2)
+    weights = prefixed(critic=critic, actor_mean=mean) | {"actor_logstd": th.full((1, 2), -0.7)}
+    th.save(weights, tmp_path / "continuous.cleanrl_model")
+    with pytest.warns(UserWarning, match="NormalizeObservation, whose statistics are not in the file"):
+        teacher = load_teacher(tmp_path / "continuous.cleanrl_model", observation_space=OBS, action_space=BOX)
+    with th.no_grad():
+        params = teacher.answer(obs).parameters
+        th.testing.assert_close(params, th.cat([mean(th.from_numpy(obs)), th.full((20, 2), -0.7)], 1))
+    assert not teacher.has_value  # of rewards that were normalised
+
+
+def test_cleanrls_ppo_of_atari(tmp_path):
+    convolutions = [
+        nn.Conv2d(4, 4, 8, 4),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 4, 2),
+        nn.ReLU(),
+        nn.Conv2d(4, 4, 3, 1),
+        nn.ReLU(),
+    ]
+    trunk = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(4 * 49, 16), nn.ReLU())
+    actor, critic = nn.Linear(16, 6), nn.Linear(16, 1)
+    th.save(prefixed(network=trunk, actor=actor, critic=critic), tmp_path / "ppo_atari.cleanrl_model")
+    teacher = load_teacher(
+        tmp_path / "ppo_atari.cleanrl_model", observation_space=PIXELS, action_space=spaces.Discrete(6)
+    )
+    obs = sampled(PIXELS, 2)
+    with th.no_grad():
+        hidden = trunk(th.from_numpy(obs).permute(0, 3, 1, 2).float() / 255)
+        answer = teacher.answer(obs, with_value=True)
+        th.testing.assert_close(answer.parameters, actor(hidden).log_softmax(-1))
+        th.testing.assert_close(answer.value, critic(hidden)[:, 0])
+
+
+# --- rsl_rl -----------------------------------------------------------------------------------------------------------
+
+
+def statistics(seed, size=3):
+    generator = th.Generator().manual_seed(seed)
+    mean, std = th.randn(1, size, generator=generator), th.rand(1, size, generator=generator) + 0.5
+    return {"_mean": mean, "_var": std**2, "_std": std, "count": th.tensor(7)}
+
+
+def named(name, state):
+    return {f"{name}.{key}": w for key, w in state.items()}
+
+
+@pytest.mark.parametrize("version", ["plain", "beside", "within", "two"])
+def test_rsl_rls_models(tmp_path, version):
+    """As its versions write them: without statistics, with them beside the policy, within it, and with a model for each part."""
+    actor, critic = layers(3, 8, 8, 2, activation=nn.ELU), layers(3, 8, 1, activation=nn.ELU)
+    std, mine, theirs = th.tensor([0.3, 0.6]), statistics(0), statistics(1)
+    rest = {"iter": 5, "infos": {"note": "x"}, "optimizer_state_dict": th.optim.Adam(actor.parameters()).state_dict()}
+    policy = prefixed(actor=actor, critic=critic)
+    saved = {
+        "plain": {"model_state_dict": policy | {"std": std}},
+        "beside": {
+            "model_state_dict": policy | {"std": std},
+            "obs_norm_state_dict": mine,
+            "privileged_obs_norm_state_dict": theirs,
+        },
+        "within": {
+            "model_state_dict": policy
+            | {"log_std": std.log()}
+            | named("actor_obs_normalizer", mine)
+            | named("critic_obs_normalizer", theirs)
+        },
+        "two": {
+            "actor_state_dict": prefixed(mlp=actor) | {"distribution.std_param": std} | named("obs_normalizer", mine),
+            "critic_state_dict": prefixed(mlp=critic) | named("obs_normalizer", theirs),
+        },
+    }[version]
+    th.save(saved | rest, tmp_path / "model_5.pt")
+    teacher = load_teacher(tmp_path / "model_5.pt", observation_space=OBS, action_space=BOX)
+    obs = sampled(OBS, 20)
+
+    def seen(state):
+        x = th.from_numpy(obs)
+        return x if version == "plain" else (x - state["_mean"]) / (state["_std"] + 0.01)
+
+    with th.no_grad():
+        answer = teacher.answer(obs, with_value=True)
+        th.testing.assert_close(answer.parameters, th.cat([actor(seen(mine)), std.log().expand(20, 2)], 1))
+        th.testing.assert_close(answer.value, critic(seen(theirs))[:, 0])
+
+
+def test_a_critic_that_sees_more_is_left_out(tmp_path):
+    actor, critic = layers(3, 8, 2, activation=nn.ELU), layers(9, 8, 1, activation=nn.ELU)
+    th.save({"model_state_dict": prefixed(actor=actor, critic=critic) | {"std": th.ones(2)}}, tmp_path / "model_0.pt")
+    assert not load_teacher(tmp_path / "model_0.pt", observation_space=OBS, action_space=BOX).has_value
+
+
+# --- what is wrong with a file ----------------------------------------------------------------------------------------
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/never-run-by-sb3-distill",)
+
+
+def test_no_pickle_of_another_library_is_run(tmp_path):
+    net, critic = layers(3, 8, 2, activation=nn.ReLU), layers(3, 8, 1)
+    th.save(
+        {"model_state_dict": prefixed(actor=net, critic=critic) | {"std": th.ones(2)}, "infos": Evil()},
+        tmp_path / "m.pt",
+    )
+    load_teacher(tmp_path / "m.pt", observation_space=OBS, action_space=BOX)
+    th.save(prefixed(network=net) | {"x": Evil()}, tmp_path / "m.cleanrl_model")
+    with pytest.raises(CheckpointError, match=r"is of no layout that is known here"):
+        load_teacher(tmp_path / "m.cleanrl_model")
+    assert not os.path.exists("/tmp/never-run-by-sb3-distill")
+
+
+def test_files_that_are_something_else_say_so(tmp_path):
+    c51 = prefixed(network=layers(3, 8, 2)) | {"atoms": th.ones(3)}
+    th.save(c51, tmp_path / "c51.cleanrl_model")
+    with pytest.raises(
+        CheckpointError,
+        match=r"no layout that is known here: it has network\.0\.weight.*Known are CleanRL's DQN and PPO",
+    ):
+        load_teacher(tmp_path / "c51.cleanrl_model")
+    (tmp_path / "flax.cleanrl_model").write_bytes(b"\x93flax")
+    with pytest.raises(CheckpointError, match=r"is damaged, or no file of torch's"):
+        load_teacher(tmp_path / "flax.cleanrl_model")
+    th.save(prefixed(network=layers(3, 8, 2)), tmp_path / "dqn.cleanrl_model")
+    with pytest.raises(ValueError, match=r"is CleanRL's DQN, which says itself what it answers with: leave answers=…"):
+        load_teacher(tmp_path / "dqn.cleanrl_model", answers="logits")
+    with pytest.raises(ValueError, match=r"dqn\.cleanrl_model raises RuntimeError"):
+        load_teacher(tmp_path / "dqn.cleanrl_model", env="CartPole-v1")
+    with pytest.raises(FileNotFoundError):
+        load_teacher(tmp_path / "nothing.cleanrl_model")
+
+
+# --- ONNX -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def onnx():
+    pytest.importorskip("onnxruntime")
+    return pytest.importorskip("onnx")
+
+
+def write_linear(onnx, path, weights, batch="n", outputs=("logits",), inputs=("obs",)):
+    """obs @ w for each output; of several inputs, their sum."""
+    helper, kind = onnx.helper, onnx.TensorProto.FLOAT
+    nodes, source = [], inputs[0]
+    if len(inputs) > 1:
+        nodes, source = [helper.make_node("Add", list(inputs), ["sum"])], "sum"
+    nodes += [helper.make_node("MatMul", [source, f"w{k}"], [name]) for k, name in enumerate(outputs)]
+    graph = helper.make_graph(
+        nodes,
+        "linear",
+        [helper.make_tensor_value_info(name, kind, [batch, weights[0].shape[0]]) for name in inputs],
+        [
+            helper.make_tensor_value_info(name, kind, [batch, w.shape[1]])
+            for name, w in zip(outputs, weights, strict=True)
+        ],
+        [onnx.numpy_helper.from_array(w, f"w{k}") for k, w in enumerate(weights)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    onnx.save(model, path)
+
+
+def drawn(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+@pytest.mark.parametrize("batch", ["n", 1, 4])
+def test_an_onnx_file_answers_for_any_batch(onnx, tmp_path, batch):
+    """Also one that was written for a batch of some size."""
+    w = drawn(3, 2)
+    write_linear(onnx, tmp_path / "net.onnx", [w], batch)
+    teacher = load_teacher(
+        tmp_path / "net.onnx", answers="logits", observation_space=OBS, action_space=spaces.Discrete(2)
+    )
+    for n in (1, 5, 8):
+        obs = sampled(OBS, n)
+        expected = th.from_numpy(obs @ w).log_softmax(-1)
+        th.testing.assert_close(teacher.answer(obs).parameters, expected)
+    assert len(fingerprint_of(teacher)) == 64
+
+
+def test_outputs_are_found_by_their_names(onnx, tmp_path):
+    w, v = drawn(3, 2), drawn(3, 2, seed=1)
+    kwargs = dict(observation_space=OBS, action_space=spaces.Discrete(2))
+    write_linear(onnx, tmp_path / "net.onnx", [v, w], outputs=("other", "scores"))
+    obs = sampled(OBS, 5)
+    teacher = load_teacher(str(tmp_path / "net.onnx"), answers="q_values", temperature=1.0, **kwargs)
+    np.testing.assert_allclose(teacher.q_values(obs), obs @ w, rtol=1e-5, atol=1e-6)
+    with pytest.raises(
+        ValueError, match=r"has the outputs 'other', 'scores', and none is called 'probabilities'.*OnnxFunction"
+    ):
+        load_teacher(tmp_path / "net.onnx", answers="probabilities", **kwargs)
+    from sb3_distill.teachers.onnx_function import OnnxFunction
+
+    teacher = load_teacher(OnnxFunction(tmp_path / "net.onnx", "other"), answers="logits", **kwargs)
+    np.testing.assert_allclose(
+        teacher.answer(obs).parameters.softmax(-1), th.from_numpy(obs @ v).softmax(-1), rtol=1e-5
+    )
+    with pytest.raises(ValueError, match=r"has no output 'o': it has 'other', 'scores'"):
+        OnnxFunction(tmp_path / "net.onnx", "o")
+
+
+def test_inputs_are_the_keys_of_dicts(onnx, tmp_path):
+    w = drawn(3, 2)
+    write_linear(onnx, tmp_path / "net.onnx", [w], inputs=("a", "b"))
+    space = spaces.Dict({"a": OBS, "b": OBS, "unused": spaces.Discrete(3)})
+    kwargs = dict(observation_space=space, action_space=spaces.Discrete(2))
+    teacher = load_teacher(tmp_path / "net.onnx", answers="logits", **kwargs)
+    obs = sampled(space, 4)
+    expected = th.from_numpy((obs["a"] + obs["b"]) @ w).log_softmax(-1)
+    th.testing.assert_close(teacher.answer(obs).parameters, expected)
+    with pytest.raises(ValueError, match=r"takes 'a', 'b', and the observations are \(8, 3\)"):
+        load_teacher(tmp_path / "net.onnx", answers="logits", observation_space=OBS, action_space=spaces.Discrete(2))
+
+
+def test_onnx_files_that_do_not_fit_say_why(onnx, tmp_path):
+    write_linear(onnx, tmp_path / "net.onnx", [drawn(3, 2)])
+    with pytest.raises(
+        ValueError,
+        match=r"takes 'obs' of shape \('n', 3\), tensor\(float\), and the observations are of shape \(8, 4\)",
+    ):
+        load_teacher(tmp_path / "net.onnx", answers="logits", env="CartPole-v1")
+    with pytest.raises(ValueError, match=r"If these are logits or Q-values, give answers='logits'"):
+        load_teacher(tmp_path / "net.onnx", observation_space=OBS, action_space=spaces.Discrete(2))
+    (tmp_path / "bad.onnx").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"ONNX Runtime cannot read .*bad\.onnx"):
+        load_teacher(tmp_path / "bad.onnx")
+    with pytest.raises(FileNotFoundError, match=r"No ONNX file"):
+        load_teacher(tmp_path / "none.onnx")
+
+
+def test_a_value_beside_a_file(onnx, tmp_path):
+    write_linear(onnx, tmp_path / "net.onnx", [drawn(4, 2)])
+    teacher = load_teacher(tmp_path / "net.onnx", answers="logits", value=lambda obs: obs[0])
+    TeacherVReward("MlpPolicy", "CartPole-v1", teacher=teacher, **SMALL).learn(8)
