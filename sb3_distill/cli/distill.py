@@ -153,6 +153,11 @@ def add_options(distill: argparse.ArgumentParser) -> None:
         help="the largest |r̂| (default: 5 nats for each dimension of a continuous action, else none)",
     )
     add(
+        "--critic",
+        metavar="NAME",
+        help="what the student's critic learns of the teacher's value: teacher, V_π(s), or td, r + γ V_π(s') (default: the return)",
+    )
+    add(
         "--loss-coef",
         type=number,
         metavar="X",

@@ -129,6 +129,7 @@ CHECKS: dict[str, tuple[str, Check]] = {
     "baseline": _NAME,
     "control": _NAME,
     "weight": _NAME,
+    "critic": _NAME,
     "beta": _NUMBER,
     "beta_per": _NAME,
     "teacher_return": _NUMBER,

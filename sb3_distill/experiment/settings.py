@@ -12,6 +12,7 @@ ROW_OPTIONS = {
     "baseline": "teacher",
     "control": None,
     "weight": None,
+    "critic": None,
     "beta": None,
     "beta_per": None,
     "teacher_return": None,
@@ -75,6 +76,7 @@ class Settings:
     baseline: str | None = None
     control: str | None = None
     weight: str | None = None
+    critic: str | None = None
     beta: float | None = None
     beta_per: str | None = None
     teacher_return: float | None = None
