@@ -386,6 +386,5 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         seen = self.rollout_buffer.observations
         if not (self.whitening and self._distils and isinstance(seen, np.ndarray) and first_layers(self.policy)):
             return None
-        columns = seen.reshape(-1, int(np.prod(self.observation_space.shape)))
-        self.observation_statistics = joined(self.observation_statistics, columns)
+        self.observation_statistics = joined(self.observation_statistics, seen.reshape(self.n_steps * self.n_envs, -1))
         return self.observation_statistics
