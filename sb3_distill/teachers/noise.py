@@ -16,7 +16,7 @@ def check_noise(noise: Any) -> float:
     :return: the same
     :raises ValueError: if it is not in [0, 1]
     """
-    if isinstance(noise, bool) or not (isinstance(noise, Real) and 0 <= noise <= 1):
+    if isinstance(noise, bool) or not (isinstance(noise, Real) and 0 <= float(noise) <= 1):
         raise ValueError(f"noise is the share of a teacher's actions that is uniform, between 0 and 1, not {noise!r}.")
     return float(noise)
 
