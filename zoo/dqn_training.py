@@ -183,7 +183,8 @@ class Keeper(BaseCallback):
             except KeyboardInterrupt:  # the evaluation, which comes again, is all that is lost
                 self.write()
                 raise
-        return True
+        enough = self.settings.stop_at
+        return enough is None or all(e.returns.mean() < enough for e in self.evaluations)
 
     def _on_training_end(self) -> None:
         self._count_weights()

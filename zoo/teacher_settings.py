@@ -27,6 +27,7 @@ class TeacherSettings(NamedTuple):
         ``env_wrapper``, ``frame_stack``
     :param threads: of PyTorch; None leaves that to PyTorch
     :param device: of the network
+    :param stop_at: the mean return of an evaluation after which the training stops; None for none
     """
 
     hyperparameters: Mapping[str, Any]
@@ -38,6 +39,7 @@ class TeacherSettings(NamedTuple):
     environment: Mapping[str, Any] = MappingProxyType({})
     threads: int | None = 1
     device: str = "cpu"
+    stop_at: float | None = None
 
 
 #: of DQN on CartPole-v1 in the RL Zoo

@@ -90,15 +90,15 @@ def cleanrl_ppo(groups: Mapping[str, Weights]) -> Foreign | None:
         return Foreign("", actor, "logits", critic, "CleanRL's PPO")
     if heads == {"network", "actor", "critic"}:
         trunk = _sequence(weights, "network", nn.ReLU, after_last=True)
-        actor, critic = (_Sight(nn.Sequential(trunk, _layer(weights, name))) for name in ("actor", "critic"))
-        return Foreign("", actor, "logits", critic, "CleanRL's PPO")
+        policy, value = (_Sight(nn.Sequential(trunk, _layer(weights, name))) for name in ("actor", "critic"))
+        return Foreign("", policy, "logits", value, "CleanRL's PPO")
     if heads == {"actor_mean", "actor_logstd", "critic"}:
         doubt = (
             "CleanRL trains such agents under NormalizeObservation, whose statistics are not in the file: without vec_normalize=…, or an "
             "environment that normalises, it may play badly"
         )
-        actor = _Gaussian(_sequence(weights, "actor_mean", nn.Tanh), weights["actor_logstd"].exp())
-        return Foreign("", actor, "mean_and_std", None, "CleanRL's PPO", doubt)  # V is of normalised rewards
+        gaussian = _Gaussian(_sequence(weights, "actor_mean", nn.Tanh), weights["actor_logstd"].exp())
+        return Foreign("", gaussian, "mean_and_std", None, "CleanRL's PPO", doubt)  # V is of normalised rewards
     return None
 
 

@@ -44,6 +44,7 @@ from sb3_distill.common.user_code import first_line
 from sb3_distill.rules.temperature import check_q_values, check_softness
 from sb3_distill.teachers.actor_critic import ActorCriticTeacher
 from sb3_distill.teachers.bounded import DeterministicTeacher, SquashedTeacher
+from sb3_distill.teachers.noise import check_noise, made_noisy
 from sb3_distill.teachers.own_predict import compare_at_load
 from sb3_distill.teachers.q_network import QTeacher
 from sb3_distill.teachers.recent_states import recent_states
@@ -88,6 +89,7 @@ def load_teacher(
     env: "str | gym.Env | VecEnv | None" = None,
     observation_space: "spaces.Space | None" = None,
     action_space: "spaces.Space | None" = None,
+    noise: float = 0.0,
 ) -> Teacher:
     """
     Make a teacher.
@@ -138,12 +140,15 @@ def load_teacher(
         stepped. By default those of the environment in which it is asked first
     :param observation_space: of a function, in place of ``env``
     :param action_space: likewise
+    :param noise: the share in [0, 1] of its actions that is uniform, of ``Discrete`` ones: π becomes (1 − noise) π + noise/|A|, to the
+        students and where it plays. Its value function stays that of the teacher without noise, as does its temperature
     :return: the teacher
     :raises FileNotFoundError: if nothing is found under that path or name; names come with the nearest matches
     :raises CheckpointError: if a file is damaged, no checkpoint, or lacks what it needs, and for a policy that cannot teach, as one of
         PPO's with squashed actions
     :raises ValueError: for τ ≤ 0, ε outside [0, 1], or an option that the teacher's family does not have
     """
+    noise = check_noise(noise)
     named, source = source, from_name(source)
     if isinstance(source, Teacher):
         given = {
@@ -153,7 +158,7 @@ def load_teacher(
         }
         for option in (name for name, value in given.items() if value is not None and named is not source):
             raise ValueError(f"{named} is a teacher already: give {option} where it is made.")
-        return source
+        return made_noisy(source, noise) if noise else source
     if temperature != "auto" and not isinstance(temperature, (int, float)):
         raise ValueError(f"temperature must be a number greater than 0 or 'auto', not {temperature!r}.")
     check_softness(None if temperature == "auto" else float(temperature), 0.0 if epsilon is None else epsilon)
@@ -166,9 +171,9 @@ def load_teacher(
         teacher.env_id = env_id or teacher.env_id
         if tune and isinstance(teacher, QTeacher) and teacher.temperature is None and teacher.env_id is not None:
             tune_temperature(teacher, EPISODES)
-        return teacher
+        return made_noisy(teacher, noise)
     env_id = _of_an_agent(source, env_id, env, of_functions)
-    return _load_agent(source, env_id, vec_normalize, options, device, tune)
+    return made_noisy(_load_agent(source, env_id, vec_normalize, options, device, tune), noise)
 
 
 def _load_agent(

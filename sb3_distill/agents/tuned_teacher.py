@@ -6,13 +6,20 @@ from typing import Any
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.agents.load import EPISODES, load_teacher
+from sb3_distill.teachers.noise import check_noise, made_noisy
 from sb3_distill.teachers.q_network import QTeacher
 from sb3_distill.teachers.teacher import Teacher, as_teacher_reads
 from sb3_distill.teachers.tuning import tune_temperature
 
 
 def load_teacher_for(
-    source: str, env_id: str | None, make_env: Callable[[int], VecEnv], *, tune: bool = True, **options: Any
+    source: str,
+    env_id: str | None,
+    make_env: Callable[[int], VecEnv],
+    *,
+    tune: bool = True,
+    noise: float = 0.0,
+    **options: Any,
 ) -> Teacher:
     """
     As :func:`~sb3_distill.load_teacher`, but that episodes are played in given environments: an id says neither the arguments that
@@ -22,6 +29,7 @@ def load_teacher_for(
     :param env_id: the environments' name, for messages
     :param make_env: makes n of them
     :param tune: whether episodes may be played to choose a temperature
+    :param noise: the share of its actions that is uniform; not of those that are played to tune
     :param options: of ``load_teacher``
     :return: the teacher
     :raises ValueError: as there; also OSError and ImportError
@@ -30,4 +38,4 @@ def load_teacher_for(
     if tune and isinstance(teacher, QTeacher) and teacher.temperature is None and env_id is not None:
         teacher.env_id, teacher.make_env = env_id, lambda n: as_teacher_reads(teacher, make_env(n))
         tune_temperature(teacher, EPISODES)
-    return teacher
+    return made_noisy(teacher, check_noise(noise))

@@ -12,6 +12,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from sb3_distill.algorithms.rollout import Rollout
 from sb3_distill.common.observations import concatenate_obs, stack_obs
 from sb3_distill.common.spaces import action_tensor
+from sb3_distill.rules.critics import td_target
 from sb3_distill.rules.distributions import parameters
 from sb3_distill.rules.methods import NEXT_STATE, TEACHER_VALUE, Method
 from sb3_distill.rules.rewards import Transitions
@@ -110,6 +111,7 @@ def add_reward(
     injected: np.ndarray,
     share: float,
     critic_unit: float | None,
+    judge: Compute,
 ) -> None:
     """
     Returns and advantages of share · r̂ and what the buffer has of the environment's reward.
@@ -121,6 +123,7 @@ def add_reward(
     :param share: of r̂ in the rewards that are optimised
     :param critic_unit: None if the critic learns the return of these rewards. If it learns the environment's, how much of the
         environment's own reward is 1 in its values
+    :param judge: the computation for the environment's rewards, :func:`judged`
     """
     if critic_unit is None:
         buffer.rewards += share * injected
@@ -131,8 +134,43 @@ def add_reward(
     compute(th.zeros_like(last_values))
     advantages = share * buffer.advantages
     buffer.rewards, buffer.values = rewards, values
-    compute(last_values)
+    judge(last_values)
     buffer.advantages = advantages + (1 - share) * critic_unit * buffer.advantages
+
+
+def judged(
+    buffer: RolloutBuffer,
+    compute: Compute,
+    row: Method,
+    step: Transitions,
+    answer: Answer,
+    truncated: list[tuple[int, int, Any]],
+    critic_unit: float,
+    last_values: th.Tensor,
+) -> None:
+    """
+    Returns and advantages of the environment's rewards, where the critic may learn from the teacher's.
+
+    :param buffer: changed in place
+    :param compute: SB3's computation
+    :param row: with a critic or without one
+    :param step: what is known of s_t, for n transitions; rows of one step are neighbours
+    :param answer: the teacher's for s_1 … s_{T+1}, then for the states at which time limits cut episodes
+    :param truncated: those states' steps, environments and observations
+    :param critic_unit: how much of the environment's own reward is 1 in the critic's values
+    :param last_values: the critic's in s_{T+1}
+    """
+    compute(last_values)
+    if row.critic is None:
+        return
+    assert answer.value is not None
+    n, n_envs = len(step.reward_t), buffer.n_envs
+    target = answer.value[:n]
+    if NEXT_STATE in row.critic.needs:
+        target = td_target(step.reward_t, step.continues_t, next_states(answer.value, n, n_envs, truncated), step.gamma)
+    buffer.returns = (target.reshape(-1, n_envs) / critic_unit).numpy().astype(np.float32)
+    if NEXT_STATE in row.critic.needs:
+        buffer.advantages = buffer.returns - buffer.values
 
 
 def check_injected(row: Method, injected: np.ndarray, num_timesteps: int) -> None:

@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from contextlib import AbstractContextManager, ExitStack
+from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
 
@@ -42,7 +43,8 @@ class AroundTrain(BaseCallback):
         context = self.around()
         if context is None:
             return
-        model, train, excluded = self.model, self.model.train, self.model._excluded_save_params
+        model: Any = self.model
+        train, excluded = model.train, model._excluded_save_params
 
         def train_in_context() -> None:
             self._until_train.close()

@@ -25,6 +25,7 @@ from sb3_distill.algorithms.advantages import (
     add_reward,
     check_injected,
     injected_reward,
+    judged,
     student_at_ends,
     transitions,
 )
@@ -84,6 +85,9 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         which the teacher's value is above the student's, whose critic then learns the environment's return, and ``"proximal"`` is
         max(ρ_t, 1−ε), with PPO's ratio and ``clip_range``. For all rows with ℓ: ``"return_ratio"`` turns ℓ, and r̂ with it, down as
         the student's return nears the teacher's
+    :param critic: what the student's critic learns in place of the return of who acts. ``"teacher"``: V_π(s_t), so that it knows what the
+        copied policy is worth when reinforcement learning begins. ``"td"``: r_t + γ V_π(s_{t+1}), which the advantage of the environment's
+        reward is then made of, too. In the units of the environment that the student learns in
     :param beta: β of ``control="mixed"``, how likely the teacher acts at a step and not the student; a number or a schedule, in [0, 1]
     :param beta_per: ``"step"``, or ``"episode"``: then the one who is drawn acts to its end
     :param teacher_return: of ``weight="return_ratio"``: the teacher's mean return an episode, in the environment's own rewards. By
@@ -291,7 +295,7 @@ class Distillation(Prepared, OnPolicyAlgorithm):
     def _answer_for(self, heard: Rollout) -> Answer:
         """The teacher's answer for s_1 … s_{T+1}, then for the truncated states."""
         n, with_value = self.n_steps * self.n_envs, TEACHER_VALUE in self._row.needs
-        return answer_in_the_end(self.teacher, self._binding, heard, n, with_value, self._reward_needs(NEXT_STATE))
+        return answer_in_the_end(self.teacher, self._binding, heard, n, with_value, NEXT_STATE in self._row.needs)
 
     def _finish_rollout(self, compute: Compute, last_values: th.Tensor, heard: Rollout, answer: Answer) -> None:
         """Add r̂ to the rewards and have returns and advantages computed."""
@@ -310,8 +314,9 @@ class Distillation(Prepared, OnPolicyAlgorithm):
             self.logger.record(f"distill/{name}", mean)
         if not self._warned and (w > 0 or self.vf_coef > 0):
             self._warned = tap.warn_of_ends()
+        judge = partial(judged, buffer, compute, row, step, answer, tap.truncated, self._reward_unit())
         if row.reward is None:
-            return compute(last_values)
+            return judge(last_values)
         student = None
         if self._reward_needs(NEXT_STATE, STUDENT):
             student = th.cat([heard.student_parameters, student_at_ends(self.policy, heard, self._last_obs)])
@@ -322,9 +327,9 @@ class Distillation(Prepared, OnPolicyAlgorithm):
             check_injected(row, injected, self.num_timesteps)
         self.logger.record("distill/reward", float(injected.mean()))
         if w == 0:
-            return compute(last_values)
+            return judge(last_values)
         unit = self._reward_unit() if weights.critic_is_of_env(row) else None
-        add_reward(buffer, compute, last_values, injected, weights.reward / w, unit)
+        add_reward(buffer, compute, last_values, injected, weights.reward / w, unit, judge)
 
     def _reward_needs(self, *needs: str) -> bool:
         """Whether r̂ needs all of these."""
@@ -381,6 +386,5 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         seen = self.rollout_buffer.observations
         if not (self.whitening and self._distils and isinstance(seen, np.ndarray) and first_layers(self.policy)):
             return None
-        columns = seen.reshape(-1, int(np.prod(self.observation_space.shape)))
-        self.observation_statistics = joined(self.observation_statistics, columns)
+        self.observation_statistics = joined(self.observation_statistics, seen.reshape(self.n_steps * self.n_envs, -1))
         return self.observation_statistics

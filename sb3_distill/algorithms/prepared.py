@@ -30,7 +30,7 @@ from sb3_distill.common.given_env import check_env
 from sb3_distill.rules.bounds import bound_of
 from sb3_distill.rules.controls import Turns
 from sb3_distill.rules.distributions import check_readable
-from sb3_distill.rules.methods import PROXIMAL, STUDENT_VALUE, TEACHER_VALUE, Method, get_method
+from sb3_distill.rules.methods import PROXIMAL, STUDENT_VALUE, TEACHER_VALUE, Method, get_method, with_critic
 from sb3_distill.rules.weights import Returns
 from sb3_distill.teachers.binding import Binding
 from sb3_distill.teachers.view import Wrap
@@ -58,6 +58,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
     averaging: float = 0.0
     whitening: bool = False
     weight: str | None = None
+    critic: str | None = None
     beta: float | Schedule | None = None
     beta_per: str = "step"
     teacher_return: float | None = None
@@ -88,6 +89,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         baseline: str | None = None,
         control: str | None = None,
         weight: str | None = None,
+        critic: str | None = None,
         beta: float | Schedule | None = None,
         beta_per: str = "step",
         teacher_return: float | None = None,
@@ -106,7 +108,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         if self.fixed_method is not None and method is not None:
             raise ValueError(f"{type(self).__name__} is the method {self.fixed_method!r}: leave method={method!r} out.")
         method = self.fixed_method or method or self.default_method
-        row = get_method(method, form, baseline, control, weight)
+        row = with_critic(get_method(method, form, baseline, control, weight), critic)
         if isinstance(env, str):
             check_env_id(env)
         if env is not None:
@@ -137,6 +139,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         self.baseline = baseline if isinstance(method, Method) else baseline or "teacher"
         self.control = row.control
         self.weight = weight
+        self.critic = critic
         self.beta = beta
         self.beta_per = beta_per
         self.teacher_return = teacher_return
@@ -180,12 +183,14 @@ class Prepared(LoggableLearningRate, SavesPlain):
             if isinstance(self.method, Method)
             else {"form": self.form, "baseline": self.baseline, "weight": self.weight}
         )
-        self._row = get_method(self.method, **variant, control=self.control)
+        self._row = with_critic(get_method(self.method, **variant, control=self.control), self.critic)
         self.control = self._row.control
         if STUDENT_VALUE in self._row.needs and self.vf_coef == 0:
+            what = (
+                "compares with the student's own value" if self._row.critic is None else f"has critic={self.critic!r}"
+            )
             raise ValueError(
-                f"{self._row.name} compares with the student's own value, and with vf_coef=0 its critic learns nothing: "
-                "give vf_coef a weight."
+                f"{self._row.name} {what}, and with vf_coef=0 its critic learns nothing: give vf_coef a weight."
             )
         check_policy(self.policy_class, self.policy_kwargs)
         check_numbers(vars(self))
@@ -211,8 +216,9 @@ class Prepared(LoggableLearningRate, SavesPlain):
             )
         self.teacher = load_teacher(self.teacher)
         if TEACHER_VALUE in self._row.needs and not self.teacher.has_value:
+            of = f" with critic={self.critic!r}" if self.critic else ""
             raise ValueError(
-                f"The method {self._row.name!r} needs the teacher's value function, and {self.teacher.name} has none: use a "
+                f"The method {self._row.name!r}{of} needs the teacher's value function, and {self.teacher.name} has none: use a "
                 "teacher with a critic or a Q-network, or another method."
             )
         self._check_discounts()
@@ -223,7 +229,13 @@ class Prepared(LoggableLearningRate, SavesPlain):
 
     def _check_discounts(self) -> None:
         """Say if values that are compared are not of one discount."""
-        weight, theirs = self._row.state_weight, self.teacher.gamma
+        weight, critic, theirs = self._row.state_weight, self._row.critic, self.teacher.gamma
+        if critic is not None and theirs not in (None, self.gamma):
+            warnings.warn(
+                f"critic={critic.name!r} learns from V_π of {self.teacher.name}, a return of gamma={theirs}, and the student's is of "
+                f"gamma={self.gamma}. Give gamma={theirs}.",
+                stacklevel=2,
+            )
         if weight is not None and {STUDENT_VALUE, TEACHER_VALUE} <= weight.needs and theirs not in (None, self.gamma):
             warnings.warn(
                 f"{weight.formula} compares values that are not of one discount: V_π of {self.teacher.name} is of gamma={theirs}, and "

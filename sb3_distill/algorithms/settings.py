@@ -17,7 +17,7 @@ from sb3_distill.algorithms.schedules import TRIED, value_at
 from sb3_distill.algorithms.student_policy import check_numbers, check_rate, is_share
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.nearest import nearest
-from sb3_distill.rules.methods import STUDENT_VALUE, Method, get_method, is_as_printed
+from sb3_distill.rules.methods import STUDENT_VALUE, Method, get_method, is_as_printed, with_critic
 
 #: settings of ``form="paper"``: a normalised advantage is not its R̂, and the last weights are its student
 PAPER: dict[str, Any] = {
@@ -134,7 +134,9 @@ def all_settings(algorithm: Any, env: GymEnv | str, given: dict[str, Any]) -> di
     if isinstance(env, str):
         made.close()
     variant = {name: given.pop(name, None) for name in ("form", "baseline", "control", "weight")}
+    critic = given.pop("critic", None)
     row = get_method(algorithm.fixed_method or given.pop("method", None) or algorithm.default_method, **variant)
+    row = with_critic(row, critic)
     theirs = {name: parameter.default for name, parameter in sb3_parameters(algorithm).items()}
     known = {**theirs, **dict.fromkeys(OWN), **dict.fromkeys(PLAIN), "beta_per": "step"}
     for name in given:
@@ -146,6 +148,7 @@ def all_settings(algorithm: Any, env: GymEnv | str, given: dict[str, Any]) -> di
         "baseline": variant["baseline"] or "teacher",
         "control": row.control,
         "weight": variant["weight"],
+        "critic": critic,
     }
     check_numbers(given)
     check_averaging(given.get("averaging"))

@@ -113,7 +113,9 @@ def rl_model(
         "tensorboard_log": student.tensorboard_log,
         "device": student.device,
     }
-    model = found(student.policy_class, env, **(chosen | same | settings))
+    policy_class: Any = student.policy_class
+    on: Any = env
+    model = found(policy_class, on, **(chosen | same | settings))
     model.policy.load_state_dict(student.policy.state_dict())
     return model
 

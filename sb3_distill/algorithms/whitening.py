@@ -8,7 +8,7 @@ saved is SB3's own network, and knows of no statistics.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch as th
@@ -27,12 +27,12 @@ class Statistics(NamedTuple):
     """
     Of all observations so far, in plain numbers, which a student's zip keeps as JSON.
 
-    :param count: how many they are
+    :param n: how many they are
     :param mean: of each number
     :param variance: of each number
     """
 
-    count: int
+    n: int
     mean: list[float]
     variance: list[float]
 
@@ -49,9 +49,9 @@ def joined(known: Sequence | None, observations: np.ndarray) -> Statistics:
     n, mean, variance = len(new), new.mean(axis=0), new.var(axis=0)
     if known is not None:
         before = Statistics(*known)
-        total = before.count + n
+        total = before.n + n
         delta = mean - before.mean
-        squares = np.multiply(before.variance, before.count) + variance * n + delta**2 * (before.count * n / total)
+        squares = np.multiply(before.variance, before.n) + variance * n + delta**2 * (before.n * n / total)
         mean, variance, n = before.mean + delta * n / total, squares / total, total
     return Statistics(n, mean.tolist(), variance.tolist())
 
@@ -74,7 +74,7 @@ def first_layers(policy: ActorCriticPolicy) -> list[nn.Linear]:
         type(layer) is nn.Linear and not parametrize.is_parametrized(layer) and layer.weight.requires_grad
         for layer in found
     )
-    return found if plain and found[0] is not found[1] else []
+    return cast("list[nn.Linear]", found) if plain and found[0] is not found[1] else []
 
 
 @contextmanager

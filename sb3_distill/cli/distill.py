@@ -68,6 +68,12 @@ def add_options(distill: argparse.ArgumentParser) -> None:
         metavar="N",
         help="environment steps, such as 100k or 1e5; with --memory, minibatches (default: %(default)s)",
     )
+    add(
+        "--then-rl",
+        type=whole(1),
+        metavar="N",
+        help="go on from the student by N steps of reinforcement learning that holds on to what was learnt (default: none)",
+    )
     add("--n-envs", default=8, type=whole(1), metavar="N", help="environments side by side (default: %(default)s)")
     add("--seed", default=0, type=whole(0), metavar="N", help="of everything random (default: %(default)s)")
     add(
@@ -97,6 +103,13 @@ def add_options(distill: argparse.ArgumentParser) -> None:
         type=number,
         metavar="ε",
         help="between 0 and 1 (default: 0.01); of policy-distillation the probability of a random action (default: 0.05)",
+    )
+
+    add(
+        "--noise",
+        type=number,
+        metavar="SHARE",
+        help="of any teacher with discrete actions: the share of them that is uniform, between 0 and 1 (default: 0)",
     )
 
     add = distill.add_argument_group("the method, if it is a row of 'sb3-distill methods'").add_argument
@@ -138,6 +151,11 @@ def add_options(distill: argparse.ArgumentParser) -> None:
         type=number,
         metavar="X",
         help="the largest |r̂| (default: 5 nats for each dimension of a continuous action, else none)",
+    )
+    add(
+        "--critic",
+        metavar="NAME",
+        help="what the student's critic learns of the teacher's value: teacher, V_π(s), or td, r + γ V_π(s') (default: the return)",
     )
     add(
         "--loss-coef",
@@ -278,7 +296,8 @@ def distill(args: argparse.Namespace, experiment: "Experiment") -> None:
             if experiment.steps_before:
                 episodes = "go on where they were" if experiment.in_place else "begin anew"
                 sys.stdout.write(
-                    f"Going on in {folder.path} after {experiment.steps_before:,} of {args.steps:,} steps; episodes {episodes}.\n"
+                    f"Going on in {folder.path} after {experiment.steps_before:,} of "
+                    f"{args.steps + (args.then_rl or 0):,} steps; episodes {episodes}.\n"
                 )
         outcome = experiment.run()
         if not args.quiet:
@@ -343,6 +362,8 @@ def describe(about: dict[str, Any]) -> str:
     """
     size = f"{about['parameters']:,} parameters" if about["parameters"] else "no network"
     line = f"Teacher {about['name']}: {size}"
+    if about.get("noise"):
+        line += f", {about['noise']:.0%} of its actions uniform"
     if "temperature" not in about:
         return line
     if about["temperature"] is None:

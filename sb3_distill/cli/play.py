@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sb3_distill.cli.arguments import add_environment, whole
+from sb3_distill.cli.arguments import add_environment, number, whole
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,6 +51,13 @@ def add_command(commands: Any) -> None:
         help="what 'distill' wrote, an SB3 zip, a folder of the RL Zoo, zoo:ALGO/ENV, hub:OWNER/NAME, or MODULE:NAME of a function",
     )
     add_environment(add, "where the agent was trained")
+    add(
+        "--noise",
+        default=0.0,
+        type=number,
+        metavar="SHARE",
+        help="the share of its actions that is uniform, if they are discrete, between 0 and 1 (default: 0)",
+    )
     add("--episodes", default=10, type=whole(1), metavar="N", help="to play (default: %(default)s)")
     add(
         "--seed",
@@ -117,7 +124,7 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
         trained = training_of(agent, args.agent, args.env, args.env_kwargs)
         # A Q-network's most probable action is its largest value at every temperature.
         teacher = load_teacher_for(
-            args.agent, trained.env_id, trained.make_vec_env, device=args.device, tune=args.stochastic
+            args.agent, trained.env_id, trained.make_vec_env, device=args.device, tune=args.stochastic, noise=args.noise
         )
         trained = training_of(agent, args.agent, args.env, {**args.env_kwargs, **rendering(args)})
         env = trained.make_vec_env(1)

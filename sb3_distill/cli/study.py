@@ -91,6 +91,18 @@ def prepare_study(args: argparse.Namespace) -> Callable[[], int | None]:
     :return: runs it, and returns the exit code
     :raises ValueError: for whatever is wrong, all of it; also OSError and ImportError
     """
+    from sb3_distill.study.faults import StudyError
+
+    try:
+        return _prepared(args)
+    except StudyError as error:
+        if len(error.faults) == 1:
+            raise
+        sys.stderr.write("".join(f"{error.source}: {fault}\n" for fault in error.faults))
+        raise ValueError(f"{error.source} has {len(error.faults)} faults, and nothing was run.") from error
+
+
+def _prepared(args: argparse.Namespace) -> Callable[[], int | None]:
     from sb3_distill.study.shards import parse_shard, slurm_shard
     from sb3_distill.study.study import Study
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 FIGURES = ("fig2", "fig3", "fig4", "fig5", "fig6", "fig7")
 QUESTIONS = {
-    "strong": "Is the teacher strong: is a student that plays as it does good enough?",
+    "strong": "Is the teacher strong: is a student that plays as it does good enough? No, if it is imperfect: noisy, weak, stopped early",
     "improve": "Do you prefer improvement over speed: shall the student go on to pass its teacher?",
     "guarantee": "Do you want a convergence guarantee: an update that is the gradient of something?",
     "value": "Has the teacher a value function that you trust?",

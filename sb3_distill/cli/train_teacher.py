@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sb3_distill.cli.arguments import whole
+from sb3_distill.cli.arguments import number, whole
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,6 +47,12 @@ def add_command(commands: Any) -> None:
     add("--out", default="agents", metavar="FOLDER", help="the agent goes to FOLDER/dqn/ENV_1 (default: %(default)s)")
     add("--seed", default=0, type=whole(0), metavar="N", help="of everything random (default: %(default)s)")
     add("--steps", type=whole(1), metavar="N", help="environment steps (default: as many as the environment needs)")
+    add(
+        "--stop-at",
+        type=number,
+        metavar="RETURN",
+        help="stop at the first evaluation with such a mean return: an imperfect teacher, made on purpose (default: do not)",
+    )
     add("--threads", type=whole(1), metavar="N", help="of PyTorch (default: 1; PyTorch's own for large images)")
     add("--device", metavar="NAME", help="of the network: cpu, cuda, … (default: cpu; auto for large images)")
     add("--overwrite", action="store_true", help="replace the agent that the folder holds")
@@ -66,6 +72,8 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     job = plan(args.env, Path(args.out).expanduser(), args.seed, args.steps, args.overwrite)
     if args.device is not None:
         job = job._replace(settings=job.settings._replace(device=args.device))
+    if args.stop_at is not None:
+        job = job._replace(settings=job.settings._replace(stop_at=args.stop_at))
     threads = args.threads or job.settings.threads
     if threads is not None:
         th.set_num_threads(threads)

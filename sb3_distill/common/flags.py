@@ -23,6 +23,9 @@ SAME = (
         "loss_coef",
         "reward_coef",
         "env_reward_coef",
+        "noise",
+        "critic",
+        "then_rl",
     ),
     *("loss", "memory", "temperature", "epsilon", "gamma", "learning_rate", "n_envs", "seed", "device", "threads"),
     *(

@@ -112,8 +112,12 @@ def check_state(state: Any, path: Path) -> dict[str, Any]:
                 raise TypeError(f"its temperature is {str(temperature)[:80]!r}")
         for name in ("weights", "optimizer", "mean", "counters", "random"):
             state["student"][name]
+        if not isinstance(state["student"]["counters"]["num_timesteps"], int):
+            raise TypeError("its number of steps is none")
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({error}): remove it, and the same command begins anew.") from error
+    if state.get("reinforcement") is not None:
+        check_state(state["reinforcement"], path)
     return dict(state)
 
 

@@ -129,6 +129,7 @@ CHECKS: dict[str, tuple[str, Check]] = {
     "baseline": _NAME,
     "control": _NAME,
     "weight": _NAME,
+    "critic": _NAME,
     "beta": _NUMBER,
     "beta_per": _NAME,
     "teacher_return": _NUMBER,
@@ -140,6 +141,8 @@ CHECKS: dict[str, tuple[str, Check]] = {
     "loss": _NAME,
     "memory": ("the path of a folder", _path),
     "eval_episodes": _whole(2),
+    "noise": _NUMBER,
+    "then_rl": _whole(1),
     "tensorboard_log": ("the path of a folder", _path),
 }
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch as th
 
+from sb3_distill.algorithms.engines import loading_class
 from sb3_distill.algorithms.threads import torch_threads
 from sb3_distill.experiment.checks import check_call
 from sb3_distill.experiment.defaults import default_out, settings_from
@@ -16,6 +17,8 @@ from sb3_distill.experiment.run_folder import STUDENT, FinishedError, RunFolder
 from sb3_distill.experiment.settings import Settings
 
 if TYPE_CHECKING:
+    from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+
     from sb3_distill.algorithms.distillation import Distillation
     from sb3_distill.algorithms.policy_distillation import PolicyDistillation
 
@@ -24,13 +27,13 @@ class Distilled(NamedTuple):
     """What came of a distillation.
 
     :param student: trained; a plain SB3 model is in ``folder / "student.zip"``. Of a run that had ended before it has neither
-        environment nor teacher
+        environment nor teacher. After reinforcement learning it is that plain model
     :param settings: what it was made from
     :param folder: with the files that ``sb3-distill distill`` writes
     :param data: as ``results.json`` has it
     """
 
-    student: "Distillation | PolicyDistillation"
+    student: "Distillation | PolicyDistillation | OnPolicyAlgorithm"
     settings: Settings
     folder: Path
     data: dict[str, Any]
@@ -85,15 +88,18 @@ def distill(
             try:
                 with folder.at_work():
                     outcome = experiment.run()
-                return Distilled(experiment.student, plan.settings, folder.path, outcome.data)
+                return Distilled(experiment.trained, plan.settings, folder.path, outcome.data)
             except FinishedError:
                 pass  # by another process, meanwhile
         folder.clean()
         return Distilled(_read_student(plan, folder.path), plan.settings, folder.path, folder.read_results())
 
 
-def _read_student(plan: Plan, folder: Path) -> "Distillation | PolicyDistillation":
+def _read_student(plan: Plan, folder: Path) -> "Distillation | PolicyDistillation | OnPolicyAlgorithm":
     """The student of a run that has ended."""
+    if plan.settings.then_rl:
+        plain: Any = loading_class(plan.settings.engine)
+        return plain.load(folder / STUDENT, device=plan.device)  # type: ignore[no-any-return]
     build: Any = student_class(plan.settings)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

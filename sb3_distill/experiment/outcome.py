@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.common.phases import phase
@@ -51,10 +52,11 @@ class Outcome(NamedTuple):
 def compare(
     plan: Plan,
     teacher: Teacher,
-    student: "Distillation | PolicyDistillation",
+    student: "Distillation | PolicyDistillation | OnPolicyAlgorithm",
     training_seconds: float,
     curve_means: list[float],
     quiet: bool = False,
+    steps_before: int = 0,
 ) -> Outcome:
     """
     Play a trained student, its teacher and random play in the same episodes.
@@ -65,10 +67,11 @@ def compare(
     :param training_seconds: that it took, for the table
     :param curve_means: mean returns of the points of its learning curve
     :param quiet: whether nothing is said about phases
+    :param steps_before: of its training, that it does not count itself
     :return: what came of it
     """
     settings = plan.settings
-    players = _play(plan, teacher, student, training_seconds, quiet)
+    players = _play(plan, teacher, student, training_seconds, quiet, steps_before)
     share = share_of_teacher(*(player.returns for player in players))
     with phase("teacher and student on the student's states", quiet):
         alike = _likeness(plan, teacher, student)
@@ -88,7 +91,12 @@ def compare(
 
 
 def _play(
-    plan: Plan, teacher: Teacher, student: "Distillation | PolicyDistillation", training_seconds: float, quiet: bool
+    plan: Plan,
+    teacher: Teacher,
+    student: "Distillation | PolicyDistillation | OnPolicyAlgorithm",
+    training_seconds: float,
+    quiet: bool,
+    before: int,
 ) -> list[Player]:
     """Teacher, student and random play, each in the episodes of the comparison."""
     n, limit = plan.settings.eval_episodes, episode_limit(plan.settings.env_id)
@@ -100,7 +108,7 @@ def _play(
             episodes = play_episodes(act, lambda n: view(plan.make_env(n)), n, EVALUATION_SEED, limit)
         return Player(name, episodes.returns, *about)._replace(n_cut=episodes.n_cut)
 
-    steps = None if plan.settings.memory else student.num_timesteps  # those of a memory were taken before
+    steps = None if plan.settings.memory else before + student.num_timesteps  # those of a memory were taken before
     return [
         play("teacher", teacher.act, teacher.n_parameters or None, view=teacher.view),
         play("student", greedy(student.predict), actor_size(student.policy), steps, training_seconds),
@@ -108,7 +116,9 @@ def _play(
     ]
 
 
-def _likeness(plan: Plan, teacher: Teacher, student: "Distillation | PolicyDistillation") -> Likeness:
+def _likeness(
+    plan: Plan, teacher: Teacher, student: "Distillation | PolicyDistillation | OnPolicyAlgorithm"
+) -> Likeness:
     """How alike the two act, or nothing of it where the environment fails."""
     env = plan.make_env(min(8, plan.settings.eval_episodes))
     try:
@@ -129,6 +139,8 @@ def about_teacher(teacher: Teacher, settings: Settings) -> dict[str, Any]:
     :return: its name and size and, of a Q-network, how its policy is made, if the method learns from that
     """
     about: dict[str, Any] = {"name": teacher.name, "parameters": teacher.n_parameters}
+    if teacher.noise:
+        about["noise"] = teacher.noise
     if isinstance(teacher, QTeacher) and not settings.offline:
         about |= {
             "temperature": teacher.temperature,

@@ -71,7 +71,9 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     agent = find_agent(settings.teacher)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they come when the teacher is loaded for its work
-        teacher = load_teacher(settings.teacher, env_id=settings.env_id, tune=False, device="cpu")
+        teacher = load_teacher(
+            settings.teacher, env_id=settings.env_id, tune=False, device="cpu", noise=settings.noise or 0.0
+        )
     trained = training_in(agent, settings.env_id)
     if settings.env_kwargs:
         trained = trained._replace(env_kwargs={**trained.env_kwargs, **settings.env_kwargs})
@@ -117,6 +119,15 @@ def check_values(settings: Settings) -> None:
     :raises ValueError: for what does not exist, without a file being read; also ImportError
     """
     check_env_id(settings.env_id)
+    if settings.noise and settings.offline:
+        raise ValueError(
+            f"noise={settings.noise:g} is of the teachers of rows: a policy distillation's plays with epsilon={settings.noise:g}."
+        )
+    if settings.then_rl and settings.offline:
+        raise ValueError(
+            f"then_rl={settings.then_rl} goes on from a student that has played and has a critic, and policy distillation's has neither: "
+            "take a row of the table, or in Python sb3_distill.then_rl of a student='ppo'."
+        )
     if settings.size:
         student_arch(settings.size)
     softness = None if settings.temperature == "auto" else float(settings.temperature)
@@ -222,6 +233,9 @@ def describe_settings(
     """
     foreign = offline.OPTIONS if isinstance(student, Distillation) else ROW_OPTIONS
     given = {name: value for name, value in asdict(settings).items() if name not in foreign}
+    for name in ("then_rl", "noise"):
+        if given[name] is None:
+            del given[name]  # as older runs have it
     given |= {"net_arch": list(settings.net_arch), "env_kwargs": dict(env_kwargs)}
     if not isinstance(student, Distillation):
         return given | offline.settings(student)

@@ -5,6 +5,7 @@ lost but the rollouts since. Where its episodes can be played again up to where 
 ends with the weights of a run in one piece; else new episodes begin.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,7 @@ from sb3_distill.experiment.progress import ProgressLine
 from sb3_distill.experiment.replay import record_episodes
 from sb3_distill.experiment.run_folder import RESULTS, STUDENT, RunFolder
 from sb3_distill.experiment.telling import write_curve
+from sb3_distill.experiment.then_reinforcement import DISTILLED, Reinforcement
 from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.q_network import QTeacher
 from sb3_distill.teachers.teacher import Teacher
@@ -64,7 +66,10 @@ class Experiment:
             self.teacher = self._find_teacher()
             self.teacher.meet(*self.plan.seen)
         self._check_teacher()
-        self.student = self.plan.build(teacher=self.teacher)
+        self._reinforcement: Reinforcement | None = None
+        #: of the last checkpoint of the distillation
+        self._about = self.state
+        self.student: Any = self.plan.build(teacher=self.teacher)
         record_episodes(self.student.env)
         #: whether the episodes of the part before go on
         self.in_place = False
@@ -91,11 +96,15 @@ class Experiment:
     @property
     def steps_before(self) -> int:
         """What earlier parts have learnt from."""
-        return 0 if self.state is None else self.student.num_timesteps
+        if self.state is None:
+            return 0
+        later = self.state.get("reinforcement")
+        return int(self.student.num_timesteps + (later["student"]["counters"]["num_timesteps"] if later else 0))
 
     def _find_teacher(self) -> Teacher:
         settings = self.plan.settings
         load = partial(load_teacher_for, settings.teacher, settings.env_id, self.plan.make_env, device=self.plan.device)
+        load = partial(load, noise=settings.noise or 0.0)
         if settings.offline:
             return load(tune=False)
         known = None if self.state is None else self.state["temperature"]
@@ -119,33 +128,54 @@ class Experiment:
         keeper = self._keeper()
         try:
             self._train(keeper)
+            if self.plan.settings.then_rl:
+                self._reinforce(self.plan.settings.then_rl)
             try:
                 with replacing(self.folder.path / STUDENT) as temporary:  # before anything else can go wrong
-                    self.student.save(temporary)
+                    self.trained.save(temporary)
                 outcome = self._compare(keeper)
                 self._write(keeper, outcome)
             except OSError as error:
                 if users_frame(error) is not None:
                     raise
                 raise type(error)(
-                    f"{error}. {keeper.kept_words()}: when that is mended, the same command goes on from there."
+                    f"{error}. {self._kept_words(keeper)}: when that is mended, the same command goes on from there."
                 ) from error
         except KeyboardInterrupt as stop:
-            stop.args = (f"{keeper.kept_words()}, and the same command goes on from there",) if keeper.kept else ()
+            stop.args = (f"{self._kept_words(keeper)}, and the same command goes on from there",) if keeper.kept else ()
             raise
         self.folder.clean()
         return outcome
 
-    def _keeper(self) -> Keeper:
+    def _new_keeper(self, write: Callable[[dict[str, Any]], None], steps: int) -> Keeper:
         settings = self.plan.settings
-        keeper = Keeper(
-            self._write_checkpoint,
+        return Keeper(
+            write,
             self.plan.make_env,
-            max(1, settings.steps // CURVE_POINTS),
+            max(1, steps // CURVE_POINTS),
             min(CURVE_EPISODES, settings.eval_episodes),
             max_steps=episode_limit(settings.env_id),
             total_steps=CURVE_STEPS,
         )
+
+    def _kept_words(self, keeper: Keeper) -> str:
+        later = self._reinforcement
+        if later is None or later.keeper.kept is None:
+            return keeper.kept_words()
+        return (
+            f"The distillation and {later.keeper.kept_words()} of reinforcement learning".replace(
+                " are saved of", " of"
+            )
+            + " are saved"
+        )
+
+    @property
+    def trained(self) -> Any:
+        """What comes of it: the student, or the model that went on from it."""
+        return self.student if self._reinforcement is None else self._reinforcement.model
+
+    def _keeper(self) -> Keeper:
+        keeper = self._new_keeper(self._write_checkpoint, self.plan.settings.steps)
         if self.state is not None:
             keeper.take_up(self.state)
         return keeper
@@ -160,7 +190,24 @@ class Experiment:
             "teacher": self._fingerprint,
             **about,
         }
+        self._about = state
         write_checkpoint(self.folder.checkpoint, state)
+
+    def _write_second_checkpoint(self, about: dict[str, Any]) -> None:
+        assert self._about is not None
+        assert self._reinforcement is not None
+        write_checkpoint(self.folder.checkpoint, {**self._about, "reinforcement": self._reinforcement.state(about)})
+
+    def _reinforce(self, steps: int) -> None:
+        with replacing(self.folder.path / DISTILLED) as temporary:
+            self.student.save(temporary)
+        keeper = self._new_keeper(self._write_second_checkpoint, steps)
+        self._reinforcement = Reinforcement(self.student, steps, keeper)
+        begun = None if self.state is None else self.state.get("reinforcement")
+        if begun is not None:
+            self._reinforcement.take_up(begun, self.folder.checkpoint)
+        said = self.quiet or self.student.verbose > 0
+        self._reinforcement.run(said, f"{self.folder.path.name}-rl")
 
     def _train(self, keeper: Keeper) -> None:
         settings, student = self.plan.settings, self.student
@@ -177,8 +224,17 @@ class Experiment:
 
     def _compare(self, keeper: Keeper) -> Outcome:
         means = [score.mean for _, score in keeper.points]
-        return compare(self.plan, self.teacher, self.student, keeper.training_seconds, means, self.quiet)
+        seconds, later = keeper.training_seconds, self._reinforcement
+        if later is None:
+            return compare(self.plan, self.teacher, self.student, seconds, means, self.quiet)
+        seconds += later.keeper.training_seconds
+        before = self.student.num_timesteps
+        outcome = compare(self.plan, self.teacher, later.model, seconds, means, self.quiet, before)
+        outcome.data["reinforcement"] = later.data()
+        return outcome._replace(lines=[*outcome.lines, later.line()])
 
     def _write(self, keeper: Keeper, outcome: Outcome) -> None:
-        write_curve(self.folder.path, self.plan.settings, keeper, outcome.players)
+        later = self._reinforcement
+        points = [] if later is None else later.points()
+        write_curve(self.folder.path, self.plan.settings, keeper, outcome.players, points)
         write_json(self.folder.path / RESULTS, outcome.data)  # last: the run is finished when it is there

@@ -12,6 +12,7 @@ ROW_OPTIONS = {
     "baseline": "teacher",
     "control": None,
     "weight": None,
+    "critic": None,
     "beta": None,
     "beta_per": None,
     "teacher_return": None,
@@ -45,9 +46,11 @@ class Settings:
     :param gamma: the discount of the student's rewards
     :param temperature: of a Q-network's policy; of policy distillation, of its loss
     :param epsilon: of a Q-network's policy; of policy distillation, of the teacher's play
+    :param noise: the share of the teacher's actions that is uniform, see :func:`~sb3_distill.load_teacher`; not of policy distillation
     :param form: of the row, as the next ones; see :class:`~sb3_distill.algorithms.distillation.Distillation`
     :param loss: of policy distillation
     :param memory: of policy distillation: a folder
+    :param then_rl: steps of reinforcement learning after the distillation, see :func:`~sb3_distill.then_rl`; not of policy distillation
     :param eval_episodes: of the comparison in the end
     :param tensorboard_log: folder for TensorBoard
     """
@@ -68,10 +71,12 @@ class Settings:
     gamma: float | None = None
     temperature: float | str = "auto"
     epsilon: float | None = None
+    noise: float | None = None
     form: str | None = None
     baseline: str | None = None
     control: str | None = None
     weight: str | None = None
+    critic: str | None = None
     beta: float | None = None
     beta_per: str | None = None
     teacher_return: float | None = None
@@ -82,6 +87,7 @@ class Settings:
     env_reward_coef: float | None = None
     loss: str | None = None
     memory: str | None = None
+    then_rl: int | None = None
     eval_episodes: int = 100
     tensorboard_log: str | None = None
 

@@ -324,7 +324,9 @@ def _needed(graph: th.fx.Graph) -> set[th.fx.Node]:
 
 
 def _operation(code: Code, node: th.fx.Node, known: dict[th.fx.Node, Any]) -> Any:
-    args, kwargs = th.fx.node.map_arg((node.args, node.kwargs), known.__getitem__)
+    args: Any
+    kwargs: Any
+    args, kwargs = th.fx.node.map_arg((node.args, node.kwargs), known.__getitem__)  # type: ignore[misc]
     target: Any = node.target
     if target is operator.getitem:
         return args[0][args[1]]

@@ -135,6 +135,30 @@ WEIGHTS: dict[str, Weight | Coefficient] = {
     "return_ratio": RETURN_RATIO,
 }
 
+
+@dataclass(frozen=True)
+class Critic:
+    """What the student's critic learns in place of the return of who acts, and how it is written.
+
+    :param name: what ``critic=`` takes
+    :param formula: for tables
+    :param needs: out of :data:`REWARD_NEEDS`
+    """
+
+    name: str
+    formula: str
+    needs: frozenset[str]
+
+
+#: by the names that ``critic=`` takes
+CRITICS: dict[str, Critic] = {
+    critic.name: critic
+    for critic in (
+        Critic("teacher", "V_πθ(s_t) ← V_π(s_t)", frozenset({TEACHER_VALUE, STUDENT_VALUE})),
+        Critic("td", "V_πθ(s_t) ← r_t + γ V_π(s_{t+1})", frozenset({TEACHER_VALUE, STUDENT_VALUE, NEXT_STATE})),
+    )
+}
+
 NEXT_LOSS = Reward(rewards.next_loss, "−γ ℓ(s_{i+1})", frozenset({STUDENT, NEXT_STATE}), in_nats=True)
 LOG_PROB = Reward(rewards.log_prob, "log π(a_i|s_i)", in_nats=True)
 LOG_RATIO_REWARD = Reward(rewards.log_ratio, "log π(a_i|s_i) − log π_θ(a_i|s_i)", frozenset({STUDENT}), in_nats=True)
@@ -157,6 +181,7 @@ class Method:
     :param is_gradient: whether g is the gradient of some function of θ
     :param descends: that function, for tables
     :param weight: of ℓ, or None for 1. A :class:`Coefficient` weighs r̂, too
+    :param critic: what the student's critic learns of the teacher's value, or None for nothing
     :raises ValueError: for an unknown control policy, a part that needs what there is not, a weight without ℓ, a weight that
         depends on the student beside r̂, which would have to carry it, too, and a weight that takes the student to act, if
         somebody else does
@@ -170,6 +195,7 @@ class Method:
     is_gradient: bool = False
     descends: str = "—"
     weight: Weight | Coefficient | None = None
+    critic: Critic | None = None
 
     def __post_init__(self) -> None:
         if self.control not in CONTROLS:
@@ -233,7 +259,8 @@ class Method:
     @property
     def needs(self) -> frozenset[str]:
         """What its parts need."""
-        return frozenset().union(*(part.needs for part in (self.loss, self.reward, self.weight) if part is not None))
+        parts = (self.loss, self.reward, self.weight, self.critic)
+        return frozenset().union(*(part.needs for part in parts if part is not None))
 
     def loss_of(self, teacher: Distribution, student: Distribution) -> th.Tensor:
         """
@@ -383,6 +410,22 @@ def get_method(
     if weight is not None or control not in (None, row.control):
         changes |= {"is_gradient": False, "descends": "nothing"}
     return replace(row, **changes) if changes else row
+
+
+def with_critic(row: Method, critic: str | None) -> Method:
+    """
+    :param row: of the table
+    :param critic: a name of :data:`CRITICS`; by default the row's own
+    :return: the row, whose student's critic learns that
+    :raises ValueError: for a name that there is not, and one that the row has another of
+    """
+    if critic is None:
+        return row
+    if critic not in CRITICS:
+        raise ValueError(f"Unknown critic {critic!r}: choose one of {', '.join(map(repr, CRITICS))}.")
+    if row.critic not in (None, CRITICS[critic]):
+        raise ValueError(f"{row.name} has a critic of its own, {row.critic.formula}: leave critic={critic!r} out.")  # type: ignore[union-attr]
+    return replace(row, critic=CRITICS[critic])
 
 
 def _check_said_twice(

@@ -28,6 +28,7 @@ class StudyError(ValueError):
     """
 
     def __init__(self, source: str, faults: Sequence[Fault]) -> None:
+        self.source = source
         self.faults = sorted(set(faults))
         n = len(self.faults)
         head = f"{source}: " + ("" if n == 1 else f"{n} faults, and nothing was run:\n  ")

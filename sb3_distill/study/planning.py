@@ -67,7 +67,8 @@ def faults_of(runs: Iterable[Run], progress: Callable[[int, int], None] = lambda
     for done, run in enumerate(first.values()):
         progress(done, len(first))
         for names, error in _problems(run.settings):
-            faults.add(Cell(run.labels, run.settings, (), run.lines), error, names)
+            labels = {axis: label for axis, label in run.labels.items() if axis != "seeds"}
+            faults.add(Cell(labels, run.settings, (), run.lines), error, names)
     return faults.listed()
 
 

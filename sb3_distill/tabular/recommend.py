@@ -37,10 +37,18 @@ class Advice(NamedTuple):
         return STEPS.get(self.method, USUAL_STEPS)
 
     @property
+    def goes_on(self) -> bool:
+        """Whether the student is to pass its teacher."""
+        return self.env_reward_coef > 0 or self.method == "teacher_v_reward"
+
+    @property
     def code(self) -> str:
         """A program that does it, and the same as a command."""
         plus = f", env_reward_coef={self.env_reward_coef}" if self.env_reward_coef else ""
         option = f" --env-reward-coef {self.env_reward_coef}" if self.env_reward_coef else ""
+        then = (
+            '\nstudent.then_rl(50_000).save("better")  # on without the teacher, as a plain PPO' if self.goes_on else ""
+        )
         steps = "" if self.steps == USUAL_STEPS else f" --steps {self.steps}"
         return f"""\
 from stable_baselines3.common.env_util import make_vec_env
@@ -50,7 +58,7 @@ teacher = load_teacher("zoo:dqn/CartPole-v1")  # yours: a path, "hub:…", or a 
 env = make_vec_env("CartPole-v1", n_envs=8, seed=0)
 student = DistillPPO("MlpPolicy", env, teacher=teacher, method="{self.method}"{plus}, seed=0)
 student.learn({self.steps:_})
-student.save("student")
+student.save("student"){then}
 
 # or: sb3-distill distill --env CartPole-v1 --method {self.method.replace("_", "-")}{option}{steps}"""
 

@@ -26,6 +26,8 @@ def fingerprint_of(teacher: Teacher) -> str:
             digest.update(f"\n{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             # As bytes, for NumPy does not know every dtype.
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(th.uint8).numpy().tobytes())
+    if teacher.noise:
+        digest.update(f"\nnoise {teacher.noise!r}\n".encode())
     if teacher.normalize_obs is not None:
         statistics = getattr(teacher.normalize_obs, "statistics", None)
         fields = () if statistics is None else (*statistics._asdict().items(),)

@@ -25,6 +25,7 @@ from sb3_distill.common.questions import env_id_of
 from sb3_distill.common.spaces import channels_last, check_spaces, env_actions, signature
 from sb3_distill.evaluation.episodes import make_plain_envs
 from sb3_distill.rules.distributions import from_parameters
+from sb3_distill.teachers.noise import noisy_actions, with_noise
 
 Observation = np.ndarray | dict[str, np.ndarray]
 
@@ -87,6 +88,9 @@ class Teacher(ABC):
     _action_space: spaces.Space | None = None
     #: whether the teacher has a value function
     has_value = True
+    #: the share of its actions that is uniform, and what draws them where it plays; see :mod:`~sb3_distill.teachers.noise`
+    noise: float = 0.0
+    noise_rng: np.random.Generator
     make_env: Callable[[int], VecEnv] | None = None
     vec_wrapper: Callable[[VecEnv], VecEnv] | None = None
     gamma: float | None = None
@@ -189,7 +193,8 @@ class Teacher(ABC):
         :return: the parameters of π(·|s) and, if wanted, the values
         """
         with th.no_grad():
-            return self._answer(self.prepare(obs), with_value)
+            answer = self._answer(self.prepare(obs), with_value)
+            return answer._replace(parameters=with_noise(answer.parameters, self.noise)) if self.noise else answer
 
     def answer_in_chunks(self, obs: Any, with_value: bool = False, chunk: int | None = None) -> Answer:
         """
@@ -241,12 +246,15 @@ class Teacher(ABC):
 
     def act(self, obs: Observation) -> np.ndarray:
         """
-        The teacher's greedy actions, as SB3's ``predict(obs, deterministic=True)`` has them.
+        The teacher's greedy actions, as SB3's ``predict(obs, deterministic=True)`` has them; with ``noise``, that share of them is
+        uniform.
 
         :param obs: n observations as the environment gives them
         :return: n actions as the environment takes them
         """
-        return env_actions(self.action_space, self.distribution(obs).mode())
+        actions = env_actions(self.action_space, self.distribution(obs).mode())
+        n = getattr(self.action_space, "n", 0)
+        return noisy_actions(actions, self.noise, int(n), self.noise_rng) if self.noise else actions
 
     def greedy(self, obs: Observation) -> np.ndarray:
         """

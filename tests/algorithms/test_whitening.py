@@ -85,7 +85,7 @@ def test_statistics_are_those_of_all_that_was_seen():
     for part in parts:
         known = joined(list(known) if known else None, part)  # a list, as JSON has it
     whole = np.concatenate(parts).astype(np.float64)
-    assert known.count == len(whole)
+    assert known.n == len(whole)
     np.testing.assert_allclose(known.mean, whole.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(known.variance, whole.var(axis=0), rtol=1e-12)
 
@@ -123,7 +123,7 @@ def test_a_students_zip_is_sb3s_and_goes_on(algorithm, teacher, tmp_path):
     student = algorithm("MlpPolicy", environment(), teacher=teacher, **small)
     assert student.whitening is True
     student.learn(32)
-    assert student.observation_statistics.count == 32
+    assert student.observation_statistics.n == 32
     student.save(tmp_path / "student")
     obs = np.random.default_rng(0).standard_normal((5, 2, 2)).astype(np.float32)
     action = student.predict(obs, deterministic=True)[0]
@@ -131,7 +131,7 @@ def test_a_students_zip_is_sb3s_and_goes_on(algorithm, teacher, tmp_path):
         np.testing.assert_array_equal(PPO.load(tmp_path / "student").predict(obs, deterministic=True)[0], action)
     loaded = algorithm.load(tmp_path / "student", env=environment(), teacher=teacher)
     loaded.learn(32, reset_num_timesteps=False)
-    assert loaded.observation_statistics.count == 64
+    assert loaded.observation_statistics.n == 64
 
 
 def test_a_run_that_is_killed_goes_on_with_its_statistics(teacher, tmp_path):

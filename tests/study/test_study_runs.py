@@ -180,4 +180,6 @@ def test_the_command_tells_what_failed_and_its_exit_code_says_so(tmp_path, capsy
     (tmp_path / "study.yml").write_text("seeds: x\nmethods: [n-distil]\n")
     capsys.readouterr()
     assert main(["study", "study.yml"]) == 2
-    assert "2 faults, and nothing was run: line 1: seeds" in capsys.readouterr().err
+    lines = capsys.readouterr().err.splitlines()
+    assert [line[:19] for line in lines[:2]] == ["study.yml: line 1: ", "study.yml: line 2: "]
+    assert lines[2:] == ["sb3-distill: error: study.yml has 2 faults, and nothing was run."]

@@ -690,3 +690,15 @@ def test_an_id_with_a_slash_is_found_as_it_was_filed(tmp_path, monkeypatch):
     training = read_training_of(agent)
     assert agent.checkpoint == folder / "MinAtar-Breakout-v0.zip"
     assert training is not None and training.env_id == "MinAtar/Breakout-v0"
+
+
+def test_stops_at_a_return(tmp_path):
+    """After the first evaluation that has it, and not before."""
+    settings = TeacherSettings({}, 100, 10, stop_at=5.0)
+    keeper = dqn_training.Keeper(None, 0, settings, tmp_path, 60)
+    keeper.num_timesteps = 9
+    assert keeper._on_step()
+    keeper.evaluations.append(dqn_training.Evaluation(9, np.array([4.0, 5.0])))
+    assert keeper._on_step()
+    keeper.evaluations.append(dqn_training.Evaluation(9, np.array([5.0, 5.0])))
+    assert not keeper._on_step()

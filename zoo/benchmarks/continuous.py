@@ -226,7 +226,7 @@ def summary(runs: list[Run]) -> Table:
             reached[who] = (n + 1, g + (greedy[0] >= GOALS[0]), d + (drawn[0] >= GOALS[1]))
         table.add_row(name, f"{teacher.greedy:.0f}", f"{teacher.drawn:.0f}", f"{random.greedy:.0f}", *cells)
         table.add_section()
-    told = [f"{g} of {n} at {GOALS[0]:.0%}; {d} at {GOALS[1]:.0%}" for n, g, d in reached.values()]
+    told = [f"{g} of {n} at {GOALS[0]:.0%}; {d} of {n} at {GOALS[1]:.0%}" for n, g, d in reached.values()]
     table.add_row("reached, of those run", "", "", "", *told)
     return table
 

@@ -39,14 +39,14 @@ TASKS = {
 }
 
 
-def plain(student: OnPolicyAlgorithm, **settings: Any) -> OnPolicyAlgorithm:
+def plain(student: Any, **settings: Any) -> OnPolicyAlgorithm:
     """SB3's ``PPO.load(student)``, but for the settings."""
     model = PPO(student.policy_class, student.env, policy_kwargs=student.policy_kwargs, seed=student.seed, **settings)
     model.policy.load_state_dict(student.policy.state_dict())
     return model
 
 
-def scratch(student: OnPolicyAlgorithm) -> OnPolicyAlgorithm:
+def scratch(student: Any) -> OnPolicyAlgorithm:
     """A student that has learnt nothing."""
     kwargs: Any = {"policy_kwargs": student.policy_kwargs, "seed": student.seed, "device": "cpu"}
     return PPO(student.policy_class, student.env, **kwargs)
