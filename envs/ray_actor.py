@@ -63,7 +63,8 @@ class EnvActor:
         :param actions: of each
         :return: observations, rewards, ends, infos, and the infos of those that were reset
         """
-        all_obs, rewards, dones, infos, reset_infos = [], [], [], [], {}
+        rewards: list[Any] = []
+        all_obs, dones, infos, reset_infos = [], [], [], {}
         for i, env in enumerate(self.envs):
             self.at = i
             obs, reward, terminated, truncated, info = env.step(actions[i])

@@ -4,6 +4,7 @@ import pickle
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import cloudpickle
@@ -228,7 +229,7 @@ class RayVecEnv(VecEnv):
         n = part.stop - part.start
         obs, reset_infos = self._came_back.pop(j)
         infos = [
-            {"TimeLimit.truncated": True, "terminal_observation": _each_part(self._last[j], lambda x, i=i: x[i].copy())}
+            {"TimeLimit.truncated": True, "terminal_observation": _each_part(self._last[j], partial(_copy_of, i))}
             for i in range(n)
         ]
         rewards = np.zeros((n, *self._reward.shape[1:]), dtype=self._reward.dtype)
@@ -395,6 +396,10 @@ def _each_part(obs: Any, change: Callable[[Any], Any]) -> Any:
     if isinstance(obs, dict):
         return {key: change(value) for key, value in obs.items()}
     return tuple(map(change, obs)) if isinstance(obs, tuple) else change(obs)
+
+
+def _copy_of(i: int, values: np.ndarray) -> Any:
+    return values[i].copy()
 
 
 def _joined(parts: list[Any]) -> Any:

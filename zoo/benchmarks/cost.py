@@ -13,6 +13,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,7 @@ def learn(n_envs: int, row: str | None, steps: int) -> dict[str, float]:
             asked[0] += time.process_time() - start
             return found
 
-        teacher.answer_in_chunks = timed  # type: ignore[method-assign]
+        teacher.answer_in_chunks = timed  # type: ignore[assignment, method-assign]
         model = DistillPPO("MlpPolicy", env, teacher=teacher, method=row, seed=0, **settings)
     model.learn(rollout)
     asked[0], start = 0.0, time.process_time()
@@ -177,7 +178,7 @@ def environments_table(out: Path, repeats: int, n_envs: int, seconds: float) -> 
     """
     import ray
 
-    theirs = [SubprocVecEnv([lambda ms=ms: Busy(ms)] * n_envs, start_method="fork") for ms in MILLISECONDS]
+    theirs = [SubprocVecEnv([partial(Busy, ms)] * n_envs, start_method="fork") for ms in MILLISECONDS]
     ray.init(include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
     cores = int(ray.cluster_resources()["CPU"])
     table = Table(title=f"Steps a second of {n_envs} environments on {cores} cores, the highest of {repeats}")
@@ -185,7 +186,7 @@ def environments_table(out: Path, repeats: int, n_envs: int, seconds: float) -> 
         table.add_column(column, justify="right")
     found = []
     for ms, sub in zip(MILLISECONDS, theirs, strict=True):
-        env = RayVecEnv([lambda ms=ms: Busy(ms)] * n_envs, envs_per_actor=-(-n_envs // cores))
+        env = RayVecEnv([partial(Busy, ms)] * n_envs, envs_per_actor=-(-n_envs // cores))
         rates = []
         for one in (sub, env):
             one.reset()
