@@ -70,7 +70,7 @@ REFUSED = [
 ]
 
 
-@pytest.mark.parametrize("given", REFUSED, ids=str)
+@pytest.mark.parametrize("given", REFUSED, ids=lambda given: " ".join(given))
 def test_what_the_constructor_refuses_is_no_setting(given):
     """With the same words."""
     with pytest.raises(ValueError) as refused:
