@@ -68,10 +68,12 @@ def kinds_of(algorithm: type, name: str) -> tuple[Any, ...]:
     for base in algorithm.__mro__:
         if "__init__" not in vars(base) or name not in inspect.signature(vars(base)["__init__"]).parameters:
             continue
-        try:
-            hint = typing.get_type_hints(vars(base)["__init__"]).get(name, Any)
-        except Exception:  # names that only a type checker knows
-            return ()
+        hint = inspect.signature(vars(base)["__init__"]).parameters[name].annotation
+        if isinstance(hint, str):  # of a module whose annotations are evaluated when they are asked for
+            try:
+                hint = typing.get_type_hints(vars(base)["__init__"]).get(name, Any)
+            except Exception:  # names that only a type checker knows
+                return ()
         union = typing.get_origin(hint) in (typing.Union, types.UnionType)
         parts = typing.get_args(hint) if union else (hint,)
         kinds = tuple(_kind(part) for part in parts)
