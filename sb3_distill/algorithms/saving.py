@@ -26,7 +26,6 @@ _NOT_SAVED = (
     "_place",
     "_rollout_weights",
     "_said_no_weight",
-    "_rng",
     "_turns",
     "_bound",
     "_returns",

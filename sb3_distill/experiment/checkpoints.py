@@ -204,8 +204,8 @@ def _random_state(student: "Distillation | PolicyDistillation") -> dict[str, Any
         "cuda": th.cuda.get_rng_state_all() if student.device.type == "cuda" else [],
         "actions": student.action_space.np_random.bit_generator.state,
     }
-    own = getattr(student, "_rng", None)  # a policy distillation's
-    return state if own is None else state | {"own": own.bit_generator.state}
+    turns = getattr(student, "_turns", None)  # a student's; what goes on by reinforcement has none
+    return state if turns is None else state | {"own": turns.rng.bit_generator.state, "turns": turns.present.tolist()}
 
 
 def _restore_random_state(student: "Distillation | PolicyDistillation", state: Mapping[str, Any]) -> None:
@@ -216,4 +216,5 @@ def _restore_random_state(student: "Distillation | PolicyDistillation", state: M
         th.cuda.set_rng_state_all(state["cuda"])
     student.action_space.np_random.bit_generator.state = state["actions"]
     if "own" in state:
-        student._rng.bit_generator.state = state["own"]  # type: ignore[union-attr]
+        student._turns.rng.bit_generator.state = state["own"]
+        student._turns.present = np.array(state.get("turns", []), dtype=bool)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecTransposeImage
 
 #: actions of the longest episode that is kept: one without a time limit may never end
@@ -56,7 +57,7 @@ class Episode:
         """What another process needs to come to the same state; None if that is not known."""
         if self.before is None or not len(self.actions) <= LONGEST:
             return None
-        actions = np.array(self.actions) if self.actions else np.zeros((0, *np.shape(self.env.action_space.sample())))
+        actions = np.array(self.actions) if self.actions else np.zeros((0, *(self.env.action_space.shape or ())))
         return {"before": self.before, "seed": self.seed, "actions": actions, "after": generator_state(self.env)}
 
     def play_again(self, kept: Mapping[str, Any]) -> Any:
@@ -105,8 +106,11 @@ def record_episodes(env: VecEnv | None) -> None:
 def episodes_of(student: Any) -> dict[str, Any] | None:
     """
     :param student: between two of its rollouts
-    :return: for :func:`go_on`; None where episodes cannot be played again, or in the middle of a rollout
+    :return: for :func:`go_on`; None where episodes cannot be played again, in the middle of a rollout, and for what learns from more than
+        its last rollout, such as a memory
     """
+    if not isinstance(student, OnPolicyAlgorithm):
+        return None
     inner = _plain(student.env)
     recorded: list[Episode] = getattr(inner, _KEPT, [])
     if inner is None or not recorded or student._last_obs is None:

@@ -65,12 +65,14 @@ class Turns:
     :param per: ``"step"`` or ``"episode"``: how long a draw holds
     :param rng: of the draws
     :raises ValueError: for anything else
+
+    :ivar present: where it was the teacher's turn last, shape (n,); empty before the first draw
     """
 
     def __init__(self, per: str, rng: np.random.Generator) -> None:
         check_per(per)
         self.per, self.rng = per, rng
-        self._teachers = np.zeros(0, dtype=bool)
+        self.present = np.zeros(0, dtype=bool)
 
     def teachers(self, beta: float, starts: np.ndarray) -> np.ndarray:
         """
@@ -79,9 +81,9 @@ class Turns:
         :return: where it is the teacher's turn, shape (n,)
         """
         drawn = self.rng.random(len(starts)) < beta
-        if self.per == "episode" and len(self._teachers) == len(starts):
-            drawn = np.where(np.asarray(starts, dtype=bool), drawn, self._teachers)
-        self._teachers = drawn
+        if self.per == "episode" and len(self.present) == len(starts):
+            drawn = np.where(np.asarray(starts, dtype=bool), drawn, self.present)
+        self.present = drawn
         return drawn.copy()
 
 

@@ -231,7 +231,7 @@ def test_a_hostile_policy_file_runs_nothing(tmp_path):
         assert not (tmp_path / "ran").exists()
 
 
-@pytest.mark.parametrize("wrong", [None, lambda obs: 0, th.nn.Linear(1, 1), 5, [1]])
+@pytest.mark.parametrize("wrong", [None, 5, [1]])
 def test_what_is_no_teacher_is_named(wrong):
     """In one line, with what is allowed."""
     with pytest.raises(ValueError, match=r"Cannot learn from .* give a Teacher") as error:

@@ -764,7 +764,7 @@ def test_a_memory_that_is_of_something_else():
 
 
 def test_what_a_memory_cannot_go_with():
-    with pytest.raises(ValueError, match="leave dagger out"):
+    with pytest.raises(ValueError, match=r"leave beta \(dagger\) out"):
         make(memory=recorded(), dagger=LinearSchedule(1.0, 0.0, 0.5))
     with pytest.raises(ValueError, match="VecNormalize"):
         make(VecNormalize(countdown()), memory=recorded())

@@ -293,7 +293,7 @@ def test_wrappers_take_whatever_load_teacher_takes(dqn, tmp_path):
         ),
         (lambda t: TeacherReward(Chain, t), TypeError, "make it with gymnasium.make"),
         (lambda t: VecTeacherReward(chains(2), 3), ValueError, "Cannot learn from int 3: give a Teacher, a model or"),
-        (lambda t: TeacherReward(Chain(), DQN), ValueError, "Cannot learn from "),
+        (lambda t: TeacherReward(Chain(), DQN), ValueError, "The class DQN is no teacher: give one of its objects"),
         (lambda t: VecTeacherReward(chains(2), 3, reward="logprob"), ValueError, "Unknown reward 'logprob'"),
         (lambda t: TeacherReward(Chain, 3, shift="entropy"), ValueError, "Unknown shift 'entropy'"),
     ],
