@@ -77,7 +77,9 @@ def run(target: Path, *program: str) -> str:
     :return: the last line that it prints
     """
     env = os.environ | {"PYTHONPATH": str(target), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([sys.executable, *program], env=env, cwd=target, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, *program], env=env, cwd=target, check=True, stdout=subprocess.PIPE, text=True
+    )
     return done.stdout.splitlines()[-1]
 
 
