@@ -26,7 +26,7 @@ from stable_baselines3.common.env_util import make_vec_env
 import sb3_distill
 name, world, steps = sys.argv[1], sys.argv[2], int(sys.argv[3])
 if world == "Pong":
-    from sb3_distill.envs import make_atari_vec_env
+    from sb3_distill.envs.atari import make_atari_vec_env
     env = make_atari_vec_env("Pong", 8, seed=0)
     teacher = sb3_distill.load_teacher(DQN("CnnPolicy", env, buffer_size=1, device="cpu", seed=0), temperature=0.1)
     settings = dict(policy="CnnPolicy", n_steps=128, batch_size=256, n_epochs=4)
