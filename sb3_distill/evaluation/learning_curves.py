@@ -3,9 +3,10 @@
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from stable_baselines3.common.base_class import BaseAlgorithm
@@ -164,6 +165,21 @@ class LearningCurve(BaseCallback):
         return min(limits, default=None)
 
 
+def plain_axes(axes: Axes, grid: Literal["x", "y", "both"] = "both", labelsize: float | None = None) -> None:
+    """
+    The look of all figures here: a light grid behind what is drawn, and no frame.
+
+    :param axes: to change
+    :param grid: across which axes there are lines
+    :param labelsize: of the numbers at the axes, in points; None for matplotlib's
+    """
+    axes.grid(axis=grid, color="#e6e6e6", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if labelsize is not None:
+        axes.tick_params(labelsize=labelsize)
+
+
 def draw_learning_curves(
     curves: Sequence[Curve], levels: Sequence[Level] = (), title: str | None = None, note: str | None = None
 ) -> Figure:
@@ -196,9 +212,7 @@ def draw_learning_curves(
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     axes.set_xlabel("environment steps")
     axes.set_ylabel("return (sum of an episode's rewards)")
-    axes.grid(color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain_axes(axes)
     if title is not None:
         axes.set_title(title, loc="left", fontsize=11, fontweight="bold", pad=8 if note is None else 22)
     if note is not None:

@@ -5,12 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from sb3_distill.common.files import write_figure
-from sb3_distill.evaluation.learning_curves import COLORS, LEVEL_COLORS
+from sb3_distill.evaluation.learning_curves import COLORS, LEVEL_COLORS, plain_axes
 from sb3_distill.study.estimates import TAIL, estimate, iqm, mean_of_tasks, profile_band, share_above
 from sb3_distill.study.scores import Scored, Scores
 from sb3_distill.study.tables import THRESHOLDS
@@ -62,7 +61,7 @@ def score_figure(scores: Scores, title: str) -> Figure:
     axes.set_yticks(range(len(methods)), methods)
     axes.invert_yaxis()
     axes.set_xlabel(f"{SHARE}; 95% intervals", fontsize=9)
-    _plain(axes, "x")
+    plain_axes(axes, "x", labelsize=8)
     axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
     figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
@@ -89,7 +88,7 @@ def profile_figure(scores: Scores, title: str) -> Figure:
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel(f"τ: {SHARE}")
     axes.set_ylabel("share of runs with more than τ")
-    _plain(axes, "both")
+    plain_axes(axes, labelsize=8)
     axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
     _legend(figure, len(scores.methods))
     return figure
@@ -125,7 +124,7 @@ def curve_figure(scores: Scores, title: str) -> Figure:
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.set_ylim(-0.25, 1.25)
-        _plain(axes, "both")
+        plain_axes(axes, labelsize=8)
         axes.set_xlabel("environment steps", fontsize=8)
     figure.supylabel(SHARE, fontsize=9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
@@ -155,10 +154,3 @@ def _look(k: int) -> tuple[str, str]:
 
 def _legend(figure: Figure, n: int) -> None:
     figure.legend(loc="outside lower center", ncols=min(3, max(1, n)), frameon=False, fontsize=8)
-
-
-def _plain(axes: Axes, grid: Any) -> None:
-    axes.grid(axis=grid, color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)

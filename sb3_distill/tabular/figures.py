@@ -15,7 +15,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import NullFormatter
 
 from sb3_distill.envs.grid_world import CELLS, look, random_cells
-from sb3_distill.evaluation.learning_curves import COLORS, LEVEL_COLORS
+from sb3_distill.evaluation.learning_curves import COLORS, LEVEL_COLORS, plain_axes
 from sb3_distill.evaluation.line_labels import label_ends
 from sb3_distill.tabular import experiments
 from sb3_distill.tabular.experiments import REACHED, Interval, Result, Size
@@ -91,10 +91,7 @@ def dress(axes: Axes, title: str, x: str, y: str, log: bool = True) -> None:
     axes.set_title(title, loc="left", fontsize=10, fontweight="bold")
     axes.set_xlabel(x, fontsize=9)
     axes.set_ylabel(y, fontsize=9)
-    axes.tick_params(labelsize=8)
-    axes.grid(color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+    plain_axes(axes, labelsize=8)
 
 
 def band(axes: Axes, x: Any, mean: np.ndarray, half: np.ndarray, row: str, label: str | None = None) -> None:

@@ -134,9 +134,8 @@ def test_cleanrls_dqn(tmp_path):
     assert teacher.n_parameters == sum(p.numel() for p in net.parameters())
 
 
-@pytest.mark.parametrize("layout", ["last", "first"])
-def test_cleanrls_dqn_of_atari(tmp_path, layout):
-    """Whichever way the environment lays its frames out."""
+def seeing():
+    """The layers of CleanRL's networks for Atari up to their heads, which have 16 inputs here."""
     convolutions = [
         nn.Conv2d(4, 4, 8, 4),
         nn.ReLU(),
@@ -145,7 +144,13 @@ def test_cleanrls_dqn_of_atari(tmp_path, layout):
         nn.Conv2d(4, 4, 3, 1),
         nn.ReLU(),
     ]
-    net = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(4 * 49, 16), nn.ReLU(), nn.Linear(16, 6))
+    return [*convolutions, nn.Flatten(), nn.Linear(4 * 49, 16), nn.ReLU()]
+
+
+@pytest.mark.parametrize("layout", ["last", "first"])
+def test_cleanrls_dqn_of_atari(tmp_path, layout):
+    """Whichever way the environment lays its frames out."""
+    net = nn.Sequential(*seeing(), nn.Linear(16, 6))
     th.save(prefixed(network=net), tmp_path / "dqn_atari.cleanrl_model")
     obs = sampled(PIXELS, 3)
     first = np.ascontiguousarray(obs.transpose(0, 3, 1, 2))
@@ -178,15 +183,7 @@ def test_cleanrls_ppo(tmp_path):
 
 
 def test_cleanrls_ppo_of_atari(tmp_path):
-    convolutions = [
-        nn.Conv2d(4, 4, 8, 4),
-        nn.ReLU(),
-        nn.Conv2d(4, 4, 4, 2),
-        nn.ReLU(),
-        nn.Conv2d(4, 4, 3, 1),
-        nn.ReLU(),
-    ]
-    trunk = nn.Sequential(*convolutions, nn.Flatten(), nn.Linear(4 * 49, 16), nn.ReLU())
+    trunk = nn.Sequential(*seeing())
     actor, critic = nn.Linear(16, 6), nn.Linear(16, 1)
     th.save(prefixed(network=trunk, actor=actor, critic=critic), tmp_path / "ppo_atari.cleanrl_model")
     teacher = load_teacher(

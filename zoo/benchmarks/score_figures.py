@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
-from sb3_distill.evaluation.learning_curves import COLORS, LEVEL_COLORS
+from sb3_distill.evaluation.learning_curves import COLORS, LEVEL_COLORS, plain_axes
 from sb3_distill.evaluation.line_labels import label_ends
 from sb3_distill.zoo.benchmarks.relative_scores import Relative
 
@@ -48,7 +47,7 @@ def scores(columns: Mapping[str, Mapping[str, Relative]], means: Mapping[str, Re
     axes.set_yticks(range(len(tasks)), tasks)
     axes.invert_yaxis()
     axes.set_xlabel("score relative to the teacher's (0 is random play); bars are standard errors")
-    _plain(axes, "x")
+    plain_axes(axes, "x", labelsize=8)
     axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
     if n > 1:
         figure.legend(loc="outside lower center", ncols=n + 1, frameon=False, fontsize=9)
@@ -90,7 +89,7 @@ def score_against_size(
     axes.set_xlabel("student's parameters, of the teacher's")
     axes.set_ylabel("score relative to the teacher's")
     axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
-    _plain(axes, "both")
+    plain_axes(axes, labelsize=8)
     label_ends(axes, x[-1], ends, gap=0.045)
     return figure
 
@@ -123,7 +122,7 @@ def curves(
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
         axes.set_ylim(-0.2, 1.4)
-        _plain(axes, "both")
+        plain_axes(axes, labelsize=8)
     figure.supxlabel("environment steps", fontsize=9)
     figure.supylabel("score relative to the teacher's", fontsize=9)
     figure.legend(loc="outside upper right", ncols=5, frameon=False, fontsize=9)
@@ -132,10 +131,3 @@ def curves(
 
 def _percent(share: str) -> float:
     return float(share.rstrip("%"))
-
-
-def _plain(axes: Axes, grid: Any) -> None:
-    axes.grid(axis=grid, color="#e6e6e6", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8)
