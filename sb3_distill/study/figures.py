@@ -83,14 +83,14 @@ def profile_figure(scores: Scores, title: str) -> Figure:
         low, high = profile_band(by_task, THRESHOLDS)
         axes.fill_between(THRESHOLDS, low, high, color=color, alpha=0.15, linewidth=0)
         axes.plot(THRESHOLDS, share_above(by_task, THRESHOLDS), style, color=color, linewidth=1.8, label=method)
-    axes.axvline(1, color=LEVEL_COLORS[0], linestyle="--", linewidth=1.2, zorder=1.5)
+    axes.axvline(1, color=LEVEL_COLORS[0], linestyle="--", linewidth=1.2, zorder=1.5, label="the teacher")
     axes.set_xlim(THRESHOLDS[0], THRESHOLDS[-1])
     axes.set_ylim(-0.02, 1.02)
     axes.set_xlabel(f"τ: {SHARE}")
     axes.set_ylabel("share of runs with more than τ")
     plain_axes(axes, labelsize=8)
     axes.set_title(title, loc="left", fontsize=9, fontweight="bold")
-    _legend(figure, len(scores.methods))
+    _legend(figure, len(scores.methods) + 1)
     return figure
 
 
@@ -119,7 +119,8 @@ def curve_figure(scores: Scores, title: str) -> Figure:
             label = None if method in labelled else method
             axes.plot(steps, mean, style, color=color, linewidth=1.6, label=label)
             labelled.add(method)
-        axes.axhline(1, color=LEVEL_COLORS[0], linestyle="--", linewidth=1, zorder=1.5)
+        named = None if axes is not grid.flat[0] else "the teacher"
+        axes.axhline(1, color=LEVEL_COLORS[0], linestyle="--", linewidth=1, zorder=1.5, label=named)
         axes.set_title(task, loc="left", fontsize=9, fontweight="bold")
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=4))
@@ -128,7 +129,7 @@ def curve_figure(scores: Scores, title: str) -> Figure:
         axes.set_xlabel("environment steps", fontsize=8)
     figure.supylabel(SHARE, fontsize=9)
     figure.suptitle(title, x=0.01, ha="left", fontsize=10, fontweight="bold")
-    _legend(figure, len(labelled))
+    _legend(figure, len(labelled) + 1)
     return figure
 
 

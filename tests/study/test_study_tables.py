@@ -10,6 +10,9 @@ from study_works import write_finished
 
 from sb3_distill import Study
 from sb3_distill.cli import main
+from sb3_distill.evaluation.learning_curves import LEVEL_COLORS
+from sb3_distill.study.figures import curve_figure, profile_figure, score_figure
+from sb3_distill.study.scores import scores_of
 
 FILE = """
 title: a | b
@@ -48,6 +51,19 @@ def test_the_same_runs_make_the_same_bytes(study, tmp_path):
         shutil.copytree(study.out / run.name, other.out / run.name)
     assert other.tables(figures=True) == text and bytes_of(other) == first
     assert study.tables(0.5) != text  # of another share that is to be reached
+
+
+@pytest.mark.parametrize("draw", [score_figure, profile_figure, curve_figure])
+def test_dashed_lines_have_names_in_figures(study, draw):
+    scores = scores_of(study.out, study.runs, frozenset(run.name for run in study.runs))
+    figure = draw(scores, "title")
+    dashed = [
+        line
+        for axes in figure.axes
+        for line in axes.lines
+        if line.get_linestyle() == "--" and line.get_color() == LEVEL_COLORS[0]
+    ]
+    assert dashed and "the teacher" in [text.get_text() for text in figure.legends[0].get_texts()]
 
 
 def test_what_the_tables_say_is_what_the_runs_did(study):
