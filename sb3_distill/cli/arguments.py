@@ -10,15 +10,13 @@ import json
 import math
 import re
 from collections.abc import Callable
-from decimal import Decimal
 from typing import Any
 
-#: what may stand after a whole number
-SUFFIXES = {"k": 10**3, "m": 10**6}
+from sb3_distill.common.typed_numbers import exactly
+
 #: what Python, YAML and JSON call these
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
-_WHOLE = re.compile(r"(\d+(_\d+)*|\d{1,3}(,\d{3})+)(\.\d+)?(e\+?\d{1,2}|[km])?", re.IGNORECASE | re.ASCII)
 _MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 
 
@@ -32,20 +30,12 @@ def whole(least: int) -> Callable[[str], int]:
     """
 
     def parse(text: str) -> int:
-        value = _exactly(text.strip().lower())
+        value = exactly(text)
         if value is None or not least <= value < 2**63 or value != int(value):
             raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, not {text!r}")
         return int(value)
 
     return parse
-
-
-def _exactly(text: str) -> Decimal | None:
-    """The number, without the errors of a float; None if it is none."""
-    if not _WHOLE.fullmatch(text):
-        return None
-    factor = SUFFIXES.get(text[-1], 1)
-    return Decimal(text.rstrip("km").replace(",", "").replace("_", "")) * factor
 
 
 def wholes(least: int) -> Callable[[str], list[int]]:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -230,7 +231,8 @@ def tell_end(args: argparse.Namespace, study: "Study", progress: "Progress") -> 
     if not args.quiet:
         sys.stdout.write(f"{progress.done:,} of {progress.total:,} runs are done, in {duration(progress.seconds)}\n")
         if progress.done:
-            sys.stdout.write(f"Their tables: sb3-distill study {args.file} --table\n")
+            out = f" --out {shlex.quote(str(args.out))}" if args.out else ""
+            sys.stdout.write(f"Their tables: sb3-distill study {args.file}{out} --table\n")
     if not failed:
         return 0
     sys.stderr.write(

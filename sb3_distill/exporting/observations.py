@@ -69,7 +69,9 @@ def drawn(space: spaces.Space, n: int, rng: np.random.Generator, statistics: Any
 def _drawn_box(space: spaces.Box, n: int, rng: np.random.Generator, statistics: Any) -> np.ndarray:
     low, high = space.low.astype(np.float64), space.high.astype(np.float64)
     if np.issubdtype(space.dtype, np.integer):
-        low, high = low.clip(-WIDEST), high.clip(max=WIDEST)
+        least = np.where(high > -WIDEST, -WIDEST, high - WIDEST)
+        most = np.where(low < WIDEST, WIDEST, low + WIDEST)
+        low, high = low.clip(least), high.clip(max=most)
         return rng.integers(
             low.astype(space.dtype), high.astype(space.dtype), size=(n, *space.shape), dtype=space.dtype, endpoint=True
         )

@@ -1,16 +1,16 @@
 """The axes of a study and what else its file may say: from plain values to settings, with all faults."""
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple
+from functools import cache
+from typing import Any, NamedTuple, get_args, get_origin
 
 from sb3_distill.common.nearest import nearest
+from sb3_distill.common.typed_numbers import exactly
 from sb3_distill.experiment.checks import CHECKS, check_settings
 from sb3_distill.experiment.settings import Settings
 from sb3_distill.study.faults import Fault
-from sb3_distill.study.lookups import look_up
+from sb3_distill.study.lookups import NAMING, problem
 from sb3_distill.study.yaml_file import Lines
 
 #: from the keys of a file to the setting that a plain entry is; in the order in which tables have them
@@ -28,9 +28,12 @@ SETTINGS = tuple(f.name for f in fields(Settings))
 #: more runs than anybody means
 MOST_RUNS = 1_000_000
 #: settings whose values may be typed as on the command line: 100k, 1e5
-_WHOLES = ("steps", "n_envs", "seed", "threads", "eval_episodes")
-_NUMBERS = ("learning_rate", "gamma", "temperature", "epsilon", "beta", "loss_coef", "reward_coef", "env_reward_coef")
-_SUFFIXES = {"k": 10**3, "m": 10**6}
+_WHOLES, _NUMBERS = (
+    tuple(
+        f.name for f in fields(Settings) if kind in (f.type, *(() if get_origin(f.type) is tuple else get_args(f.type)))
+    )
+    for kind in (int, float)
+)
 
 
 class Entry(NamedTuple):
@@ -95,6 +98,7 @@ class Reader:
     def __init__(self, lines: Lines) -> None:
         self.lines = lines
         self.faults: list[Fault] = []
+        self._problem = cache(problem)
 
     def fault(self, path: tuple[str | int, ...], text: str) -> None:
         """
@@ -211,9 +215,11 @@ class Reader:
                 continue
             try:
                 found[name] = checked(name, value)
-                look_up(name, found[name])
-            except (ValueError, OSError, ImportError) as error:
-                self.fault(here, " ".join(str(error).split()))
+                error = self._problem(name, found[name]) if name in NAMING else None
+                if error is not None:
+                    raise error
+            except (ValueError, OSError, ImportError) as wrong:
+                self.fault(here, " ".join(str(wrong).split()))
         return found
 
     def _rules(self, data: Mapping[str, Any], key: str) -> Iterator[Rule]:
@@ -285,7 +291,8 @@ def checked(name: str, value: Any) -> Any:
     """
     if isinstance(value, str):
         if name in _WHOLES:
-            value = _whole(value) if _whole(value) is not None else value
+            whole = _whole(value)
+            value = value if whole is None else whole
         elif name in _NUMBERS and value != "auto":
             value = _number(value)
     if name == "net_arch" and isinstance(value, int) and not isinstance(value, bool):
@@ -300,14 +307,8 @@ def _whole(value: Any) -> int | None:
     """The number of ``100k``, ``1e5``; None if it is no whole one."""
     if isinstance(value, int) and not isinstance(value, bool):
         return value
-    if not isinstance(value, str) or not re.fullmatch(r"[\d_,.]+(e\+?\d{1,2}|[km])?", value, re.IGNORECASE | re.ASCII):
-        return None
-    text = value.lower().replace("_", "").replace(",", "")
-    try:
-        number = Decimal(text.rstrip("km")) * _SUFFIXES.get(text[-1], 1)
-    except InvalidOperation:
-        return None
-    return int(number) if number == int(number) else None
+    number = exactly(value) if isinstance(value, str) else None
+    return int(number) if number is not None and number == int(number) else None
 
 
 def _number(value: str) -> float | str:

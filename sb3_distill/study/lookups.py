@@ -1,7 +1,4 @@
-"""Whether what a study names is there: methods, engines, environments, teachers, memories, each looked up once."""
-
-from functools import cache
-from typing import Any
+"""Whether what a study names is there: methods, engines, environments, teachers, memories, from what is there now."""
 
 from sb3_distill.common.nearest import nearest
 from sb3_distill.common.own_env import find_environment
@@ -11,20 +8,12 @@ from sb3_distill.experiment import offline
 NAMING = ("method", "engine", "env", "teacher", "memory", "size", "device")
 
 
-def look_up(name: str, value: Any) -> None:
+def problem(name: str, value: str) -> Exception | None:
     """
-    :param name: of a setting
+    :param name: of a setting, one of :data:`NAMING`
     :param value: that it may have
-    :raises ValueError: if there is no such thing, with the nearest one; also OSError and ImportError
+    :return: what is wrong if there is no such thing, with the nearest one
     """
-    if name in NAMING:
-        error = _problem(name, value)
-        if error is not None:
-            raise error
-
-
-@cache
-def _problem(name: str, value: str) -> Exception | None:
     try:
         {
             "method": _method,

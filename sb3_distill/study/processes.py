@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import deque
 from contextlib import suppress
 from typing import IO, Any
 
@@ -18,7 +17,7 @@ from sb3_distill.study.worker import GRACE
 
 class Death(Exception):
     """
-    A worker that died at a run, or before it had any.
+    A worker that died, at a run or between two.
 
     :param text: how
     :param of_the_run: whether the run is the likeliest reason
@@ -92,9 +91,8 @@ class Processes:
             except Death as death:
                 self._selector.unregister(worker.stdout)
                 self._workers.remove(worker)
-                if worker.task is None:
-                    raise RuntimeError(f"A worker ended before it had a run: {death}") from None
-                ended.append((worker.task, death))
+                if worker.task is not None:  # an idle one has done what it had, and another one takes its place
+                    ended.append((worker.task, death))
                 continue
             for report in reports:
                 if worker.task is not None:
@@ -136,7 +134,6 @@ class _Worker:
         self.stdin, self.stdout = self._process.stdin, self._process.stdout
         os.set_blocking(self.stdout.fileno(), False)
         self._buffer = b""
-        self._lines: deque[bytes] = deque()
 
     def send(self, task: Task) -> None:
         self.task = task

@@ -118,6 +118,7 @@ def carry_out(
         if not pool.running and (full or not (waiting or held)):
             return now()
         for task, end in pool.wait(beat):
+            held.pop(task.name, None)
             if not isinstance(end, Death) and end.state == STOPPED:
                 end = Death("it was interrupted")  # somebody has sent it a signal
             if isinstance(end, Death):
@@ -130,7 +131,6 @@ def carry_out(
             elif end.state == HELD:
                 held[task.name] = (task, end.text, time.monotonic() + AGAIN)
             else:
-                held.pop(task.name, None)
                 reports[task.name] = end._replace(name=task.name)
 
 

@@ -13,6 +13,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 
 from envs_for_tests import CountdownEnv
+from sb3_distill.exporting import observations
 from sb3_distill.exporting.agreement import ExportError
 from sb3_distill.exporting.torchscript_file import METADATA
 
@@ -177,6 +178,13 @@ def test_a_file_that_answers_otherwise_is_not_kept(tmp_path):
     with pytest.raises(ExportError, match=r"not answer as SB3's predict.*1,000 others"):
         written(made(Stubborn, VECTOR, spaces.Discrete(3)), path)
     assert path.read_text() == "older" and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("low, high", [(20_000, 30_000), (-30_000, -20_000), (0, 255), (-(2**31), 2**31 - 1)])
+def test_whole_numbers_are_drawn_within_their_bounds(low, high):
+    space = spaces.Box(low, high, (3,), np.int32)
+    drawn = observations.drawn(space, 200, np.random.default_rng(0))
+    assert all(map(space.contains, drawn)) and len(np.unique(drawn)) > 100
 
 
 def test_ties_are_told_from_other_actions(tmp_path):

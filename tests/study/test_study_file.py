@@ -1,6 +1,7 @@
 """A study's file: what it means, and that all that is wrong with it is found before anything runs, each with its line."""
 
 import pytest
+from stable_baselines3 import DQN
 
 from sb3_distill import Study
 from sb3_distill.study.faults import StudyError
@@ -151,3 +152,24 @@ def test_a_run_is_named_by_what_its_result_depends_on(tmp_path, monkeypatch):
     monkeypatch.setattr(names, "versions", lambda: {"torch": "0"})
     others.add(named())
     assert len(others) == 5 and name not in others
+
+
+def test_numbers_are_typed_as_on_the_command_line():
+    """In every setting that is one; and what is no number there is none here."""
+    fixed = {"then_rl": "50k", "noise": "1e-1", "env_reward_coef": "1", "steps": "1,000", "eval_episodes": "2_0"}
+    (run,) = Study({"seeds": 1, "fixed": fixed}, "out").runs
+    assert (
+        run.settings | {"then_rl": 50_000, "noise": 0.1, "env_reward_coef": 1.0, "steps": 1_000, "eval_episodes": 20}
+        == run.settings
+    )
+    with pytest.raises(StudyError, match="1,5k"):
+        Study({"seeds": 1, "fixed": {"steps": "1,5k"}}, "out")
+
+
+def test_what_was_missing_may_be_there_now(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    description = {"teachers": ["mine.zip"], "environments": ["CartPole-v1"], "seeds": 1}
+    with pytest.raises(StudyError, match=r"mine\.zip"):
+        Study(description, "out")
+    DQN("MlpPolicy", "CartPole-v1", buffer_size=1, device="cpu").save("mine.zip")
+    assert len(Study(description, "out").runs) == 1

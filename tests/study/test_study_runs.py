@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -12,9 +13,11 @@ from study_works import FAKE, write_finished
 
 from sb3_distill import Study
 from sb3_distill.cli import main
-from sb3_distill.study import claims, folders, work
+from sb3_distill.study import claims, folders, schedule, work
 from sb3_distill.study.faults import StudyError
+from sb3_distill.study.processes import Death, Processes
 from sb3_distill.study.shards import parse_shard, shard_of, slurm_shard
+from sb3_distill.study.work import HELD, Report, Task
 
 
 def study_of(out, seeds=3, does="", **more):
@@ -46,6 +49,45 @@ def test_what_fails_stops_nothing_and_what_dies_is_given_again(tmp_path):
     # A process that always dies is a run that fails.
     progress = study_of(tmp_path, 7, does="die 6").run(1, work=FAKE)
     assert "ended by SIGKILL, as it is where memory is short, 3 times" in progress.failed[0].text
+
+
+def test_a_worker_that_dies_with_nothing_to_do_is_replaced(tmp_path):
+    tasks = [Task(f"run {k}", {}, {}, str(tmp_path), str(tmp_path), FAKE) for k in range(2)]
+    with Processes(2) as pool:
+        for task in tasks:
+            pool.submit(task)
+        for worker in pool._workers:
+            worker.task = None  # as after its run
+            os.kill(worker._process.pid, signal.SIGKILL)
+        end = time.monotonic() + 20
+        while pool._workers and time.monotonic() < end:
+            assert pool.wait(0.1) == []
+        assert pool.free == 2
+
+
+def test_a_run_that_waited_for_another_process_may_fail(tmp_path, monkeypatch):
+    """It is not waited for any more."""
+    monkeypatch.setattr(schedule, "AGAIN", 0.0)
+    ends = [Report("", HELD, text="somebody"), *(Death("it died") for _ in range(schedule.DEATHS))]
+
+    class Pool:
+        free, slots = 1, 1
+
+        def __init__(self):
+            self.tasks = []
+
+        @property
+        def running(self):
+            return [task.name for task in self.tasks]
+
+        def submit(self, task):
+            self.tasks.append(task)
+
+        def wait(self, seconds):
+            return [(self.tasks.pop(), ends.pop(0))] if self.tasks else pytest.fail("nobody is at work, and it waits")
+
+    progress = schedule.carry_out([Task("a", {}, {}, "", "", FAKE)], Pool(), frozenset())
+    assert not ends and [(r.name, r.text) for r in progress.failed] == [("a", f"it died, {schedule.DEATHS} times")]
 
 
 def test_a_full_disk_ends_it_with_what_was_done(tmp_path):
