@@ -1,7 +1,7 @@
 """A callback around the ``train`` of an algorithm that is SB3's own: a context that each of its updates is made in."""
 
 from abc import abstractmethod
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback, EventCallback
@@ -29,7 +29,12 @@ class AroundTrain(BaseCallback):
         """
 
     def _on_training_start(self) -> None:
-        self._until_train.close()  # of a run that another callback has ended between a rollout and its update
+        # What an error has left, between a rollout and its update: another callback's may stand on top of it.
+        with suppress(AttributeError):
+            self._until_train.close()
+        for name in _REPLACED:
+            if getattr(vars(self.model).get(name), "is_around_train", False):
+                delattr(self.model, name)
         if isinstance(self.parent, EventCallback):
             raise ValueError(
                 f"{type(self).__name__} would never be called within {type(self.parent).__name__}, which tells it of no rollout: give "
@@ -51,10 +56,12 @@ class AroundTrain(BaseCallback):
             with context:
                 train()
 
-        self._until_train.enter_context(replaced(model, "train", train_in_context))
-        self._until_train.enter_context(
-            replaced(model, "_excluded_save_params", lambda: [*excluded(), *_REPLACED])  # they would be pickled
-        )
+        def excluded_besides() -> list[str]:
+            return [*excluded(), *_REPLACED]  # they would be pickled
+
+        for name, function in zip(_REPLACED, (train_in_context, excluded_besides), strict=True):
+            function.is_around_train = True  # type: ignore[attr-defined]
+            self._until_train.enter_context(replaced(model, name, function))
 
     def _on_step(self) -> bool:
         return True

@@ -182,12 +182,13 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         if self.ent_coef == 0:
             warn_if_nothing_teaches(self._weights_at)
         self._mean = None
-        self._n_ended = 0
         if self._binding.begins_with_an_episode:
             self._last_obs = None
         before = self._last_obs
         with self._binding.hearing(steps=True):
             total_timesteps, callback = super()._setup_learn(*args, **kwargs)
+        if self.num_timesteps == 0:
+            self._n_ended = 0
         if total_timesteps > 0:  # SB3 does so after a rollout, but the first one is weighed, too
             self._update_current_progress_remaining(self.num_timesteps, total_timesteps)
         if self._last_obs is not before:

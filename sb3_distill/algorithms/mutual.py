@@ -4,6 +4,7 @@ Each learns by reinforcement in an environment of its own, and from what the oth
 others' present networks become its teacher. The weight of ℓ is to let go, for two good students need not be the same one.
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
@@ -44,6 +45,13 @@ class MutualDistillation:
                 )
         if len({id(student) for student in students}) != len(students) or len(students) < 2:
             raise ValueError(f"Give two or more students, each once: there are {len(students)}.")
+        averaged = [k for k, student in enumerate(students) if student.averaging]
+        if averaged:
+            warnings.warn(
+                f"averaging does nothing while students teach each other, for each of their rollouts is a run of its own (students "
+                f"{averaged}, counted from 0): their last weights stay. Give them averaging=0.",
+                stacklevel=2,
+            )
         self.students = list(students)
         for student in self.students:
             self._teach(student, first=True)

@@ -193,7 +193,7 @@ def then_rl(
     callbacks: list[Any] = rl_callbacks(model, total_timesteps, warmup, leash)
     if callback is not None:
         callbacks += callback if isinstance(callback, list) else [callback]
-    if env is None:
+    if env is None or env is student.env:
         student._last_obs = None  # its environment is played by another now
     return model.learn(total_timesteps, callbacks, log_interval, progress_bar=progress_bar)
 

@@ -7,6 +7,7 @@ somebody else has sent may hold anything, and the worst that it does is to be re
 import json
 import random
 import zipfile
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,6 +140,7 @@ def student_state(student: "Distillation | PolicyDistillation") -> dict[str, Any
         "mean": None if mean is None else vars(mean),
         "observations": None if seen is None else list(seen),
         "counters": {name: getattr(student, name) for name in COUNTERS},
+        "returns": list(student.ep_info_buffer or ()),
         "random": _random_state(student),
         "episodes": episodes_of(student),
     }
@@ -163,6 +165,9 @@ def restore_student(student: "Distillation | PolicyDistillation", state: Mapping
             count, *columns = state["observations"]
             mean, variance = ([float(x) for x in column] for column in columns)
             student.observation_statistics = Statistics(int(count), mean, variance)  # type: ignore[union-attr]
+        if state.get("returns"):  # of the last episodes, by which a weight may go
+            student.ep_info_buffer = deque(state["returns"], maxlen=student._stats_window_size)
+            student.ep_success_buffer = deque(maxlen=student._stats_window_size)  # SB3 makes both or none
         in_place = go_on(student, state.get("episodes"))
         if student.env is not None and not in_place:
             # The seed itself would bring the first episodes again.

@@ -81,17 +81,17 @@ class Asked:
         :param obs: n observations
         :return: what the function says: of a batch, or a list of what it says of each
         """
+        # Copies: what it does with an observation must not reach the environment's own array.
         if isinstance(self.function, th.nn.Module):
             if self.function.training:
                 self.function.eval()
             obs = as_tensors(self.function, obs)
+        else:
+            obs = each_part(obs, np.array)
         with th.no_grad():
             if self.batched:
                 return self.function(obs)
-            if isinstance(self.function, th.nn.Module):
-                return [self.function(observation_of(obs, i)) for i in range(length(obs))]
-            # What it does with an observation must not reach the environment's own array.
-            return [self.function(each_part(observation_of(obs, i), np.array)) for i in range(length(obs))]
+            return [self.function(observation_of(obs, i)) for i in range(length(obs))]
 
     def _shaped(self, said: Any, n: int, obs: Any, action_space: spaces.Space) -> np.ndarray:
         if self.answers == "mean_and_std":
@@ -176,12 +176,12 @@ def as_tensors(module: th.nn.Module, obs: Any) -> Any:
     """
     :param module: that is asked
     :param obs: n observations
-    :return: the same as tensors, where the module's weights are and, if they are no whole numbers, in their precision
+    :return: copies as tensors, where the module's weights are and, if they are no whole numbers, in their precision
     """
     weight = next((p for p in module.parameters() if p.is_floating_point()), th.zeros(0))
 
     def tensor(values: Any) -> th.Tensor:
-        made = th.as_tensor(np.asarray(values), device=weight.device)
+        made = th.tensor(np.asarray(values), device=weight.device)
         return made.to(weight.dtype) if made.is_floating_point() else made
 
     return each_part(obs, tensor)

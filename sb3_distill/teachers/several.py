@@ -14,6 +14,7 @@ from sb3_distill.common.layers import Layer
 from sb3_distill.common.observations import each_part, length, observation_of
 from sb3_distill.common.questions import as_dones
 from sb3_distill.common.spaces import same_actions, same_kind
+from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.teacher import Answer, Teacher, join_answers
 from sb3_distill.teachers.view import TeacherView
 
@@ -98,6 +99,8 @@ class _Together(Teacher):
                 for name in ("temperature", "epsilon", "action_std")
                 if isinstance(vars(teacher).get(name), (int, float))
             }
+            if teacher.noise or teacher.normalize_obs is not None:
+                known[f"{k} is {fingerprint_of(teacher)}"] = th.zeros(0)
         return known | self._own_weights()
 
     def _own_weights(self) -> dict[str, Any]:

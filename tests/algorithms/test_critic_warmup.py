@@ -14,7 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 from torch import nn
 
 from envs_for_tests import CountdownEnv, actor_critic_teacher
-from sb3_distill import CriticWarmup, NDistill
+from sb3_distill import CriticWarmup, Leash, NDistill
 
 
 class Normed(BaseFeaturesExtractor):
@@ -198,3 +198,27 @@ def test_bad_input():
         dqn.learn(8, callback=CriticWarmup(1))
     with pytest.raises(ValueError, match="callback of its own"):
         made(PPO).learn(64, callback=EveryNTimesteps(8, CriticWarmup(1)))
+
+
+class Boom(BaseCallback):
+    """An error between a rollout and its update, once."""
+
+    def _on_step(self):
+        return True
+
+    def _on_rollout_end(self):
+        if self.n_calls == 16:
+            raise RuntimeError("boom")
+
+
+def test_an_error_before_an_update_leaves_nothing_behind():
+    """The same callbacks, and both of them, serve the next run; afterwards train is SB3's."""
+    model = made(PPO)
+    callbacks = [CriticWarmup(1), Leash(1.0), Boom()]
+    with pytest.raises(RuntimeError, match="boom"):
+        model.learn(64, callback=callbacks)
+    before = copy.deepcopy(model.policy.state_dict())
+    model.learn(64, callback=callbacks[:2])
+    assert "train" not in vars(model)
+    moved = {name for name, value in model.policy.state_dict().items() if not th.equal(value, before[name])}
+    assert any(is_critics(name) for name in moved) and any(not is_critics(name) for name in moved)

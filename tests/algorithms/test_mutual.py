@@ -113,3 +113,8 @@ def test_who_cannot_teach_the_other_is_refused_before_any_work():
     other = OnPolicyDistill("MlpPolicy", "Acrobot-v1", **SETTINGS | dict(n_steps=32))
     with pytest.raises(ValueError, match=r"does not fit the environment"):
         MutualDistillation([one, other])
+
+
+def test_averaging_that_would_do_nothing_is_said():
+    with pytest.warns(UserWarning, match=r"averaging does nothing while .* \(students \[1\]"):
+        MutualDistillation([student(0), student(1, averaging=0.5)])

@@ -223,3 +223,10 @@ def test_bad_input():
         PPO("MlpPolicy", env(), n_steps=16, batch_size=16).learn(
             32, callback=Leash(1.0, student_of(action_space=BOX).policy)
         )
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_student_whose_environment_was_played_by_another_begins_anew(named):
+    student = student_of().learn(32)
+    then_rl(student, 32, n_steps=16, env=student.env if named else None)
+    assert student._last_obs is None

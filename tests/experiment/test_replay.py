@@ -55,8 +55,9 @@ def weights(result):
         dict(method="n_distill", steps=512),
         dict(method="on_policy_distill", engine="a2c", steps=256),
         dict(method="teacher_distill", control="mixed", beta=0.5, steps=1_024),
+        dict(method="on_policy_distill", weight="return_ratio", teacher_return=60.0, random_return=15.0, steps=512),
     ],
-    ids=lambda settings: settings["method"],
+    ids=lambda settings: settings.get("weight", settings["method"]),
 )
 def test_a_killed_run_ends_like_one_that_was_not(tmp_path, monkeypatch, settings):
     whole = distill(out=tmp_path / "whole", **SETTINGS | settings)

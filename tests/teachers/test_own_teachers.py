@@ -498,3 +498,25 @@ def test_a_subclass_of_teacher_needs_one_method():
     assert (teacher.name, teacher.n_parameters, repr(teacher)) == ("mine", 0, "Upright(mine, 0 parameters)")
     assert teacher.action_space == env.action_space and str(teacher.device) == "cpu"
     assert Upright(observation_space=OBS).observation_space is OBS
+
+
+class Overwriting(nn.Module):
+    def forward(self, obs):
+        obs.mul_(0)
+        return th.zeros(len(obs), 2) if obs.dim() == 2 else th.zeros(2)
+
+
+def overwriting(obs):
+    obs *= 0
+    return np.zeros((len(obs), 2)) if obs.ndim == 2 else np.zeros(2)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+@pytest.mark.parametrize("function", [Overwriting(), overwriting], ids=["module", "function"])
+def test_what_a_teacher_does_with_observations_stays_with_it(function, batched):
+    """Whoever asks has them as they were, and so has a memory."""
+    teacher = made(function, spaces.Discrete(2), answers="logits", batched=batched)
+    obs = sampled(OBS, 5)
+    before = obs.copy()
+    teacher.answer(obs)
+    np.testing.assert_array_equal(obs, before)

@@ -10,7 +10,7 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import DQN, PPO
-from stable_baselines3.common.vec_env import DummyVecEnv
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from envs_for_tests import ACTION_SPACES, DICT_SPACE, CountdownEnv, actor_critic_teacher
 from sb3_distill import (
@@ -275,6 +275,18 @@ def test_fingerprints_tell_mixtures_apart():
     made += [BestTeacher([a, b]), PerEnvTeacher([a, b]), PerEnvTeacher([a, b, b]), EnsembleTeacher([b, a], [1, 2])]
     assert len({fingerprint_of(teacher) for teacher in made}) == len(made)
     assert fingerprint_of(EnsembleTeacher([a, b], [2, 2])) == fingerprint_of(made[0])
+
+
+def test_fingerprints_tell_mixtures_apart_by_what_their_members_do_with_answers_and_observations():
+    def member(noise=None, mean=0.0):
+        env = VecNormalize(DummyVecEnv([CountdownEnv] * 2))
+        env.obs_rms.mean += mean
+        model = PPO("MlpPolicy", env, n_steps=8, batch_size=16, seed=0, device="cpu")
+        return load_teacher(model, **({"noise": noise} if noise else {}))
+
+    mixtures = [[member(), member()], [member(0.3), member(0.3)], [member(mean=1.0), member(mean=1.0)]]
+    assert len({fingerprint_of(EnsembleTeacher(members)) for members in mixtures}) == 3
+    assert fingerprint_of(EnsembleTeacher([member(), member()])) == fingerprint_of(EnsembleTeacher(mixtures[0]))
 
 
 def test_members_meet_the_environment_together():
