@@ -111,7 +111,8 @@ def load_teacher(
     about, until there are 256. So it is where the episodes fail, too, after a warning. τ is in units of Q, and found in units of
     the Q-values' own spread: whatever the rewards are multiplied by, the policy is the same.
 
-    :param source: a :class:`Teacher`, which is returned as it is; a loaded model of any algorithm of SB3 or sb3-contrib
+    :param source: a :class:`Teacher`, which is returned as it is, and whose options are given where it is made; a loaded model of any
+        algorithm of SB3 or sb3-contrib
         (its network is shared, not copied), or its policy alone; its network teaches, and that its ``predict`` does something else is
         a warning; a path to an SB3 zip, or to what ``policy.save`` wrote; a path
         to a folder ``ALGO/ENV_1`` of the RL Zoo;
@@ -141,7 +142,8 @@ def load_teacher(
     :param observation_space: of a function, in place of ``env``
     :param action_space: likewise
     :param noise: the share in [0, 1] of its actions that is uniform, of ``Discrete`` ones: π becomes (1 − noise) π + noise/|A|, to the
-        students and where it plays. Its value function stays that of the teacher without noise, as does its temperature
+        students and where it plays, in place of the noise that a :class:`Teacher` had. Its value function stays that of the teacher
+        without noise, as does its temperature
     :return: the teacher
     :raises FileNotFoundError: if nothing is found under that path or name; names come with the nearest matches
     :raises CheckpointError: if a file is damaged, no checkpoint, or lacks what it needs, and for a policy that cannot teach, as one of
@@ -150,13 +152,15 @@ def load_teacher(
     """
     noise = check_noise(noise)
     named, source = source, from_name(source)
+    of_functions: dict[str, Any] = {"answers": answers, "batched": batched, "value": value}
+    of_functions |= {"observation_space": observation_space, "action_space": action_space}
     if isinstance(source, Teacher):
-        given = {
-            "temperature": None if temperature == "auto" else temperature,
-            "epsilon": epsilon,
-            "action_std": action_std,
-        }
-        for option in (name for name, value in given.items() if value is not None and named is not source):
+        given: dict[str, Any] = {"temperature": None if temperature == "auto" else temperature, "epsilon": epsilon}
+        given |= {"action_std": action_std}
+        if named is source:  # a name is looked for with all that is known of where it is to teach
+            named = source.name
+            given |= {"env_id": env_id, "vec_normalize": vec_normalize, "env": env, **of_functions}
+        for option in (name for name, value in given.items() if value is not None):
             raise ValueError(f"{named} is a teacher already: give {option} where it is made.")
         return made_noisy(source, noise) if noise else source
     if temperature != "auto" and not isinstance(temperature, (int, float)):
@@ -164,8 +168,6 @@ def load_teacher(
     check_softness(None if temperature == "auto" else float(temperature), 0.0 if epsilon is None else epsilon)
     options = {"temperature": None if temperature == "auto" else float(temperature)}
     options |= {"epsilon": epsilon, "action_std": action_std}
-    of_functions: dict[str, Any] = {"answers": answers, "batched": batched, "value": value}
-    of_functions |= {"observation_space": observation_space, "action_space": action_space}
     if not isinstance(source, (str, Path, BaseAlgorithm, BasePolicy)) and is_function(source):
         teacher: Teacher = own_teacher(source, env=env, vec_normalize=vec_normalize, options=options, **of_functions)
         teacher.env_id = env_id or teacher.env_id

@@ -1,5 +1,6 @@
 """For the first rollouts of reinforcement learning the critic learns alone, and the policy stands still."""
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial
@@ -56,6 +57,14 @@ class CriticWarmup(AroundTrain):
     def _on_training_start(self) -> None:
         super()._on_training_start()
         self.n_done = 0
+
+    def _on_training_end(self) -> None:
+        if 0 < self.n_done <= self.n_rollouts:
+            warnings.warn(
+                f"The critic alone has learnt in all {self.n_done} rollouts so far, and the policy is what it was: CriticWarmup has "
+                f"{self.n_rollouts} of them. Learn for longer, or give it fewer.",
+                stacklevel=2,
+            )
 
     def around(self) -> AbstractContextManager[None] | None:
         self.n_done += 1

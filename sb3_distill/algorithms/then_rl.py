@@ -1,6 +1,8 @@
 """From a student to reinforcement learning that does not forget: a plain model of SB3's, settings for that, a critic and a leash."""
 
+import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -18,6 +20,7 @@ from sb3_distill.algorithms.critic_warmup import CriticWarmup
 from sb3_distill.algorithms.leash import Leash
 from sb3_distill.algorithms.rollout_size import batch_that_fits, steps_that_fill
 from sb3_distill.algorithms.settings import sb3_class, sb3_parameters
+from sb3_distill.algorithms.student_policy import check_numbers
 from sb3_distill.common.layers import raw_env
 from sb3_distill.common.nearest import nearest
 from sb3_distill.common.spaces import same_kind
@@ -95,6 +98,9 @@ def rl_model(
     for name in settings:
         if name not in known:
             raise TypeError(f"{found.__name__} has no setting {name!r}: {nearest(name, known)}")
+    if "policy_kwargs" in settings:
+        raise ValueError("The policy that goes on is the student's, and so are its policy_kwargs: leave them out.")
+    check_numbers(settings)
     n_envs = getattr(env, "num_envs", 1)
     usual = rl_settings(found, student.action_space)
     chosen = usual.settings | {"n_steps": max(1, usual.rollout // n_envs), "gamma": _gamma_of(student)}
@@ -189,6 +195,11 @@ def then_rl(
     """
     if isinstance(total_timesteps, bool) or not isinstance(total_timesteps, int) or total_timesteps < 1:
         raise ValueError(f"total_timesteps must be a whole number, at least 1, not {total_timesteps!r}.")
+    if isinstance(leash, bool) or not isinstance(leash, Real) or not 0 <= float(leash) < math.inf:
+        raise ValueError(
+            f"leash must be a number of at least 0, with which the pull begins, not {leash!r}. Another course is a callback: leash=0, "
+            "callback=Leash(schedule)."
+        )
     model = rl_model(student, algorithm, env, **settings)
     callbacks: list[Any] = rl_callbacks(model, total_timesteps, warmup, leash)
     if callback is not None:

@@ -1,6 +1,7 @@
 """Returns of whole episodes, with the same seeds for everyone who plays."""
 
 import copy
+import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,6 +10,7 @@ import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_distill.common.given_env import made
+from sb3_distill.common.layers import raw_env
 from sb3_distill.common.questions import as_dones, as_rewards, is_monitored, returns_so_far, seed_envs
 from sb3_distill.common.spaces import any_action
 
@@ -56,6 +58,13 @@ def play_episodes(
         returns = np.zeros(n_episodes)
         running = np.ones(n_episodes, dtype=bool)
         monitored = is_monitored(venv)
+        normalizer = raw_env(venv)[1]
+        if normalizer is not None and normalizer.norm_reward and not monitored:
+            warnings.warn(
+                "These returns are of the rewards that VecNormalize has normalised, for no Monitor beneath it counts the environment's: "
+                "wrap the environments in Monitor, or play with norm_reward=False.",
+                stacklevel=2,
+            )
         step = 0
         while running.any() and (max_steps is None or step < max_steps):
             obs, rewards, ends, infos = venv.step(act(obs))

@@ -13,6 +13,7 @@
 """
 
 import math
+from numbers import Real
 
 import numpy as np
 import torch as th
@@ -220,6 +221,8 @@ def check_options(answers: str, action_space: spaces.Space | None, given: dict[s
             has = f" (there is {' and '.join(known)})" if known else ""
             actions = "" if action_space is None else f" in {action_space}"
             raise ValueError(f"{option} is no option of {name}, with answers={answers!r}{actions}: leave it out{has}.")
+        if not isinstance(value, Real) or isinstance(value, bool):
+            raise ValueError(f"{option} of {name} must be a number, not {value!r}.")
         needed = option == "action_std" or (option == "epsilon" and answers in ("action", "probabilities"))
         if needed and not 0 < value < math.inf:
             raise ValueError(f"{option} must be greater than 0 for {name}, or log π would be infinite, not {value!r}.")

@@ -1,6 +1,7 @@
 """Teachers that are made of teachers: an ensemble, one for each environment, the best of several in each state."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -33,6 +34,10 @@ class _Together(Teacher):
     """
 
     def __init__(self, teachers: Sequence[Teacher], numbered: bool = False) -> None:
+        if isinstance(teachers, Teacher):
+            raise TypeError(
+                f"{type(self).__name__} is made of several teachers: give a list of them, not {teachers.name}."
+            )
         teachers = list(teachers)
         if not teachers:
             raise ValueError(f"{type(self).__name__} needs teachers, and there are none.")
@@ -325,6 +330,14 @@ class BestTeacher(_Together):
                 raise ValueError(
                     f"BestTeacher compares values, and {teacher.name} has no value function: leave it out, or give load_teacher value=…."
                 )
+        gammas = [(teacher.gamma, teacher.name) for teacher in self._members if teacher.gamma is not None]
+        if len({gamma for gamma, _ in gammas}) > 1:
+            said = ", ".join(f"{gamma:g} for {name}" for gamma, name in gammas)
+            warnings.warn(
+                f"BestTeacher compares values of several discounts ({said}): of two that are as good, the one that looks further ahead "
+                "is taken to be better.",
+                stacklevel=2,
+            )
 
     def _answer(self, obs: Any, with_value: bool) -> Answer:
         answers = self._answers(obs, True)

@@ -230,3 +230,24 @@ def test_a_student_whose_environment_was_played_by_another_begins_anew(named):
     student = student_of().learn(32)
     then_rl(student, 32, n_steps=16, env=student.env if named else None)
     assert student._last_obs is None
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (dict(gamma=2.0), "gamma must lie between 0 and 1"),
+        (dict(n_steps=0), "n_steps must be at least 1"),
+        (dict(policy_kwargs=dict(net_arch=[4])), "is the student's, and so are its policy_kwargs"),
+        (dict(leash=lambda left: left), "leash must be a number of at least 0"),
+        (dict(leash=None), "leash must be a number of at least 0"),
+        (dict(leash=-1.0), "leash must be a number of at least 0"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_any_work(given, message):
+    with pytest.raises(ValueError, match=message):
+        then_rl(student_of(), 32, **given)
+
+
+def test_a_warm_up_as_long_as_the_run_is_said():
+    with pytest.warns(UserWarning, match="The critic alone has learnt in all 2 rollouts so far"):
+        then_rl(student_of(), 64, n_steps=16, warmup=5)

@@ -1,5 +1,7 @@
 """What an evaluation measures: whole episodes in one unit, in the observations that the player has learnt from, within a bound."""
 
+import warnings
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -176,3 +178,17 @@ def test_the_environment_of_training_is_not_played_and_closed():
         model.learn(64, callback=LearningCurve(lambda n: venv, 64, 2))
     assert model.num_timesteps == 0
     model.learn(64)
+
+
+@pytest.mark.parametrize("monitored", [True, False])
+def test_returns_of_normalised_rewards_are_said(monitored):
+    """Where a Monitor beneath counts the environment's own, they are these."""
+
+    def made(n):
+        return VecNormalize(DummyVecEnv([(lambda: Monitor(Endless())) if monitored else Endless] * n))
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        returns = episode_returns(still, made, 2, seed=3)
+    assert ["VecNormalize has normalised" in str(one.message) for one in caught] == ([] if monitored else [True])
+    assert (returns.tolist() == [15, 20]) == monitored

@@ -520,3 +520,27 @@ def test_what_a_teacher_does_with_observations_stays_with_it(function, batched):
     before = obs.copy()
     teacher.answer(obs)
     np.testing.assert_array_equal(obs, before)
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        dict(epsilon=1.0),
+        dict(answers="lgits"),
+        dict(batched=True),
+        dict(env="CartPole-v1"),
+        dict(vec_normalize="no.pkl"),
+        dict(env_id="X"),
+    ],
+)
+def test_options_of_a_teacher_that_is_one_already_are_refused(option):
+    """Where they would do nothing."""
+    teacher = made(first_sign, spaces.Discrete(2))
+    with pytest.raises(ValueError, match=rf"is a teacher already: give {next(iter(option))} where it is made"):
+        load_teacher(teacher, **option)
+    assert load_teacher(teacher) is teacher
+
+
+def test_a_standard_deviation_is_a_number():
+    with pytest.raises(ValueError, match=r"action_std of .* must be a number, not \[0\.1, 0\.1\]"):
+        made(lambda obs: BOX.low, BOX, action_std=[0.1, 0.1])

@@ -340,3 +340,13 @@ def test_the_means_of_boxes_are_acted_on():
     space = spaces.Box(-1, 1, (1,))
     teachers = [load_teacher(lambda obs, a=a: [a], observation_space=OBS, action_space=space) for a in (0.5, -0.1)]
     np.testing.assert_allclose(EnsembleTeacher(teachers).act(OBSERVATIONS[:2]), 0.2, rtol=1e-5)
+
+
+def test_the_best_by_values_of_several_discounts_is_a_warning():
+    teachers = [
+        load_teacher(PPO("MlpPolicy", CountdownEnv(), gamma=gamma, n_steps=8, batch_size=8)) for gamma in (0.9, 0.99)
+    ]
+    with pytest.warns(UserWarning, match=r"several discounts \(0\.9 for .*, 0\.99 for"):
+        BestTeacher(teachers)
+    with pytest.raises(TypeError, match="give a list of them"):
+        BestTeacher(teachers[0])
