@@ -230,13 +230,21 @@ class Prepared(LoggableLearningRate, SavesPlain):
     def _check_discounts(self) -> None:
         """Say if values that are compared are not of one discount."""
         weight, critic, theirs = self._row.state_weight, self._row.critic, self.teacher.gamma
+        compares = weight is not None and {STUDENT_VALUE, TEACHER_VALUE} <= weight.needs
+        if (critic is not None or compares) and self.teacher.discounts is not None:
+            user = f"critic={critic.name!r} learns from" if critic is not None else "The weight compares"
+            warnings.warn(
+                f"{user} V_π of {self.teacher.name}, whose values are of several discounts ({self.teacher.discounts}), and the "
+                f"student's are of gamma={self.gamma}. Give teachers of one gamma.",
+                stacklevel=2,
+            )
         if critic is not None and theirs not in (None, self.gamma):
             warnings.warn(
                 f"critic={critic.name!r} learns from V_π of {self.teacher.name}, a return of gamma={theirs}, and the student's is of "
                 f"gamma={self.gamma}. Give gamma={theirs}.",
                 stacklevel=2,
             )
-        if weight is not None and {STUDENT_VALUE, TEACHER_VALUE} <= weight.needs and theirs not in (None, self.gamma):
+        if compares and theirs not in (None, self.gamma):
             warnings.warn(
                 f"{weight.formula} compares values that are not of one discount: V_π of {self.teacher.name} is of gamma={theirs}, and "
                 f"V_πθ of the student's gamma={self.gamma}. Give gamma={theirs}.",
