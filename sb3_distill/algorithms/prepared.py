@@ -244,7 +244,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
                 f"gamma={self.gamma}. Give gamma={theirs}.",
                 stacklevel=2,
             )
-        if compares and theirs not in (None, self.gamma):
+        if weight is not None and compares and theirs not in (None, self.gamma):
             warnings.warn(
                 f"{weight.formula} compares values that are not of one discount: V_π of {self.teacher.name} is of gamma={theirs}, and "
                 f"V_πθ of the student's gamma={self.gamma}. Give gamma={theirs}.",

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from agents import SMALL, VECTOR, made, written
+from agents import VECTOR, made, written
 from gymnasium import spaces
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_util import make_vec_env
