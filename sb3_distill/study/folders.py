@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from sb3_distill.common.files import write_json
 from sb3_distill.experiment.run_folder import CHECKPOINT, RESULTS, STUDENT
+from sb3_distill.study.code import code
 from sb3_distill.study.names import Run, digest_of
 
 #: within a study's folder
@@ -169,7 +170,7 @@ def begin(out: Path, run_name: str, about: Mapping[str, Any]) -> Path:
     """
     folder = out / UNFINISHED / run_name
     folder.mkdir(parents=True, exist_ok=True)
-    data = {"format": FORMAT, **about}
+    data = {"format": FORMAT, **about, "code": code()}
     if read_about(folder) != data:
         write_json(folder / ABOUT, data)
     return folder
