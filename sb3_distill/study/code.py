@@ -15,7 +15,7 @@ def code() -> str:
     :return: a digest of the package's source files that runs depend on
     """
     digest = hashlib.sha256()
-    for package in ("sb3_distill", "sb3_distill.envs"):  # one within the other when installed, and side by side in a clone
+    for package in ("sb3_distill", "sb3_distill.envs"):  # side by side in a clone, one within the other when installed
         root = Path(str(files(package)))
         for path in sorted(root.rglob("*.py")):
             name = path.relative_to(root)

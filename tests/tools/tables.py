@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch as th
@@ -32,7 +32,7 @@ from sb3_distill.experiment.plan import prepare
 from sb3_distill.experiment.run import Experiment
 from sb3_distill.experiment.run_folder import RunFolder
 from sb3_distill.study.code import code
-from sb3_distill.study.estimates import estimate, iqm
+from sb3_distill.study.estimates import estimate, half_way, iqm, steps_to
 from sb3_distill.study.folders import read_about
 from sb3_distill.study.names import Run
 from sb3_distill.study.scores import Scored, Scores, places, read_scored
@@ -46,6 +46,8 @@ PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 TABLE = re.compile(r"(<!-- tests\.tools\.tables: (\w+) (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 #: "as well as the teacher", of its return over random play
 REACHED = 0.95
+#: tasks that stand beside each other
+MOST_COLUMNS = 4
 #: steps of a probe, and how far the weights may differ that come of them, on another processor say
 PROBED, SAME = 2_048, 1e-4
 #: one more run is within so many standard deviations of five, in 95 of 100 cases: Student's t, 2.776 · √(1 + 1/5)
@@ -63,6 +65,7 @@ class Line(NamedTuple):
     :param score: mean return
     :param teacher: the teacher's in the same episodes
     :param random: random play's
+    :param arrived: steps after which its learning curve is at ``REACHED``; infinite where it never is
     :param parameters: of the student
     :param folder: of the run, if it is whole
     :param code: that made it
@@ -76,6 +79,7 @@ class Line(NamedTuple):
     score: str = ""
     teacher: str = ""
     random: str = ""
+    arrived: str = ""
     parameters: str = ""
     folder: str = ""
     code: str = ""
@@ -114,7 +118,8 @@ def lines_of(study: Study, probes: dict[str, dict[str, float]]) -> Iterator[Line
         if run.name in finished:
             one = read_scored(study.out / run.name, line.seed)
             made = str((read_about(study.out / run.name) or {}).get("code", ""))
-            numbers = [f"{value:.6g}" for value in (one.mean_return, one.teacher, one.random)]
+            arrived = steps_to(one.steps, one.curve, REACHED)
+            numbers = [f"{value:.6g}" for value in (one.mean_return, one.teacher, one.random, arrived)]
             probed = probes.get(made, {}).get(first[line.cell], "")
             line = Line(*line[:4], *numbers, str(one.parameters), run.name, made, str(probed))
         yield line
@@ -123,7 +128,7 @@ def lines_of(study: Study, probes: dict[str, dict[str, float]]) -> Iterator[Line
 def scores_of(lines: Sequence[Line]) -> Scores:
     """
     :param lines: of a CSV
-    :return: the same as a study has it, without learning curves
+    :return: the same as a study has it; of learning curves there are the steps at which they arrive
     """
     runs: dict[tuple[str, str], list[Scored]] = {}
     planned: dict[tuple[str, str], int] = {}
@@ -132,7 +137,8 @@ def scores_of(lines: Sequence[Line]) -> Scores:
         planned[line.cell] = planned.get(line.cell, 0) + 1
         if line.folder:
             numbers = (float(line.score), float(line.teacher), float(line.random), int(line.parameters))
-            runs.setdefault(line.cell, []).append(Scored(line.folder, line.seed, *numbers, none, none))
+            arrived = np.array([float(line.arrived)])
+            runs.setdefault(line.cell, []).append(Scored(line.folder, line.seed, *numbers, arrived, none))
     tasks, methods = (list(dict.fromkeys(line[k] for line in lines)) for k in (0, 1))
     return Scores(tasks, methods, runs, planned)
 
@@ -158,6 +164,13 @@ def interval_cell(scores: Scores, task: str, method: str) -> str:
     return shown(estimate([scores.shares(task, method)], lambda rows: rows.mean(axis=-1)))
 
 
+def steps_cell(scores: Scores, task: str, method: str) -> str:
+    """:return: how many of the seeds' learning curves come to ``REACHED``, and after how many steps half of them have"""
+    arrived = np.array([run.steps[0] for run in scores.runs[task, method]])
+    half = estimate([arrived], half_way).value
+    return f"{np.isfinite(arrived).sum()}/{len(arrived)} · {f'{half:,.0f}' if np.isfinite(half) else 'not reached'}"
+
+
 def reached(shares: np.ndarray) -> str:
     """:return: how many of how many"""
     return f"{(shares >= REACHED).sum()}/{len(shares)}"
@@ -167,6 +180,7 @@ VIEWS: dict[str, Callable[[Scores, str, str], str]] = {
     "shares": share_cell,
     "returns": return_cell,
     "intervals": interval_cell,
+    "steps": steps_cell,
 }
 
 
@@ -174,24 +188,38 @@ def table(lines: Sequence[Line], view: str) -> str:
     """
     :param lines: of a study's CSV
     :param view: of ``VIEWS``: what a cell says
-    :return: Markdown: a row for each method, a column for each task, and the interquartile mean of all shares
+    :return: Markdown: a row for each method and a column for each task, or the other way round where there are many tasks; in the end
+        the interquartile mean of all shares
     """
     scores = scores_of(lines)
-    steps = {line.cell: line.steps for line in lines}
-    rows = [["", "steps", *(_headed(scores, task) for task in scores.tasks), "all: IQM of shares"]]
-    rows.append(["---"] * len(rows[0]))
-    for method in scores.methods:
-        of_tasks = [steps[task, method] for task in scores.tasks if (task, method) in steps]
-        told = ", ".join(f"{n / 1000:.0f}k" for n in (of_tasks if len(set(of_tasks)) > 1 else of_tasks[:1]))
-        by_task = scores.by_task(method)
-        whole = all(len(runs) == scores.planned.get((task, method)) for task, runs in _runs(scores, method))
-        middle = shown(estimate(by_task, iqm)) if by_task and whole else "—"
-        rows.append([method.replace("-", " "), told, *(_cell(scores, task, method, view) for task in scores.tasks), middle])
+    cells = {(task, method): _cell(scores, task, method, view) for task in scores.tasks for method in scores.methods}
+    middle = {method: _middle(scores, method) for method in scores.methods}
+    if len(scores.tasks) <= MOST_COLUMNS:
+        rows = [["", "steps", *(_headed(scores, task) for task in scores.tasks), "all: IQM of shares"]]
+        for method in scores.methods:
+            steps = _steps(line for line in lines if line.method == method)
+            told = [cells[task, method] for task in scores.tasks]
+            rows.append([method, steps, *told, middle[method]])
+    else:
+        rows = [["", "steps", *scores.methods]]
+        for task in scores.tasks:
+            steps = _steps(line for line in lines if line.task == task)
+            rows.append([_headed(scores, task), steps, *(cells[task, method] for method in scores.methods)])
+        rows.append(["all: IQM of shares", "", *middle.values()])
+    rows.insert(1, ["---"] * len(rows[0]))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
-def _runs(scores: Scores, method: str) -> list[tuple[str, list[Scored]]]:
-    return [(task, scores.runs.get((task, method), [])) for task in scores.tasks]
+def _steps(lines: Iterable[Line]) -> str:
+    return ", ".join(f"{n / 1000:.0f}k" for n in dict.fromkeys(line.steps for line in lines))
+
+
+def _middle(scores: Scores, method: str) -> str:
+    """Of all tasks, if all are run: of some it would not be comparable."""
+    planned = [task for task in scores.tasks if (task, method) in scores.planned]
+    if any(len(scores.runs.get((task, method), [])) < scores.planned[task, method] for task in planned):
+        return "—"
+    return shown(estimate(scores.by_task(method), iqm))
 
 
 def _headed(scores: Scores, task: str) -> str:
@@ -294,7 +322,10 @@ def state(lines: Sequence[Line], run: Run, names: Iterable[str], now: Callable[[
     value = now(run)
     if all(abs(float(one) - value) <= SAME * value for one in before):
         return "of other code, which computes the same" + missing
-    return f"OLDER than the code: {PROBED:,} steps end with weights of length {value:g}, not {', '.join(sorted(before))}" + missing
+    return (
+        f"OLDER than the code: {PROBED:,} steps end with weights of length {value:g}, not {', '.join(sorted(before))}"
+        + missing
+    )
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------
@@ -340,7 +371,7 @@ def rerun(study: Study, lines: Sequence[Line], n_cells: int) -> int:
             returns = distill(out=Path(folder) / "run", quiet=True, **settings).returns()
         seeds = np.array([float(one.score) for one in lines if one.cell == line.cell and one.folder])
         said = contradiction(float(line.score), seeds, returns)
-        wrong += said.startswith("CONTRADICTED")
+        wrong += "CONTRADICTED" in said
         print(f"{', '.join(line.cell)}, seed {line.seed}: {returns.mean():.6g}, {said}", flush=True)
     return int(wrong > 0)
 
@@ -354,8 +385,9 @@ def contradiction(score: float, seeds: np.ndarray, returns: np.ndarray) -> str:
     """
     if abs(returns.mean() - score) <= 1e-5 * abs(score):
         return "as before"
-    scatter = seeds.std(ddof=1) if len(seeds) > 1 else 0.0
-    margin = ONE_MORE * scatter + 1.96 * returns.std(ddof=1) / np.sqrt(len(returns))
+    if len(seeds) < 2:
+        return f"{score:.6g} before: of one seed nobody knows the scatter"
+    margin = ONE_MORE * seeds.std(ddof=1) + 1.96 * returns.std(ddof=1) / np.sqrt(len(returns))
     low, high = seeds.mean() - margin, seeds.mean() + margin
     inside = low <= returns.mean() <= high
     return f"{score:.6g} before, {'which one more of these seeds may be' if inside else 'CONTRADICTED'}: {low:.6g} to {high:.6g}"
