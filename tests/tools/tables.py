@@ -20,7 +20,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -121,7 +121,8 @@ def lines_of(study: Study, probes: dict[str, dict[str, float]]) -> Iterator[Line
             arrived = steps_to(one.steps, one.curve, REACHED)
             numbers = [f"{value:.6g}" for value in (one.mean_return, one.teacher, one.random, arrived)]
             probed = probes.get(made, {}).get(first[line.cell], "")
-            line = Line(*line[:4], *numbers, str(one.parameters), run.name, made, str(probed))
+            found: dict[str, Any] = dict(zip(("score", "teacher", "random", "arrived"), numbers, strict=True))
+            line = line._replace(**found, parameters=str(one.parameters), folder=run.name, code=made, probe=str(probed))
         yield line
 
 
@@ -139,8 +140,8 @@ def scores_of(lines: Sequence[Line]) -> Scores:
             numbers = (float(line.score), float(line.teacher), float(line.random), int(line.parameters))
             arrived = np.array([float(line.arrived)])
             runs.setdefault(line.cell, []).append(Scored(line.folder, line.seed, *numbers, arrived, none))
-    tasks, methods = (list(dict.fromkeys(line[k] for line in lines)) for k in (0, 1))
-    return Scores(tasks, methods, runs, planned)
+    tasks, methods = dict.fromkeys(line.task for line in lines), dict.fromkeys(line.method for line in lines)
+    return Scores(list(tasks), list(methods), runs, planned)
 
 
 # --- pages ------------------------------------------------------------------------------------------------------------
@@ -274,7 +275,8 @@ def first_runs(study: Study) -> dict[tuple[str, str], Run]:
     :param study: of any
     :return: the first of each cell's
     """
-    place, found = places(study.runs), {}
+    place = places(study.runs)
+    found: dict[tuple[str, str], Run] = {}
     for run in study.runs:
         found.setdefault(place[run.name], run)
     return found
