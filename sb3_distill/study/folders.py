@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from sb3_distill.common.files import write_json
 from sb3_distill.experiment.run_folder import CHECKPOINT, RESULTS, STUDENT
-from sb3_distill.study.code import code
 from sb3_distill.study.names import Run, digest_of
+from sb3_distill.study.source_code import code
 
 #: within a study's folder
 UNFINISHED, TABLES = "unfinished", "tables"

@@ -31,11 +31,11 @@ from sb3_distill.experiment.distill import distill
 from sb3_distill.experiment.plan import prepare
 from sb3_distill.experiment.run import Experiment
 from sb3_distill.experiment.run_folder import RunFolder
-from sb3_distill.study.code import code
 from sb3_distill.study.estimates import estimate, half_way, iqm, steps_to
 from sb3_distill.study.folders import read_about
 from sb3_distill.study.names import Run
 from sb3_distill.study.scores import Scored, Scores, places, read_scored
+from sb3_distill.study.source_code import code
 from sb3_distill.study.study import Study
 from sb3_distill.study.tables import shown
 
