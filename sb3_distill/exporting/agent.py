@@ -115,16 +115,16 @@ def exportable(
     means = None if statistics is None else statistics.obs_mean
     raw = _as_normalized(policy.observation_space, means)
     agent = Exportable(policy, statistics, raw, kwargs["name"], kwargs.get("env_id"), make_env, model)
-    return agent if model is None or not isinstance(model.env, VecEnv) else as_env_shows(agent, as_made(model.env))
+    return agent if model is None or not isinstance(model.env, VecEnv) else as_env_shows(agent, model.env)
 
 
 def as_env_shows(agent: Exportable, env: VecEnv) -> Exportable:
     """
     :param agent: of an environment
-    :param env: that environment, or another of its kind, without what a file does itself
+    :param env: that environment, or another of its kind
     :return: the agent, which reads images laid out as these
     """
-    space = env.observation_space
+    space = as_made(env).observation_space
     same = signature(space) == signature(agent.policy.observation_space)
     return agent._replace(observation_space=space) if same else agent
 
