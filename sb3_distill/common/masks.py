@@ -55,6 +55,19 @@ def has_masks(env: VecEnv | gym.Env) -> bool:
     return isinstance(said, (bool, np.bool_)) and bool(said)
 
 
+def check_no_masks(env: VecEnv | gym.Env, who: str) -> None:
+    """
+    :param env: any
+    :param who: would play and learn there without heeding masks, for the message
+    :raises ValueError: if it hands out masks
+    """
+    if has_masks(env):
+        raise ValueError(
+            f"The environment says which actions are allowed (action_masks()), and {who} does not heed it: forbidden ones would be taken. "
+            "Students that do are those of MaskablePPO's machinery, NDistillMaskablePPO and the other rows, engine='maskable_ppo'."
+        )
+
+
 def masks_now(env: VecEnv, when: str) -> np.ndarray:
     """
     :param env: that hands out masks

@@ -34,6 +34,7 @@ from sb3_distill.algorithms.engines import ENGINES, loading_class
 from sb3_distill.common.masks import factors
 from sb3_distill.evaluation.episodes import Heeding, greedy, play_episodes, random_play
 from sb3_distill.experiment.comparison import likeness
+from sb3_distill.memory import record
 from sb3_distill.rules.methods import METHODS, NAMED
 from sb3_distill.teachers.noise import made_noisy
 
@@ -353,3 +354,17 @@ def test_everybody_plays_what_is_allowed(tmp_path):
         alike = likeness(model, teacher, masked_envs(), 100)
         assert 0 <= alike.agreement <= 1 and 0 <= alike.kl < 50
     assert likeness(model, load_teacher(model), masked_envs(), 100)[1:] == (1.0, None, pytest.approx(0, abs=1e-6))
+
+
+def test_what_learns_from_a_memory_heeds_no_masks_and_says_so(tmp_path):
+    teacher = masked_teacher(masked_envs())
+    with pytest.raises(ValueError, match=r"PolicyDistillation does not heed it.*engine='maskable_ppo'"):
+        sb3_distill.PolicyDistillation("MlpPolicy", masked_envs(), teacher=teacher)
+    with pytest.raises(ValueError, match="A memory does not heed it"):
+        record(teacher, masked_envs(), 100, tmp_path / "memory")
+
+
+def test_masked_students_teach_each_other():
+    settings = dict(method="on_policy_distill", loss_coef=0.1, env_reward_coef=1.0, vf_coef=0.5)
+    students = [student(DistillMaskablePPO, teacher=None, **settings | {"seed": seed}) for seed in (0, 1)]
+    sb3_distill.MutualDistillation(students).learn(64)
