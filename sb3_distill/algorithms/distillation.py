@@ -322,7 +322,7 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         if row.reward is None:
             return judge(last_values)
         student = None
-        if self._reward_needs(NEXT_STATE, STUDENT):
+        if {NEXT_STATE, STUDENT} <= row.reward.needs:
             student = th.cat([heard.student_parameters, student_at_ends(self.policy, heard, self._last_obs)])
             student = within_bounds(self.action_space, student)
         injected = injected_reward(row, step, distribution, answer, student, tap.truncated, self.n_envs, self._bound)
@@ -334,10 +334,6 @@ class Distillation(Prepared, OnPolicyAlgorithm):
             return judge(last_values)
         unit = self._reward_unit() if weights.critic_is_of_env(row) else None
         add_reward(buffer, compute, last_values, injected, weights.reward / w, unit, judge)
-
-    def _reward_needs(self, *needs: str) -> bool:
-        """Whether r̂ needs all of these."""
-        return self._row.reward is not None and set(needs) <= self._row.reward.needs
 
     @property
     def _uses_env_reward(self) -> bool:

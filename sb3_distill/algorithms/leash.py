@@ -1,6 +1,5 @@
 """A leash: reinforcement learning that may not go far from a policy at first, and as far as it likes later."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -15,6 +14,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from sb3_distill.algorithms.around_train import AroundTrain
 from sb3_distill.algorithms.gradient import attaching
 from sb3_distill.algorithms.schedules import TRIED, value_at
+from sb3_distill.algorithms.snapshots import frozen_copy
 from sb3_distill.rules.distributions import plain
 from sb3_distill.rules.losses import kl
 
@@ -36,7 +36,7 @@ class Leash(AroundTrain):
             value = value_at("coef", self.coef, progress)
             if not 0 <= value < float("inf"):
                 raise ValueError(f"coef of a Leash must be at least 0, not {value}.")
-        self._given = None if policy is None else _frozen(policy)
+        self._given = None if policy is None else frozen_copy(policy)
         self._start: ActorCriticPolicy | None = None
 
     def _init_callback(self) -> None:
@@ -58,7 +58,7 @@ class Leash(AroundTrain):
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
-        self._start = self._given or _frozen(self.model.policy)  # type: ignore[arg-type]
+        self._start = self._given or frozen_copy(self.model.policy)  # type: ignore[assignment]
 
     def around(self) -> AbstractContextManager[None]:
         return self._pulling()
@@ -84,13 +84,3 @@ class Leash(AroundTrain):
             yield
         if attached.losses:
             self.logger.record("train/leash", sum(attached.losses) / len(attached.losses))
-
-
-def _frozen(policy: ActorCriticPolicy) -> ActorCriticPolicy:
-    """A copy that stays as it is, without what its optimiser knows."""
-    # The last distribution is on a graph, which cannot be copied and is not needed.
-    shared: dict[int, Any] = {id(part): copy.copy(part) for part in (policy.action_dist, policy.optimizer)}
-    frozen = copy.deepcopy(policy, shared)
-    frozen.requires_grad_(False)
-    frozen.set_training_mode(False)
-    return frozen
