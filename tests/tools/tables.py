@@ -192,6 +192,8 @@ def table(lines: Sequence[Line], view: str) -> str:
     :return: Markdown: a row for each method and a column for each task, or the other way round where there are many tasks; in the end
         the interquartile mean of all shares
     """
+    if not any(line.folder for line in lines):
+        return f"None of its {len(lines)} runs is done yet.\n"
     scores = scores_of(lines)
     cells = {(task, method): _cell(scores, task, method, view) for task in scores.tasks for method in scores.methods}
     middle = {method: _middle(scores, method) for method in scores.methods}
