@@ -18,6 +18,7 @@ import json
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -410,6 +411,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     files = args.studies or [path.with_suffix(".yml") for path in sorted(STUDIES.glob("*.csv"))]
     th.set_num_threads(1)
+    warnings.simplefilter("ignore")  # they came when the runs did
     if args.what == "check":
         return check(files)
     if args.what == "rerun":
