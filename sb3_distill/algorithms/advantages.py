@@ -63,7 +63,8 @@ def student_at_ends(policy: ActorCriticPolicy, heard: Rollout, last_obs: Any) ->
     ends = [last_obs, stack_obs(truncated)] if truncated else [last_obs]
     with th.no_grad():
         obs_tensor, _ = policy.obs_to_tensor(concatenate_obs(ends))
-        return parameters(policy.get_distribution(obs_tensor)).cpu()
+        masks: Any = {"action_masks": heard.masks_since(-1, with_ends=bool(truncated))} if heard.masks else {}
+        return parameters(policy.get_distribution(obs_tensor, **masks)).cpu()
 
 
 def injected_reward(

@@ -13,7 +13,6 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch as th
-from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -62,7 +61,7 @@ SelfDistillation = TypeVar("SelfDistillation", bound="Distillation")
 
 class Distillation(Prepared, OnPolicyAlgorithm):
     """
-    The part that DistillPPO, DistillA2C and DistillTRPO share. Put it before the SB3 algorithm in a class's bases.
+    The part that DistillPPO, DistillA2C, DistillTRPO and DistillMaskablePPO share. Put it before the SB3 algorithm in a class's bases.
 
     It descends along E_q[ Σ_t −∇ log π_θ(a_t|s_t) Â_t + loss_coef ∇ℓ_t ], where Â_t is SB3's advantage of the rewards
     reward_coef · r̂_t + env_reward_coef · r_t. With w = reward_coef + env_reward_coef, the buffer holds those rewards
@@ -172,7 +171,7 @@ class Distillation(Prepared, OnPolicyAlgorithm):
 
         :param total_timesteps: environment steps, over all environments
         :param kwargs: as there
-        :return: a plain PPO, A2C or TRPO, trained
+        :return: a plain PPO, A2C, TRPO or MaskablePPO, trained
         """
         return then_rl(self, total_timesteps, **kwargs)
 
@@ -266,6 +265,8 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         """The actions to execute, where the student would do ``actions``."""
         # Here and not in the buffer: callbacks run in between, and their predict() overwrites the distribution.
         heard.student.append(parameters(self.policy.action_dist).cpu().numpy())
+        if heard.env.masks is not None:
+            heard.masks.append(heard.env.masks)
         if not np.isfinite(heard.student[-1].sum()):
             raise ValueError(
                 f"The student's action distribution is not finite after {self.num_timesteps} steps: {heard.student[-1]}. "
@@ -285,7 +286,9 @@ class Distillation(Prepared, OnPolicyAlgorithm):
             return heard.turns[-1]
 
         assert self.control is not None
-        return CONTROLS[self.control](Step(lambda: actions, teacher, self.action_space, len(actions), teachers_turn))
+        masks = heard.masks[-1] if heard.masks else None
+        step = Step(lambda: actions, teacher, self.action_space, len(actions), teachers_turn, masks)
+        return CONTROLS[self.control](step)
 
     def _beta(self) -> float:
         """How likely the teacher acts in this rollout."""
@@ -350,7 +353,9 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         row, buffer, unit = self._row, self.rollout_buffer, self._reward_unit()
         weights: list[float] = []
         clip_range = (
-            value_at("clip_range", self.clip_range, self._current_progress_remaining) if isinstance(self, PPO) else None
+            value_at("clip_range", self.clip_range, self._current_progress_remaining)
+            if hasattr(self, "clip_range")
+            else None
         )
         of_batch = partial(batch_loss, row, self.action_space, self.policy, buffer, unit, clip_range, weights)
         loss = None if row.loss is None else of_batch

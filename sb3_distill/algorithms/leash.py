@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch as th
-from sb3_contrib import TRPO
+from sb3_contrib import TRPO, MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
@@ -44,8 +44,10 @@ class Leash(AroundTrain):
             raise ValueError(
                 "TRPO has no loss that a Leash could be added to; its target_kl holds it: leave Leash out."
             )
-        if not isinstance(self.model, (PPO, A2C)):
-            raise ValueError(f"A Leash is for PPO and A2C, not for {type(self.model).__name__}: leave it out.")
+        if not isinstance(self.model, (PPO, A2C, MaskablePPO)):
+            raise ValueError(
+                f"A Leash is for PPO, A2C and MaskablePPO, not for {type(self.model).__name__}: leave it out."
+            )
         if self._given is not None:
             for name in ("observation_space", "action_space"):
                 given, mine = getattr(self._given, name), getattr(self.model, name)
@@ -75,7 +77,7 @@ class Leash(AroundTrain):
 
         def distance(values: th.Tensor, log_prob: th.Tensor) -> th.Tensor:
             with th.no_grad():
-                before = plain(space, start.get_distribution(attached.last_obs))
+                before = plain(space, start.get_distribution(attached.last_obs, **attached.last_more))
             return kl(before, plain(space, policy.action_dist)).mean()
 
         with attaching(policy, distance, coef, 1.0, True, self.num_timesteps) as attached:

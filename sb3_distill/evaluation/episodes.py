@@ -1,16 +1,20 @@
 """Returns of whole episodes, with the same seeds for everyone who plays."""
 
 import copy
+import inspect
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_distill.common.given_env import check_maker, made
 from sb3_distill.common.layers import raw_env
+from sb3_distill.common.masks import allowed_action, has_masks, masks_now
 from sb3_distill.common.questions import as_dones, as_rewards, is_monitored, returns_so_far, seed_envs
 from sb3_distill.common.spaces import any_action
 from sb3_distill.evaluation.given import acting, check_whole, checked
@@ -32,6 +36,21 @@ class Episodes(NamedTuple):
     n_steps: int
 
 
+@dataclass(frozen=True)
+class Heeding:
+    """
+    A player that takes no action which the environment forbids, where that says so.
+
+    :param act: from a batch of n observations, and with them perhaps masks of the actions that are allowed, shape (n, columns), to n
+        actions
+    """
+
+    act: Callable[..., np.ndarray]
+
+    def __call__(self, obs: Any, masks: np.ndarray | None = None) -> np.ndarray:
+        return self.act(obs) if masks is None else self.act(obs, masks)
+
+
 def play_episodes(
     act: Any,
     env: str | gym.Env | VecEnv | Callable[[int], VecEnv],
@@ -43,7 +62,8 @@ def play_episodes(
     Play one episode in each of n environments, side by side. Where a ``Monitor`` beneath other wrappers counts whole games and
     unclipped rewards, as on Atari, these are the episodes.
 
-    :param act: from a batch of n observations to n actions, or a model, whose ``predict`` acts greedily
+    :param act: from a batch of n observations to n actions, or a model, whose ``predict`` acts greedily; a :class:`Heeding` player, and
+        a model of MaskablePPO's, is told which are allowed
     :param env: a Gymnasium id, or a function that makes n environments, which are closed in the end; or an environment or ``VecEnv`` that
         was made, which is left open, and in which the episodes follow each other where there are fewer than n side by side
     :param n_episodes: n
@@ -81,9 +101,18 @@ def _in_turns(act: Any, venv: VecEnv, n_episodes: int, seed: int, max_steps: int
     return Episodes(np.concatenate(returns), sum(cut), sum(steps))
 
 
+def _player(act: Any) -> Callable[..., Any]:
+    if isinstance(act, Heeding):
+        return act
+    if isinstance(getattr(act, "policy", act), MaskableActorCriticPolicy):
+        return Heeding(lambda obs, masks=None: act.predict(obs, action_masks=masks, deterministic=True)[0])
+    return acting(act)
+
+
 def _side_by_side(act: Any, venv: VecEnv, n: int, seed: Any, max_steps: int | None) -> Episodes:
     """An episode in each environment, of which the first n count."""
-    player, n_envs = acting(act), venv.num_envs
+    player, n_envs = _player(act), venv.num_envs
+    heeds = isinstance(player, Heeding) and has_masks(venv)
     seed_envs(venv, seed)
     obs = venv.reset()
     returns = np.zeros(n_envs)
@@ -98,7 +127,8 @@ def _side_by_side(act: Any, venv: VecEnv, n: int, seed: Any, max_steps: int | No
         )
     step = 0
     while running.any() and (max_steps is None or step < max_steps):
-        obs, rewards, ends, infos = venv.step(checked(player(obs), venv.action_space, n_envs))
+        said = player(obs, masks_now(venv, f"in step {step + 1} of an episode")) if heeds else player(obs)  # type: ignore[call-arg]
+        obs, rewards, ends, infos = venv.step(checked(said, venv.action_space, n_envs))
         paid = np.where(running, as_rewards(rewards), 0.0)
         if not np.isfinite(paid).all():
             raise ValueError(
@@ -127,7 +157,8 @@ def episode_returns(
     """
     Play one episode in each of n environments, side by side; :func:`play_episodes` says besides how many were cut.
 
-    :param act: from a batch of n observations to n actions, or a model, whose ``predict`` acts greedily
+    :param act: from a batch of n observations to n actions, or a model, whose ``predict`` acts greedily; a :class:`Heeding` player, and
+        a model of MaskablePPO's, is told which are allowed
     :param env: a Gymnasium id, or a function that makes n environments, which are closed in the end; or an environment or ``VecEnv`` that
         was made, which is left open, and in which the episodes follow each other where there are fewer than n side by side
     :param n_episodes: n
@@ -144,11 +175,17 @@ def random_play(space: gym.Space, n: int, seed: int = 0) -> Callable[[Any], np.n
     :param space: of the actions
     :param n: environments side by side
     :param seed: of the actions
-    :return: from observations to n uniformly random actions, for :func:`episode_returns`
+    :return: from observations to n uniformly random actions, of those that are allowed, for :func:`episode_returns`
     """
     own = copy.deepcopy(space)
     own.seed(seed)
-    return lambda obs: np.stack([any_action(own) for _ in range(n)])
+
+    def act(obs: Any, masks: np.ndarray | None = None) -> np.ndarray:
+        if masks is not None:
+            return np.stack([allowed_action(own, mask) for mask in masks])
+        return np.stack([any_action(own) for _ in range(n)])
+
+    return Heeding(act)
 
 
 def make_plain_envs(env_id: str, n_envs: int) -> VecEnv:
@@ -173,4 +210,6 @@ def greedy(predict: Callable[..., tuple[np.ndarray, Any]]) -> Callable[[Any], np
     :param predict: of an SB3 model
     :return: from observations to its deterministic actions, for :func:`~sb3_distill.evaluation.episodes.episode_returns`
     """
+    if "action_masks" in inspect.signature(predict).parameters:
+        return Heeding(lambda obs, masks=None: predict(obs, deterministic=True, action_masks=masks)[0])
     return lambda obs: predict(obs, deterministic=True)[0]

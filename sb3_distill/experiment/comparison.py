@@ -7,17 +7,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.common.layers import innermost, raw_env
+from sb3_distill.common.masks import has_masks, masks_now
 from sb3_distill.common.spaces import env_actions
 from sb3_distill.common.tap import Tap
 from sb3_distill.evaluation.student_env import seen_by
 from sb3_distill.rules import losses
 from sb3_distill.rules.distributions import from_parameters, parameters, unvalidated
-from sb3_distill.teachers.teacher import Teacher
+from sb3_distill.teachers.teacher import Teacher, masks_if_any
 from sb3_distill.teachers.view import Wrap, view_of
 
 
@@ -98,7 +100,8 @@ def likeness(
     raw, vec_normalize = raw_env(env)
     view = view_of(teacher, raw, innermost(env), teacher_obs)
     n_steps = -(-n_states // env.num_envs)
-    policy = student.policy
+    policy: Any = student.policy
+    heeds, masks = isinstance(policy, MaskableActorCriticPolicy) and has_masks(env), list[np.ndarray]()
     end = time.monotonic() + seconds
     actions: list[np.ndarray] = []
     student_parameters: list[th.Tensor] = []
@@ -112,14 +115,18 @@ def likeness(
             tap = Tap(view.env, view.obs, _unchanged, view.step)
         with tap:
             for step in range(n_steps):
-                actions.append(student.predict(obs, deterministic=True)[0])
-                if isinstance(policy, ActorCriticPolicy):
+                if heeds:
+                    masks.append(masks_now(env, f"in step {step + 1} of the comparison"))
+                more: Any = {"action_masks": masks[-1]} if heeds else {}
+                actions.append(student.predict(obs, deterministic=True, **more)[0])
+                if isinstance(policy, (ActorCriticPolicy, MaskableActorCriticPolicy)):
                     tensor, _ = policy.obs_to_tensor(obs)
-                    student_parameters.append(parameters(policy.get_distribution(tensor)).cpu())
+                    student_parameters.append(parameters(policy.get_distribution(tensor, **more)).cpu())
                 if step + 1 == n_steps or time.monotonic() > end:
                     break
                 obs = env.step(actions[-1])[0]
-        answer = teacher.answer_in_chunks(tap.observations.batch(0)).parameters.cpu()
+        told = masks_if_any(np.concatenate(masks) if heeds else None)
+        answer = teacher.answer_in_chunks(tap.observations.batch(0), **told).parameters.cpu()
         pi = from_parameters(student.action_space, answer)
         n = len(actions) * env.num_envs
         mine, theirs = np.concatenate(actions), env_actions(student.action_space, pi.mode())
