@@ -95,8 +95,10 @@ class Line(NamedTuple):
 def read(name: str) -> list[Line]:
     """
     :param name: of a study
-    :return: what its CSV says
+    :return: what its CSV says; nothing where none of its runs is done yet
     """
+    if not (STUDIES / f"{name}.csv").exists():
+        return []
     with (STUDIES / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         return [
             Line(**{**row, "seed": int(row["seed"]), "steps": int(row["steps"])})  # type: ignore[arg-type]
@@ -194,7 +196,7 @@ def table(lines: Sequence[Line], view: str) -> str:
         the interquartile mean of all shares
     """
     if not any(line.folder for line in lines):
-        return f"None of its {len(lines)} runs is done yet.\n"
+        return "None of its runs is done yet.\n"
     scores = scores_of(lines)
     cells = {(task, method): _cell(scores, task, method, view) for task in scores.tasks for method in scores.methods}
     middle = {method: _middle(scores, method) for method in scores.methods}
