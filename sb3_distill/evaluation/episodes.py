@@ -104,9 +104,8 @@ def _in_turns(act: Any, venv: VecEnv, n_episodes: int, seed: int, max_steps: int
 def _player(act: Any) -> Callable[..., Any]:
     if isinstance(act, Heeding):
         return act
-    if isinstance(getattr(act, "policy", act), MaskableActorCriticPolicy):
-        return Heeding(lambda obs, masks=None: act.predict(obs, action_masks=masks, deterministic=True)[0])
-    return acting(act)
+    masked = isinstance(getattr(act, "policy", act), MaskableActorCriticPolicy)
+    return greedy(act.predict) if masked else acting(act)
 
 
 def _side_by_side(act: Any, venv: VecEnv, n: int, seed: Any, max_steps: int | None) -> Episodes:
