@@ -124,7 +124,7 @@ def test_the_steps_are_those_of_the_documentation(answers):
     advice = recommendation(answers)
     page = (Path(__file__).parents[2] / "docs" / "choosing.md").read_text(encoding="utf-8")
     row = next(line for line in page.splitlines() if line.startswith(f"| {advice.method.replace('_', '-')} | "))
-    assert row.split(" | ")[1] == f"{round(advice.steps / 1000)}k"
+    assert f"{round(advice.steps / 1000)}k" in row.split(" | ")[1].split(", ")  # by task
     assert f"student.learn({advice.steps:_})" in advice.code
     assert (f"--steps {advice.steps}" in advice.code) == (advice.steps != Settings("", "").steps)
 
