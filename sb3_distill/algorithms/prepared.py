@@ -260,9 +260,10 @@ class Prepared(LoggableLearningRate, SavesPlain):
     def _check_discounts(self) -> None:
         """Say if values that are compared are not of one discount."""
         weight, critic, theirs = self._row.state_weight, self._row.critic, self.teacher.gamma
-        compares = weight is not None and {STUDENT_VALUE, TEACHER_VALUE} <= weight.needs
+        parts = [part for part in (weight, self._row.reward) if part is not None]
+        compares = any({STUDENT_VALUE, TEACHER_VALUE} <= part.needs for part in parts)
         if (critic is not None or compares) and self.teacher.discounts is not None:
-            user = f"critic={critic.name!r} learns from" if critic is not None else "The weight compares"
+            user = f"critic={critic.name!r} learns from" if critic is not None else f"{self._row.name} compares"
             warnings.warn(
                 f"{user} V_π of {self.teacher.name}, whose values are of several discounts ({self.teacher.discounts}), and the "
                 f"student's are of gamma={self.gamma}. Give teachers of one gamma.",
@@ -274,9 +275,11 @@ class Prepared(LoggableLearningRate, SavesPlain):
                 f"gamma={self.gamma}. Give gamma={theirs}.",
                 stacklevel=2,
             )
-        if weight is not None and compares and theirs not in (None, self.gamma):
+        for part in (weight, self._row.reward):
+            if part is None or not {STUDENT_VALUE, TEACHER_VALUE} <= part.needs or theirs in (None, self.gamma):
+                continue
             warnings.warn(
-                f"{weight.formula} compares values that are not of one discount: V_π of {self.teacher.name} is of gamma={theirs}, and "
+                f"{part.formula} compares values that are not of one discount: V_π of {self.teacher.name} is of gamma={theirs}, and "
                 f"V_πθ of the student's gamma={self.gamma}. Give gamma={theirs}.",
                 stacklevel=2,
             )
