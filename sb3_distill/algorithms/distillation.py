@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch as th
-from stable_baselines3 import PPO
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
@@ -200,7 +200,7 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         if self._distils:
             assert self.env is not None
             with torch_threads(rollout_threads(self.env)):  # a pass of the size of a rollout's
-                check_distribution(self.policy, self._last_obs)
+                check_distribution(self.policy, self._last_obs, self._in_first_states)
         return total_timesteps, callback
 
     # --- the first seam -----------------------------------------------------------------------------------------------
@@ -320,7 +320,8 @@ class Distillation(Prepared, OnPolicyAlgorithm):
             return judge(last_values)
         student = None
         if self._reward_needs(NEXT_STATE, STUDENT):
-            student = th.cat([heard.student_parameters, student_at_ends(self.policy, heard, self._last_obs)])
+            ends = student_at_ends(self.policy, partial(self._at_ends, heard), heard, self._last_obs)
+            student = th.cat([heard.student_parameters, ends])
             student = within_bounds(self.action_space, student)
         injected = injected_reward(row, step, distribution, answer, student, tap.truncated, self.n_envs, self._bound)
         if w > 0 and not np.isfinite(injected).all():
@@ -331,6 +332,14 @@ class Distillation(Prepared, OnPolicyAlgorithm):
             return judge(last_values)
         unit = self._reward_unit() if weights.critic_is_of_env(row) else None
         add_reward(buffer, compute, last_values, injected, weights.reward / w, unit, judge)
+
+    def _at_ends(self, heard: Rollout, obs: Any) -> Distribution:
+        """The student in s_{T+1}, then in the states at which time limits cut episodes."""
+        return self.policy.get_distribution(obs)
+
+    def _in_first_states(self, obs: Any) -> Distribution:
+        """The student in the states in which ``learn`` begins, for a look at what it tells."""
+        return self.policy.get_distribution(obs)
 
     def _reward_needs(self, *needs: str) -> bool:
         """Whether r̂ needs all of these."""
@@ -353,9 +362,9 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         """SB3's, with ∇ℓ added and the policy gradient weighed; see :class:`~stable_baselines3.PPO`."""
         row, buffer, unit = self._row, self.rollout_buffer, self._reward_unit()
         weights: list[float] = []
-        clip_range = (
-            value_at("clip_range", self.clip_range, self._current_progress_remaining) if isinstance(self, PPO) else None
-        )
+        clip_range = getattr(self, "clip_range", None)
+        if clip_range is not None:
+            clip_range = value_at("clip_range", clip_range, self._current_progress_remaining)
         of_batch = partial(batch_loss, row, self.action_space, self.policy, buffer, unit, clip_range, weights)
         loss = None if row.loss is None else of_batch
         coefficients = (

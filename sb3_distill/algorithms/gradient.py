@@ -46,9 +46,11 @@ def attaching(
     evaluate_actions = policy.evaluate_actions
     attached = Attached()
 
-    def evaluate_and_attach(obs: Any, actions: th.Tensor) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
+    def evaluate_and_attach(
+        obs: Any, actions: th.Tensor, *rest: Any, **named: Any
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
         attached.last_obs = obs
-        values, log_prob, entropy = evaluate_actions(obs, actions)
+        values, log_prob, entropy = evaluate_actions(obs, actions, *rest, **named)
         mean = None
         if loss is not None:
             mean = loss(values.detach().flatten(), log_prob)

@@ -4,6 +4,7 @@ import warnings
 from typing import Any, ClassVar
 
 import numpy as np
+from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import maybe_make_env
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
@@ -13,6 +14,7 @@ from sb3_distill.algorithms.buffers import DistillRolloutBuffer, check_rollout_b
 from sb3_distill.algorithms.coefficients import COEFFICIENTS, Weights, beta_at, check_beta, schedules_of, weights_at
 from sb3_distill.algorithms.optimizers import in_few_calls
 from sb3_distill.algorithms.place import Place
+from sb3_distill.algorithms.remembering import check_memory
 from sb3_distill.algorithms.returns import known_returns
 from sb3_distill.algorithms.saving import SavesPlain
 from sb3_distill.algorithms.schedules import TRIED, LoggableLearningRate, value_at
@@ -53,6 +55,8 @@ class Prepared(LoggableLearningRate, SavesPlain):
     default_method: ClassVar[str] = "n_distill"
     #: whether the update weighs actions by π_θ(a|s) / π_old(a|s), as PPO's and TRPO's do
     has_ratio: ClassVar[bool] = True
+    #: whether students have an LSTM, which is learnt along sequences
+    remembers: ClassVar[bool] = False
 
     rollout_buffer: DistillRolloutBuffer
     averaging: float = 0.0
@@ -107,6 +111,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         check_names(type(self), Prepared, kwargs)
         if self.fixed_method is not None and method is not None:
             raise ValueError(f"{type(self).__name__} is the method {self.fixed_method!r}: leave method={method!r} out.")
+        check_memory(type(self), policy)
         method = self.fixed_method or method or self.default_method
         row = with_critic(get_method(method, form, baseline, control, weight), critic)
         if isinstance(env, str):
@@ -192,6 +197,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
             raise ValueError(
                 f"{self._row.name} {what}, and with vf_coef=0 its critic learns nothing: give vf_coef a weight."
             )
+        check_memory(type(self), self.policy_class)
         check_policy(self.policy_class, self.policy_kwargs)
         check_numbers(vars(self))
         self._check_weight()
@@ -286,9 +292,10 @@ class Prepared(LoggableLearningRate, SavesPlain):
         check_beta(self.beta, self.control, self.beta_per)
         weights = [self._weights_at(progress) for progress in TRIED]
         is_optimised = any(at.policy_gradient > 0 for at in weights)
-        if self.control == "mixed" and is_optimised and isinstance(self, PPO) and self.target_kl is not None:
+        limit = self.target_kl if isinstance(self, (PPO, RecurrentPPO)) else None
+        if self.control == "mixed" and is_optimised and limit is not None:
             raise ValueError(
-                f"target_kl={self.target_kl!r} is measured from the density that has drawn the actions, which in a mixture is not the "
+                f"target_kl={limit!r} is measured from the density that has drawn the actions, which in a mixture is not the "
                 "student's: nothing would be learnt. Leave target_kl out, or let the student act alone."
             )
         for progress in TRIED:
