@@ -30,9 +30,10 @@ class DistillRecurrentPPO(Distillation, RecurrentPPO):
 
     defaults: ClassVar[dict[str, Any]] = {
         "learning_rate": LinearSchedule(4e-3, 2e-4, 1.0),
-        "n_steps": 128,
-        "batch_size": 64,
-        "n_epochs": 15,
+        # Minibatches of whole rollouts of some environments: an LSTM is stepped once for all sequences of one.
+        "n_steps": 64,
+        "batch_size": 256,
+        "n_epochs": 10,
     }
     remembers: ClassVar[bool] = True
     row_defaults: ClassVar[dict[str, dict[str, Any]]] = {
@@ -42,14 +43,11 @@ class DistillRecurrentPPO(Distillation, RecurrentPPO):
         "on_policy_distill": {"vf_coef": 0.0, "max_grad_norm": 5.0, "averaging": 0.5},
         "kickstarting": {"env_reward_coef": 1.0},
         "proximal_distill": {"env_reward_coef": 1.0},
-        # A short horizon: while the student is poor its KL is a cost that ending an episode would save. Short rollouts: what is
-        # learnt of one is soon tried in the next.
+        # A short horizon: while the student is poor its KL is a cost that ending an episode would save.
         "n_distill": {
             "gamma": 0.9,
             "reward_coef": 0.03,
             "learning_rate": LinearSchedule(2e-3, 1e-4, 1.0),
-            "n_steps": 32,
-            "n_epochs": 20,
             "max_grad_norm": 5.0,
             "averaging": 0.8,
         },
@@ -58,15 +56,11 @@ class DistillRecurrentPPO(Distillation, RecurrentPPO):
             "gamma": 0.5,
             "gae_lambda": 0.8,
             "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0),
-            "batch_size": 256,
-            "n_epochs": 10,
         },
         # V_π judges the next few steps, not the student's critic at their end.
         "teacher_v_reward": {
             "gae_lambda": 0.9,
             "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0),
-            "batch_size": 128,
-            "n_epochs": 10,
         },
     }
     #: angles and velocities differ by a factor of ten and more
