@@ -108,6 +108,15 @@ class GymnasiumVecEnv(VecEnv):
             values = [getattr(self.venv, attr_name)] * self.num_envs
         return [values[i] for i in self._get_indices(indices)]
 
+    def has_attr(self, attr_name: str) -> bool:
+        # Not by asking for it: a worker of Gymnasium's that does not have it ends.
+        unwrapped = self.venv.unwrapped
+        if hasattr(self.venv, attr_name):
+            return True
+        if not isinstance(unwrapped, (SyncVectorEnv, AsyncVectorEnv)):
+            return False
+        return all(unwrapped.call("has_wrapper_attr", attr_name))
+
     def set_attr(self, attr_name: str, value: Any, indices: VecEnvIndices = None) -> None:
         chosen = set(self._get_indices(indices))
         if hasattr(self.venv.unwrapped, "set_attr"):
@@ -126,7 +135,10 @@ class GymnasiumVecEnv(VecEnv):
         if hasattr(self.venv.unwrapped, "call"):
             results = self.venv.unwrapped.call(method_name, *method_args, **method_kwargs)
         else:
-            results = [getattr(self.venv, method_name)(*method_args, **method_kwargs)] * self.num_envs
+            result = getattr(self.venv, method_name)(*method_args, **method_kwargs)
+            # What it says of its copies in one array, such as which actions are allowed, is theirs row by row.
+            rows = method_name == "action_masks" and np.shape(result)[:1] == (self.num_envs,)
+            results = list(result) if rows else [result] * self.num_envs
         return [results[i] for i in chosen]
 
     def _only_all(self, chosen: set[int], what: str) -> None:

@@ -115,7 +115,7 @@ def test_the_wheel_has_what_users_need_and_no_more(tmp_path):
             *(ROOT / folder).rglob("*.yml"),
         ]
         relative = {path.relative_to(ROOT / folder) for path in shipped if path.is_file()}
-        expected |= {f"{home}/{path.as_posix()}" for path in relative if path.parts[0] != "benchmarks"}
+        expected |= {f"{home}/{path.as_posix()}" for path in relative if path.parts[0] not in ("benchmarks", "studies")}
     assert installed == expected
 
 

@@ -15,7 +15,7 @@ import rl_zoo3.train
 import rl_zoo3.utils
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
-from sb3_contrib import RecurrentPPO
+from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, PPO
 
 import sb3_distill.common.env_ids  # noqa: F401 - registers environments, MinAtar's games among them
@@ -26,6 +26,7 @@ from sb3_distill.common.user_code import first_line
 from sb3_distill.rules.methods import NAMED, get_method
 from sb3_distill.students.features import MinAtarCNN
 from sb3_distill.students.nature_cnn import student_arch
+from sb3_distill.zoo.masked_play import heed_masks, with_masked_evaluation
 from sb3_distill.zoo.param_types import check_types, check_zoo_sizes
 from sb3_distill.zoo.typed_params import LATE, StoreTyped, check_names
 
@@ -51,7 +52,7 @@ def sample_hyperparams(
     :return: arguments of the constructor
     """
     row = get_method(algorithm.fixed_method or "n_distill")
-    is_ppo, is_a2c = issubclass(algorithm, (PPO, RecurrentPPO)), issubclass(algorithm, A2C)
+    is_ppo, is_a2c = issubclass(algorithm, (PPO, MaskablePPO, RecurrentPPO)), issubclass(algorithm, A2C)
     trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
     trial.suggest_int("n_steps_pow", *((2, 6) if is_a2c else (5, 9)))
     if is_ppo:
@@ -146,6 +147,26 @@ class DistillExperimentManager(ExperimentManager):
             hyperparams["teacher"] = saved["teacher"] = str(teacher).replace("{env}", self.env_name)
         return hyperparams, saved
 
+    def create_callbacks(self) -> None:
+        """rl_zoo3's, of which the one that evaluates takes no forbidden action."""
+        if self._masks_actions:
+            return with_masked_evaluation(super().create_callbacks)
+        return super().create_callbacks()
+
+    def objective(self, trial: optuna.Trial) -> float:
+        """
+        rl_zoo3's, likewise.
+
+        :param trial: of ``-optimize``
+        :return: its score
+        """
+        call = partial(super().objective, trial)
+        return with_masked_evaluation(call) if self._masks_actions else call()
+
+    @property
+    def _masks_actions(self) -> bool:
+        return self.algo in ALGORITHMS and ALGORITHMS[self.algo].masks_actions
+
     def _preprocess_hyperparams(self, hyperparams: dict[str, Any]) -> Any:
         """
         rl_zoo3's, which takes its own keys out.
@@ -186,6 +207,7 @@ for _name, _offline in OFFLINE.items():
     rl_zoo3.ALGOS[_name] = _offline
     HYPERPARAMS_SAMPLER[_name] = sample_offline_hyperparams
     HYPERPARAMS_CONVERTER[_name] = convert_hyperparams
+heed_masks()
 rl_zoo3.exp_manager.ExperimentManager = DistillExperimentManager  # type: ignore[misc]
 for _module in (rl_zoo3.utils, rl_zoo3.train):  # what is imported later has it from the first
     _module.StoreDict = StoreTyped  # type: ignore[attr-defined]

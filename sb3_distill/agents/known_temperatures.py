@@ -11,7 +11,7 @@ from sb3_distill.rules.temperature import Choice
 from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.q_network import QTeacher
 
-#: ``python -m sb3_distill.zoo.benchmarks.students temperatures`` writes it
+#: ``python -m sb3_distill.zoo.benchmarks.loading temperatures`` writes it
 FILE = BUNDLED / "temperatures.json"
 
 

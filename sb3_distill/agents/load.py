@@ -171,8 +171,8 @@ def load_teacher(
     if not isinstance(source, (str, Path, BaseAlgorithm, BasePolicy)) and is_function(source):
         teacher: Teacher = own_teacher(source, env=env, vec_normalize=vec_normalize, options=options, **of_functions)
         teacher.env_id = env_id or teacher.env_id
-        if tune and isinstance(teacher, QTeacher) and teacher.temperature is None and teacher.env_id is not None:
-            tune_temperature(teacher, EPISODES)
+        if tune:
+            _tune(teacher, None)
         return made_noisy(teacher, noise)
     env_id = _of_an_agent(source, env_id, env, of_functions)
     return made_noisy(_load_agent(source, env_id, vec_normalize, options, device, tune), noise)
@@ -206,7 +206,7 @@ def _load_agent(
         raise CheckpointError(f"Cannot learn from {kwargs['name']}: {problem}.")
     kwargs |= _options_for(teacher_class, policy, options, kwargs["name"])
     teacher = teacher_class(policy, **kwargs)
-    if tune and isinstance(teacher, QTeacher) and teacher.temperature is None:
+    if tune:
         _tune(teacher, source if is_its_own else None)
     if isinstance(source, (BaseAlgorithm, BasePolicy)):
         compare_at_load(teacher, source)
@@ -226,8 +226,10 @@ def _of_an_agent(source: Any, env_id: str | None, env: Any, of_functions: dict[s
     return env_id if env is None else env
 
 
-def _tune(teacher: QTeacher, model: Any) -> None:
-    """Choose the temperature: as is known, by play, or in the environment of a loaded model by its memory."""
+def _tune(teacher: Teacher, model: Any) -> None:
+    """Choose the temperature, if it has one to choose: as is known, by play, or in the environment of a loaded model by its memory."""
+    if not isinstance(teacher, QTeacher) or teacher.temperature is not None:
+        return
     known = None if model is not None else known_choice(teacher)
     if known is not None:
         teacher.settle(known)

@@ -5,6 +5,7 @@ from typing import Any
 
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_distill.agents.known_temperatures import known_choice
 from sb3_distill.agents.load import EPISODES, load_teacher
 from sb3_distill.teachers.noise import check_noise, made_noisy
 from sb3_distill.teachers.q_network import QTeacher
@@ -18,6 +19,7 @@ def load_teacher_for(
     make_env: Callable[[int], VecEnv],
     *,
     tune: bool = True,
+    as_registered: bool = False,
     noise: float = 0.0,
     **options: Any,
 ) -> Teacher:
@@ -29,6 +31,8 @@ def load_teacher_for(
     :param env_id: the environments' name, for messages
     :param make_env: makes n of them
     :param tune: whether episodes may be played to choose a temperature
+    :param as_registered: whether they are made with no arguments but those of their registration: what was found there before for the
+        same weights is taken then, however busy the machine is
     :param noise: the share of its actions that is uniform; not of those that are played to tune
     :param options: of ``load_teacher``
     :return: the teacher
@@ -36,6 +40,10 @@ def load_teacher_for(
     """
     teacher = load_teacher(source, env_id=env_id, tune=False, **options)
     if tune and isinstance(teacher, QTeacher) and teacher.temperature is None and env_id is not None:
+        known = known_choice(teacher) if as_registered else None
         teacher.env_id, teacher.make_env = env_id, lambda n: as_teacher_reads(teacher, make_env(n))
-        tune_temperature(teacher, EPISODES)
+        if known is None:
+            tune_temperature(teacher, EPISODES)
+        else:
+            teacher.settle(known)
     return made_noisy(teacher, check_noise(noise))

@@ -4,8 +4,9 @@ from abc import abstractmethod
 from contextlib import AbstractContextManager, ExitStack, suppress
 from typing import Any
 
-from stable_baselines3.common.callbacks import BaseCallback, EventCallback
+from stable_baselines3.common.callbacks import BaseCallback
 
+from sb3_distill.common.event_callbacks import check_told_of_rollouts
 from sb3_distill.common.replaced import replaced
 
 #: what is another on the model from a rollout's end to the update after it, and is in no file that is written meanwhile
@@ -35,11 +36,7 @@ class AroundTrain(BaseCallback):
         for name in _REPLACED:
             if getattr(vars(self.model).get(name), "is_around_train", False):
                 delattr(self.model, name)
-        if isinstance(self.parent, EventCallback):
-            raise ValueError(
-                f"{type(self).__name__} would never be called within {type(self.parent).__name__}, which tells it of no rollout: give "
-                f"it to learn() as a callback of its own, callback=[{type(self).__name__}(…), {type(self.parent).__name__}(…)]."
-            )
+        check_told_of_rollouts(self)
 
     def _on_rollout_start(self) -> None:
         self._until_train.close()

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Generator
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
 from sb3_contrib.common.recurrent.buffers import RecurrentDictRolloutBuffer, RecurrentRolloutBuffer
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.vec_env import VecEnv
@@ -181,12 +182,48 @@ class DistillRecurrentDictRolloutBuffer(_PaddedAnswers, RecurrentDictRolloutBuff
     """sb3-contrib's ``RecurrentDictRolloutBuffer`` with the teacher's answers."""
 
 
-def check_rollout_buffer_class(buffer_class: type[RolloutBuffer] | None) -> None:
+class DistillMaskableRolloutBuffer(DistillRolloutBuffer, MaskableRolloutBuffer):
+    """sb3-contrib's ``MaskableRolloutBuffer`` with the teacher's answers."""
+
+
+class DistillMaskableFrameRolloutBuffer(DistillFrameRolloutBuffer, MaskableRolloutBuffer):
+    """The same for observations that are stacks of frames."""
+
+
+class DistillMaskableDictRolloutBuffer(DistillDictRolloutBuffer, MaskableDictRolloutBuffer):
+    """sb3-contrib's ``MaskableDictRolloutBuffer`` with the teacher's answers."""
+
+
+class Buffers(NamedTuple):
+    """The rollout buffers of an engine, by observations.
+
+    :param arrays: for arrays
+    :param frames: for stacks of frames
+    :param dicts: for ``Dict``
+    :param theirs: SB3's or sb3-contrib's own, in whose place they are
+    """
+
+    arrays: type[DistillRolloutBuffer] = DistillRolloutBuffer
+    frames: type[DistillFrameRolloutBuffer] = DistillFrameRolloutBuffer
+    dicts: type[DistillDictRolloutBuffer] = DistillDictRolloutBuffer
+    theirs: tuple[type[RolloutBuffer], ...] = (RolloutBuffer, DictRolloutBuffer)
+
+
+MASKABLE = Buffers(
+    DistillMaskableRolloutBuffer,
+    DistillMaskableFrameRolloutBuffer,
+    DistillMaskableDictRolloutBuffer,
+    (MaskableRolloutBuffer, MaskableDictRolloutBuffer),
+)
+
+
+def check_rollout_buffer_class(buffer_class: type[RolloutBuffer] | None, buffers: Buffers) -> None:
     """
     :param buffer_class: given by a user, or None
+    :param buffers: of the engine
     :raises ValueError: if it has no room for the teacher's answers
     """
-    ours = (DistillRolloutBuffer, DistillDictRolloutBuffer)
+    ours = (buffers.arrays, buffers.dicts)
     if buffer_class is not None and not issubclass(buffer_class, ours):
         raise ValueError(
             f"rollout_buffer_class must be a subclass of {' or '.join(c.__name__ for c in ours)}, which carry the teacher's "
@@ -195,19 +232,20 @@ def check_rollout_buffer_class(buffer_class: type[RolloutBuffer] | None) -> None
 
 
 def rollout_buffer_for(
-    space: spaces.Space, env: VecEnv | None, given: type[RolloutBuffer] | None
+    space: spaces.Space, env: VecEnv | None, given: type[RolloutBuffer] | None, buffers: Buffers
 ) -> tuple[type[RolloutBuffer], dict[str, Any]]:
     """
     :param space: of observations
     :param env: the student's, in all its wrappers, or None
     :param given: by a user, or by what SB3's own algorithm has saved
+    :param buffers: of the engine
     :return: the class of a buffer, and arguments for it
     :raises ValueError: if the one that is given is for other observations
     """
-    ours = DistillDictRolloutBuffer if isinstance(space, spaces.Dict) else DistillRolloutBuffer
-    if given in (None, RolloutBuffer, DictRolloutBuffer):
+    ours = buffers.dicts if isinstance(space, spaces.Dict) else buffers.arrays
+    if given in (None, *buffers.theirs):
         n_stack = None if env is None else frame_stack_of(env)
-        return (ours, {}) if n_stack is None else (DistillFrameRolloutBuffer, {"n_stack": n_stack})
+        return (ours, {}) if n_stack is None else (buffers.frames, {"n_stack": n_stack})
     assert given is not None
     if not issubclass(given, ours):
         raise ValueError(

@@ -62,7 +62,7 @@ SelfDistillation = TypeVar("SelfDistillation", bound="Distillation")
 
 class Distillation(Prepared, OnPolicyAlgorithm):
     """
-    The part that DistillPPO, DistillA2C and DistillTRPO share. Put it before the SB3 algorithm in a class's bases.
+    The part that DistillPPO, DistillA2C, DistillTRPO and DistillMaskablePPO share. Put it before the SB3 algorithm in a class's bases.
 
     It descends along E_q[ Σ_t −∇ log π_θ(a_t|s_t) Â_t + loss_coef ∇ℓ_t ], where Â_t is SB3's advantage of the rewards
     reward_coef · r̂_t + env_reward_coef · r_t. With w = reward_coef + env_reward_coef, the buffer holds those rewards
@@ -172,7 +172,7 @@ class Distillation(Prepared, OnPolicyAlgorithm):
 
         :param total_timesteps: environment steps, over all environments
         :param kwargs: as there
-        :return: a plain PPO, A2C or TRPO, trained
+        :return: a plain PPO, A2C, TRPO or MaskablePPO, trained
         """
         return then_rl(self, total_timesteps, **kwargs)
 
@@ -266,6 +266,8 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         """The actions to execute, where the student would do ``actions``."""
         # Here and not in the buffer: callbacks run in between, and their predict() overwrites the distribution.
         heard.student.append(parameters(self.policy.action_dist).cpu().numpy())
+        if heard.env.masks is not None:
+            heard.masks.append(heard.env.masks)
         if not np.isfinite(heard.student[-1].sum()):
             raise ValueError(
                 f"The student's action distribution is not finite after {self.num_timesteps} steps: {heard.student[-1]}. "
@@ -285,7 +287,9 @@ class Distillation(Prepared, OnPolicyAlgorithm):
             return heard.turns[-1]
 
         assert self.control is not None
-        return CONTROLS[self.control](Step(lambda: actions, teacher, self.action_space, len(actions), teachers_turn))
+        masks = heard.masks[-1] if heard.masks else None
+        step = Step(lambda: actions, teacher, self.action_space, len(actions), teachers_turn, masks)
+        return CONTROLS[self.control](step)
 
     def _beta(self) -> float:
         """How likely the teacher acts in this rollout."""
@@ -319,7 +323,7 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         if row.reward is None:
             return judge(last_values)
         student = None
-        if self._reward_needs(NEXT_STATE, STUDENT):
+        if {NEXT_STATE, STUDENT} <= row.reward.needs:
             ends = student_at_ends(self.policy, partial(self._at_ends, heard), heard, self._last_obs)
             student = th.cat([heard.student_parameters, ends])
             student = within_bounds(self.action_space, student)
@@ -335,15 +339,13 @@ class Distillation(Prepared, OnPolicyAlgorithm):
 
     def _at_ends(self, heard: Rollout, obs: Any) -> Distribution:
         """The student in s_{T+1}, then in the states at which time limits cut episodes."""
-        return self.policy.get_distribution(obs)
+        ends = bool(heard.env.truncated)
+        masks: Any = {"action_masks": heard.masks_since(-1, with_ends=ends)} if heard.masks else {}
+        return self.policy.get_distribution(obs, **masks)
 
     def _in_first_states(self, obs: Any) -> Distribution:
         """The student in the states in which ``learn`` begins, for a look at what it tells."""
         return self.policy.get_distribution(obs)
-
-    def _reward_needs(self, *needs: str) -> bool:
-        """Whether r̂ needs all of these."""
-        return self._row.reward is not None and set(needs) <= self._row.reward.needs
 
     @property
     def _uses_env_reward(self) -> bool:
@@ -362,9 +364,11 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         """SB3's, with ∇ℓ added and the policy gradient weighed; see :class:`~stable_baselines3.PPO`."""
         row, buffer, unit = self._row, self.rollout_buffer, self._reward_unit()
         weights: list[float] = []
-        clip_range = getattr(self, "clip_range", None)
-        if clip_range is not None:
-            clip_range = value_at("clip_range", clip_range, self._current_progress_remaining)
+        clip_range = (
+            value_at("clip_range", self.clip_range, self._current_progress_remaining)
+            if hasattr(self, "clip_range")
+            else None
+        )
         of_batch = partial(batch_loss, row, self.action_space, self.policy, buffer, unit, clip_range, weights)
         loss = None if row.loss is None else of_batch
         coefficients = (

@@ -15,11 +15,15 @@ BatchLoss = Callable[[th.Tensor, th.Tensor], th.Tensor]
 
 
 class Attached:
-    """What was attached: mean losses of all minibatches, and the last one's observations as the network takes them."""
+    """
+    What was attached: mean losses of all minibatches, and the last one's observations as the network takes them, with what else it was
+    given, such as masks.
+    """
 
     def __init__(self) -> None:
         self.losses: list[float] = []
         self.last_obs: Any = None
+        self.last_more: dict[str, Any] = {}
 
 
 @contextmanager
@@ -47,10 +51,10 @@ def attaching(
     attached = Attached()
 
     def evaluate_and_attach(
-        obs: Any, actions: th.Tensor, *rest: Any, **named: Any
+        obs: Any, actions: th.Tensor, *rest: Any, **more: Any
     ) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
-        attached.last_obs = obs
-        values, log_prob, entropy = evaluate_actions(obs, actions, *rest, **named)
+        attached.last_obs, attached.last_more = obs, more
+        values, log_prob, entropy = evaluate_actions(obs, actions, *rest, **more)
         mean = None
         if loss is not None:
             mean = loss(values.detach().flatten(), log_prob)

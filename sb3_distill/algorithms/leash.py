@@ -1,12 +1,11 @@
 """A leash: reinforcement learning that may not go far from a policy at first, and as far as it likes later."""
 
-import copy
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch as th
-from sb3_contrib import TRPO
+from sb3_contrib import TRPO, MaskablePPO
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import Schedule
@@ -15,6 +14,7 @@ from stable_baselines3.common.utils import LinearSchedule
 from sb3_distill.algorithms.around_train import AroundTrain
 from sb3_distill.algorithms.gradient import attaching
 from sb3_distill.algorithms.schedules import TRIED, value_at
+from sb3_distill.algorithms.snapshots import frozen_copy
 from sb3_distill.rules.distributions import plain
 from sb3_distill.rules.losses import kl
 
@@ -36,7 +36,7 @@ class Leash(AroundTrain):
             value = value_at("coef", self.coef, progress)
             if not 0 <= value < float("inf"):
                 raise ValueError(f"coef of a Leash must be at least 0, not {value}.")
-        self._given = None if policy is None else _frozen(policy)
+        self._given = None if policy is None else frozen_copy(policy)
         self._start: ActorCriticPolicy | None = None
 
     def _init_callback(self) -> None:
@@ -44,8 +44,10 @@ class Leash(AroundTrain):
             raise ValueError(
                 "TRPO has no loss that a Leash could be added to; its target_kl holds it: leave Leash out."
             )
-        if not isinstance(self.model, (PPO, A2C)):
-            raise ValueError(f"A Leash is for PPO and A2C, not for {type(self.model).__name__}: leave it out.")
+        if not isinstance(self.model, (PPO, A2C, MaskablePPO)):
+            raise ValueError(
+                f"A Leash is for PPO, A2C and MaskablePPO, not for {type(self.model).__name__}: leave it out."
+            )
         if self._given is not None:
             for name in ("observation_space", "action_space"):
                 given, mine = getattr(self._given, name), getattr(self.model, name)
@@ -56,7 +58,7 @@ class Leash(AroundTrain):
 
     def _on_training_start(self) -> None:
         super()._on_training_start()
-        self._start = self._given or _frozen(self.model.policy)  # type: ignore[arg-type]
+        self._start = self._given or frozen_copy(self.model.policy)  # type: ignore[assignment]
 
     def around(self) -> AbstractContextManager[None]:
         return self._pulling()
@@ -75,20 +77,10 @@ class Leash(AroundTrain):
 
         def distance(values: th.Tensor, log_prob: th.Tensor) -> th.Tensor:
             with th.no_grad():
-                before = plain(space, start.get_distribution(attached.last_obs))
+                before = plain(space, start.get_distribution(attached.last_obs, **attached.last_more))
             return kl(before, plain(space, policy.action_dist)).mean()
 
         with attaching(policy, distance, coef, 1.0, True, self.num_timesteps) as attached:
             yield
         if attached.losses:
             self.logger.record("train/leash", sum(attached.losses) / len(attached.losses))
-
-
-def _frozen(policy: ActorCriticPolicy) -> ActorCriticPolicy:
-    """A copy that stays as it is, without what its optimiser knows."""
-    # The last distribution is on a graph, which cannot be copied and is not needed.
-    shared: dict[int, Any] = {id(part): copy.copy(part) for part in (policy.action_dist, policy.optimizer)}
-    frozen = copy.deepcopy(policy, shared)
-    frozen.requires_grad_(False)
-    frozen.set_training_mode(False)
-    return frozen

@@ -4,13 +4,17 @@ import warnings
 from typing import Any, ClassVar
 
 import numpy as np
-from sb3_contrib import RecurrentPPO
-from stable_baselines3 import PPO
 from stable_baselines3.common.base_class import maybe_make_env
+from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
 
 from sb3_distill.agents.load import load_teacher
-from sb3_distill.algorithms.buffers import DistillRolloutBuffer, check_rollout_buffer_class, rollout_buffer_for
+from sb3_distill.algorithms.buffers import (
+    Buffers,
+    DistillRolloutBuffer,
+    check_rollout_buffer_class,
+    rollout_buffer_for,
+)
 from sb3_distill.algorithms.coefficients import COEFFICIENTS, Weights, beta_at, check_beta, schedules_of, weights_at
 from sb3_distill.algorithms.optimizers import in_few_calls
 from sb3_distill.algorithms.place import Place
@@ -29,6 +33,7 @@ from sb3_distill.algorithms.settings import (
 from sb3_distill.algorithms.student_policy import check_numbers, check_policy, check_rate
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.given_env import check_env
+from sb3_distill.common.masks import has_masks
 from sb3_distill.rules.bounds import bound_of
 from sb3_distill.rules.controls import Turns
 from sb3_distill.rules.distributions import check_readable
@@ -57,6 +62,11 @@ class Prepared(LoggableLearningRate, SavesPlain):
     has_ratio: ClassVar[bool] = True
     #: whether students have an LSTM, which is learnt along sequences
     remembers: ClassVar[bool] = False
+    #: whether it heeds the masks that an environment hands out, see :mod:`sb3_distill.common.masks`
+    masks_actions: ClassVar[bool] = False
+    #: the class that its policies are of, and the buffers of its rollouts
+    policy_base: ClassVar[type] = ActorCriticPolicy
+    buffers: ClassVar[Buffers] = Buffers()
 
     rollout_buffer: DistillRolloutBuffer
     averaging: float = 0.0
@@ -124,9 +134,11 @@ class Prepared(LoggableLearningRate, SavesPlain):
             )
         check_numbers(kwargs)
         check_averaging(averaging)
-        check_rollout_buffer_class(kwargs.get("rollout_buffer_class"))
+        check_rollout_buffer_class(kwargs.get("rollout_buffer_class"), self.buffers)
         if isinstance(env, str):
             env = maybe_make_env(env, kwargs.get("verbose", 0))
+        if env is not None:
+            self.check_serves(env)
         given = {
             "loss_coef": loss_coef,
             "reward_coef": reward_coef,
@@ -177,6 +189,22 @@ class Prepared(LoggableLearningRate, SavesPlain):
         """
         return all_settings(cls, env, given)
 
+    @classmethod
+    def check_serves(cls, env: Any) -> None:
+        """
+        :param env: a Gymnasium environment or a ``VecEnv``
+        :raises ValueError: if this engine cannot do what the environment asks for: it hands out masks, which only some heed
+        """
+        if has_masks(env):
+            name = cls.__name__
+            for engine in ("A2C", "TRPO", "PPO"):
+                name = name.removesuffix(engine)
+            raise ValueError(
+                f"The environment says which actions are allowed (action_masks()), and {cls.__name__} does not heed it: its student and "
+                f"its teacher would take those that are forbidden. Take {name}MaskablePPO, engine='maskable_ppo', whose "
+                "learn(…, use_masking=False) does without masks."
+            )
+
     def _setup_model(self) -> None:
         if self.fixed_method is not None and self.method != self.fixed_method:
             raise ValueError(
@@ -198,12 +226,12 @@ class Prepared(LoggableLearningRate, SavesPlain):
                 f"{self._row.name} {what}, and with vf_coef=0 its critic learns nothing: give vf_coef a weight."
             )
         check_memory(type(self), self.policy_class)
-        check_policy(self.policy_class, self.policy_kwargs)
+        check_policy(self.policy_class, self.policy_kwargs, self.policy_base)
         check_numbers(vars(self))
         self._check_weight()
         self._set_coefficients()
         self._bound = self._checked_bound()
-        buffer = rollout_buffer_for(self.observation_space, self.env, self.rollout_buffer_class)
+        buffer = rollout_buffer_for(self.observation_space, self.env, self.rollout_buffer_class, self.buffers)
         self.rollout_buffer_class, self.rollout_buffer_kwargs = buffer[0], self.rollout_buffer_kwargs | buffer[1]
         self._binding, self._place = Binding(), Place()
         self._turns = Turns(self.beta_per, np.random.default_rng(self.seed))
@@ -231,6 +259,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         if self._row.coefficient is not None and (self._returns is None or self._returns[0] is not self.teacher):
             self._returns = self.teacher, known_returns(self.teacher_return, self.random_return, self.teacher)
         if self.env is not None and not self._binding.is_of(self.teacher, self.env, self.teacher_obs):
+            self.check_serves(self.env)
             self._binding.bind(self.teacher, self.env, self.teacher_obs)
 
     def _check_discounts(self) -> None:
@@ -292,10 +321,10 @@ class Prepared(LoggableLearningRate, SavesPlain):
         check_beta(self.beta, self.control, self.beta_per)
         weights = [self._weights_at(progress) for progress in TRIED]
         is_optimised = any(at.policy_gradient > 0 for at in weights)
-        limit = self.target_kl if isinstance(self, (PPO, RecurrentPPO)) else None
-        if self.control == "mixed" and is_optimised and limit is not None:
+        has_clip = hasattr(self, "clip_range")  # PPO's, of which TRPO's target_kl is another thing
+        if self.control == "mixed" and is_optimised and has_clip and getattr(self, "target_kl", None) is not None:
             raise ValueError(
-                f"target_kl={limit!r} is measured from the density that has drawn the actions, which in a mixture is not the "
+                f"target_kl={self.target_kl!r} is measured from the density that has drawn the actions, which in a mixture is not the "
                 "student's: nothing would be learnt. Leave target_kl out, or let the student act alone."
             )
         for progress in TRIED:

@@ -29,6 +29,7 @@ from sb3_distill.algorithms.student_policy import check_numbers
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.given_env import check_env
 from sb3_distill.common.layers import raw_env
+from sb3_distill.common.masks import check_no_masks
 from sb3_distill.common.nearest import nearest
 from sb3_distill.common.questions import env_id_of
 from sb3_distill.memory.answers import kind_of
@@ -107,6 +108,7 @@ class PreparedOffline(LoggableLearningRate, SavesOffline):
         self._check_settings()
         if env is not None:
             check_env(env)
+            check_no_masks(env, type(self).__name__)
         if isinstance(env, str):
             check_env_id(env)
         opened = None if memory is None else open_memory(memory)
@@ -264,6 +266,7 @@ class PreparedOffline(LoggableLearningRate, SavesOffline):
             raise ValueError(
                 "The teacher has no environment to play in: call set_env, or give env=… or memory=… to load()."
             )
+        check_no_masks(self.env, type(self).__name__)
         self.teacher = load_teacher(self.teacher, tune=False)
         before = self._binding.teacher
         if self._binding.is_of(self.teacher, self.env, self.teacher_obs):

@@ -32,7 +32,7 @@ class DistillRecurrentPPO(Distillation, RecurrentPPO):
         "learning_rate": LinearSchedule(4e-3, 2e-4, 1.0),
         # Minibatches of whole rollouts of some environments: an LSTM is stepped once for all sequences of one.
         "n_steps": 64,
-        "batch_size": 256,
+        "batch_size": 128,
         "n_epochs": 10,
     }
     remembers: ClassVar[bool] = True

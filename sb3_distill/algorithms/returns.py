@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
-from sb3_distill.evaluation.episodes import EVALUATION_SEED, play_episodes, random_play
+from sb3_distill.evaluation.episodes import EVALUATION_SEED, Heeding, play_episodes, random_play
 from sb3_distill.rules.weights import Returns, check_returns
 from sb3_distill.teachers.teacher import Teacher
 
@@ -43,7 +43,7 @@ def _played(teacher: Teacher, seed: int | None) -> float:
     def make(n: int) -> VecEnv:
         return teacher.training_env(n)
 
-    act = teacher.act if seed is None else random_play(teacher.action_space, EPISODES, seed)
+    act = Heeding(teacher.act) if seed is None else random_play(teacher.action_space, EPISODES, seed)
     try:
         return float(play_episodes(act, make, EPISODES, EVALUATION_SEED, MAX_STEPS).returns.mean())
     except ValueError as error:

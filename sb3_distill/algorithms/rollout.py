@@ -26,6 +26,9 @@ class Rollout:
     :param answers: the teacher's for s_1, s_2 …, as far as it was asked already, to act
     :param turns: in a mixture, where it was the teacher's turn, one array of shape (n_envs,) a step
     :param drawn: and what it drew there, unclipped, of shape (n_envs, …)
+    :param masks: of the actions that are allowed in s_1, s_2 …, as far as they were asked for, one array of booleans of shape
+        (n_envs, columns) a step; none where actions are not masked
+    :param end_masks: of those that are allowed in the states at which time limits cut episodes, likewise, shape (columns,)
     """
 
     def __init__(self, env: StudentView, tap: Tap) -> None:
@@ -35,12 +38,24 @@ class Rollout:
         self.answers: list[Answer] = []
         self.turns: list[np.ndarray] = []
         self.drawn: dict[int, np.ndarray] = {}
+        self.masks: list[np.ndarray] = []
+        self.end_masks: list[np.ndarray] = []
 
     @property
     def student_parameters(self) -> th.Tensor:
         """All of :attr:`student`, in rows: those of one step are neighbours."""
         student = np.stack(self.student)
         return th.from_numpy(student).reshape(student.shape[0] * student.shape[1], -1)
+
+    def masks_since(self, step: int, with_ends: bool = False) -> np.ndarray | None:
+        """
+        :param step: of a state, the first being 0
+        :param with_ends: whether those of the states at which time limits cut episodes follow
+        :return: the masks from that state on, in rows; None where actions are not masked
+        """
+        if not self.masks:
+            return None
+        return np.concatenate([*self.masks[step:], *(mask[None] for mask in self.end_masks if with_ends)])
 
     @property
     def n_answered(self) -> int:

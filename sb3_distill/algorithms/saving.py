@@ -34,6 +34,8 @@ _NOT_SAVED = (
     "_mean",
     "_warned",
     "_distils",
+    "_use_masking",
+    "_said_no_mask",
 )
 
 

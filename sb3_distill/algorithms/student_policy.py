@@ -4,20 +4,33 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch as th
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_distill.common.torch_draws import same_draws
 from sb3_distill.rules.distributions import check_readable, unvalidated
 
 
-def check_policy(policy_class: Any, policy_kwargs: dict[str, Any]) -> None:
+def check_policy(policy_class: Any, policy_kwargs: dict[str, Any], base: type = ActorCriticPolicy) -> None:
     """
     :param policy_class: of the student
     :param policy_kwargs: its arguments
-    :raises ValueError: for a policy that PPO and A2C cannot train, and for squashed actions
+    :param base: the class that the engine's policies are of
+    :raises ValueError: for a policy that the engine cannot train, and for squashed actions
     """
     if isinstance(policy_class, type):
-        if not issubclass(policy_class, ActorCriticPolicy):
+        is_masked = issubclass(policy_class, MaskableActorCriticPolicy)
+        if base is MaskableActorCriticPolicy and not is_masked:
+            raise ValueError(
+                f"A student of MaskablePPO's machinery has a policy that can be masked, not {policy_class.__name__}: give 'MlpPolicy', "
+                "'CnnPolicy', 'MultiInputPolicy' or a subclass of sb3-contrib's MaskableActorCriticPolicy."
+            )
+        if is_masked and base is not MaskableActorCriticPolicy:
+            raise ValueError(
+                f"{policy_class.__name__} is a policy of MaskablePPO's: give it to DistillMaskablePPO or a class of its rows "
+                "(NDistillMaskablePPO …), engine='maskable_ppo', or leave the choice to 'MlpPolicy'."
+            )
+        if not issubclass(policy_class, base):
             raise ValueError(
                 f"A student of PPO's or A2C's machinery has an actor-critic policy, not {policy_class.__name__}: give 'MlpPolicy', "
                 "'CnnPolicy', 'MultiInputPolicy' or a subclass of ActorCriticPolicy. (PolicyDistillation trains a DQN's.)"

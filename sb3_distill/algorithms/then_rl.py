@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 from gymnasium import spaces
-from sb3_contrib import TRPO, RecurrentPPO
+from sb3_contrib import TRPO, MaskablePPO, RecurrentPPO
+from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
@@ -27,7 +28,13 @@ from sb3_distill.common.nearest import nearest
 from sb3_distill.common.spaces import same_kind
 
 #: by the names that ``algorithm`` takes
-ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {"ppo": PPO, "a2c": A2C, "trpo": TRPO, "recurrent_ppo": RecurrentPPO}
+ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {
+    "ppo": PPO,
+    "a2c": A2C,
+    "trpo": TRPO,
+    "maskable_ppo": MaskablePPO,
+    "recurrent_ppo": RecurrentPPO,
+}
 
 
 class RLSettings(NamedTuple):
@@ -50,6 +57,7 @@ DISCRETE: dict[type[OnPolicyAlgorithm], RLSettings] = {
     TRPO: RLSettings(2_048, 4, {"learning_rate": 1e-3, "batch_size": 128, "target_kl": 0.01}),
     # It has no leash: a bound on each step in its place.
     RecurrentPPO: RLSettings(1_024, 8, {"learning_rate": 3e-4, "batch_size": 128, "n_epochs": 10, "target_kl": 0.01}),
+    MaskablePPO: RLSettings(1_024, 8, {"learning_rate": 3e-4, "batch_size": 64, "n_epochs": 10}),
 }
 CONTINUOUS: dict[type[OnPolicyAlgorithm], RLSettings] = {
     PPO: RLSettings(4_096, 2, {"learning_rate": 1e-4, "batch_size": 256, "n_epochs": 10, "target_kl": 0.01}),
@@ -65,7 +73,7 @@ GAMMA = 0.99
 
 def rl_settings(algorithm: type[OnPolicyAlgorithm], action_space: spaces.Space) -> RLSettings:
     """
-    :param algorithm: PPO, A2C, TRPO or RecurrentPPO
+    :param algorithm: PPO, A2C, TRPO, MaskablePPO or RecurrentPPO
     :param action_space: of the student
     :return: what it goes on with
     """
@@ -82,18 +90,19 @@ def rl_model(
     A model of SB3's own with the student's policy, and settings for reinforcement learning; its optimiser begins anew.
 
     :param student: distilled or cloned: any on-policy model of SB3's or of this package
-    :param algorithm: ``"ppo"``, ``"a2c"``, ``"trpo"`` or the class; by default the student's own;
-        a student that remembers goes on with ``"recurrent_ppo"``, and no other does
+    :param algorithm: ``"ppo"``, ``"a2c"``, ``"trpo"`` or the class; by default the student's own. A masked student goes on with
+        MaskablePPO, one that remembers with RecurrentPPO, and no other one does
     :param env: to learn in, by default the student's
     :param settings: of the algorithm, in place of those of :func:`rl_settings`
-    :return: PPO, A2C or TRPO
+    :return: PPO, A2C, TRPO or MaskablePPO
     :raises ValueError: for a student of another kind, without an environment, or one that saw other observations; for an unknown
         algorithm
     :raises TypeError: for a setting that the algorithm does not have
     """
-    if not isinstance(student, OnPolicyAlgorithm) or not isinstance(student.policy, ActorCriticPolicy):
+    kinds = (ActorCriticPolicy, MaskableActorCriticPolicy)
+    if not isinstance(student, OnPolicyAlgorithm) or not isinstance(student.policy, kinds):
         raise ValueError(
-            f"{type(student).__name__} has no policy that PPO, A2C or TRPO go on from: give a student of theirs (of policy "
+            f"{type(student).__name__} has no policy that PPO, A2C, TRPO or MaskablePPO go on from: give a student of theirs (of policy "
             "distillation, one with student='ppo')."
         )
     found = _algorithm_of(student, algorithm)
@@ -122,13 +131,13 @@ def rl_model(
     arch = {k: v for k, v in student.policy_kwargs.items() if k not in ("optimizer_class", "optimizer_kwargs")}
     same = {
         "policy_kwargs": arch,
-        "use_sde": student.use_sde,
-        "sde_sample_freq": student.sde_sample_freq,
         "seed": student.seed,
         "verbose": student.verbose,
         "tensorboard_log": student.tensorboard_log,
         "device": student.device,
     }
+    if found is not MaskablePPO:
+        same |= {"use_sde": student.use_sde, "sde_sample_freq": student.sde_sample_freq}
     policy_class: Any = student.policy_class
     on: Any = env
     model = found(policy_class, on, **(chosen | same | settings))
@@ -227,13 +236,21 @@ def _algorithm_of(student: OnPolicyAlgorithm, asked: str | type[OnPolicyAlgorith
     else:
         found = ALGORITHMS.get(asked.lower()) if isinstance(asked, str) else asked
     if found in ALGORITHMS.values():
+        masked = isinstance(student.policy, MaskableActorCriticPolicy)
+        if masked != (found is MaskablePPO):
+            theirs = "a policy of MaskablePPO's, which" if masked else "a policy that is not masked, which"
+            raise ValueError(
+                f"This {type(student).__name__} has {theirs} {found.__name__} cannot go on from: leave algorithm={asked!r} out."
+            )
         return found  # type: ignore[no-any-return]
     if asked is None:
-        raise ValueError(f"A student of {found.__name__} cannot go on here: PPO, A2C, TRPO and RecurrentPPO can.")
+        raise ValueError(
+            f"A student of {found.__name__} cannot go on here: PPO, A2C, TRPO, MaskablePPO and RecurrentPPO can."
+        )
     if isinstance(asked, str):
         raise ValueError(f"Unknown algorithm {asked!r}: {nearest(asked, ALGORITHMS)}")
     raise ValueError(
-        f"algorithm must be 'ppo', 'a2c', 'trpo', 'recurrent_ppo' or the class of one of these, not {asked!r}."
+        f"algorithm must be {', '.join(map(repr, ALGORITHMS))} or the class of one of these, not {asked!r}."
     )
 
 

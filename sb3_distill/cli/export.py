@@ -76,13 +76,13 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     from sb3_distill.agents.find import find_agent
     from sb3_distill.agents.training_envs import training_of
     from sb3_distill.cli.teacher_names import typed_teacher
+    from sb3_distill.exporting.export import FORMATS as SUFFIXES
     from sb3_distill.exporting.export import target
 
     args.agent = typed_teacher(args.agent)
     agent = find_agent(args.agent)
     if args.out is None:
-        suffix = {"onnx": ".onnx", "torchscript": ".pt", "c": ".h"}[args.to or "onnx"]
-        args.out = str(default_out(args.agent, agent.checkpoint).with_suffix(suffix))
+        args.out = str(default_out(args.agent, agent.checkpoint).with_suffix(SUFFIXES[args.to or "onnx"][0]))
     path, to = target(args.out, args.to or (None if Path(args.out).suffix else "onnx"))
     env = None
     if args.env is not None or args.env_kwargs:

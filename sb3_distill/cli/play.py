@@ -253,7 +253,7 @@ def play(show: Show) -> "list[tuple[float, int]]":
     import torch as th
 
     from sb3_distill.common.observations import check_finite
-    from sb3_distill.evaluation.episodes import episode_returns
+    from sb3_distill.evaluation.episodes import Heeding, episode_returns
 
     args = show.args
     th.manual_seed(args.seed)
@@ -264,33 +264,41 @@ def play(show: Show) -> "list[tuple[float, int]]":
                 film = stack.enter_context(filming(args.video, show.env)) if args.video and k == 0 else None
                 steps = 0
 
-                def act(obs: Any, film: "Callable[[], None] | None" = film, k: int = k) -> "np.ndarray":
+                def act(
+                    obs: Any,
+                    masks: "np.ndarray | None" = None,
+                    film: "Callable[[], None] | None" = film,
+                    k: int = k,
+                ) -> "np.ndarray":
                     nonlocal steps
                     check_finite(obs, f"after step {steps} of episode {k + 1}")
                     steps += 1
                     if film is not None:
                         film()
-                    return actions(show.teacher, obs, args.stochastic)
+                    return actions(show.teacher, obs, args.stochastic, masks)
 
-                (total,) = episode_returns(act, lambda n: left_open(show.env), 1, args.seed + k, args.max_steps)
+                player = Heeding(act)
+                (total,) = episode_returns(player, lambda n: left_open(show.env), 1, args.seed + k, args.max_steps)
             played.append((float(total), steps))
     finally:
         show.env.close()
     return played
 
 
-def actions(teacher: "Teacher", obs: Any, stochastic: bool) -> "np.ndarray":
+def actions(teacher: "Teacher", obs: Any, stochastic: bool, masks: "np.ndarray | None" = None) -> "np.ndarray":
     """
     :param teacher: who plays
     :param obs: n observations as the environment gives them
     :param stochastic: whether actions are drawn
+    :param masks: of the actions that the environment allows, if it says so
     :return: n actions
     """
     from sb3_distill.common.spaces import env_actions
+    from sb3_distill.teachers.teacher import masks_if_any
 
     if not stochastic:
-        return teacher.act(obs)
-    return env_actions(teacher.action_space, teacher.distribution(obs).sample())
+        return teacher.act(obs, **masks_if_any(masks))
+    return env_actions(teacher.action_space, teacher.distribution(obs, masks).sample())
 
 
 @contextmanager

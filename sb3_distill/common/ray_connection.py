@@ -6,6 +6,8 @@ import socket
 from types import ModuleType
 from typing import Any
 
+from sb3_distill.common.user_code import first_line
+
 #: seconds in which an address has to answer
 PATIENCE = 10.0
 
@@ -58,7 +60,6 @@ def connected(address: str | None = None, num_cpus: int | None = None) -> Module
             return ray
         except (ConnectionError, RuntimeError, TimeoutError) as error:
             if address is not None:
-                said = next(iter(str(error).strip().splitlines()), type(error).__name__)
-                raise ConnectionError(f"The Ray cluster at {address} cannot be used: {said}") from error
+                raise ConnectionError(f"The Ray cluster at {address} cannot be used: {first_line(error)}") from error
     ray.init(address="local", num_cpus=num_cpus, include_dashboard=False, _node_ip_address="127.0.0.1", **quiet)
     return ray

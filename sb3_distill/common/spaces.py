@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
-from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 
 from sb3_distill.common import mujoco
@@ -175,15 +174,6 @@ def action_tensor(action_space: spaces.Space, actions: np.ndarray) -> th.Tensor:
     if isinstance(action_space, spaces.Discrete):
         return th.as_tensor(actions, dtype=th.long).flatten()
     return th.as_tensor(actions, dtype=th.float32).reshape(-1, int(np.prod(action_space.shape or ())))
-
-
-def draw_actions(action_space: spaces.Space, distribution: Distribution) -> np.ndarray:
-    """
-    :param action_space: of one environment
-    :param distribution: for n environments
-    :return: n sampled actions as the environments take them
-    """
-    return env_actions(action_space, distribution.sample())
 
 
 def env_actions(action_space: spaces.Space, actions: th.Tensor) -> np.ndarray:

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
-from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices, VecEnvObs, VecEnvStepReturn
 
 from sb3_distill.common.frames import FrameLog
 from sb3_distill.common.layers import Layer
+from sb3_distill.common.masks import METHOD, checked_masks, mask_in
 from sb3_distill.common.observations import ObservationLog, check_finite, copy_obs, observation_of, same_obs, stack_obs
 from sb3_distill.common.questions import as_dones, as_rewards, is_truncated, lost_its_state, warn_of_lost_states
 from sb3_distill.common.replaced import replaced
@@ -168,12 +169,28 @@ class StudentView(Layer):
         self.stepping = False
         #: s_{t+1} of the steps in ``Tap.truncated``, in the same order, through all wrappers
         self.truncated: list[Any] = []
+        #: what the infos say there of the actions that are allowed, or None
+        self.truncated_masks: list[Any] = []
+        #: which actions are allowed now, as the environments were asked last, shape (n_envs, columns); None if nobody has asked
+        self.masks: np.ndarray | None = None
+        self._n_steps = 0
 
     def reset(self) -> VecEnvObs:
         return self.venv.reset()
 
+    def env_method(
+        self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any
+    ) -> list[Any]:
+        said = super().env_method(method_name, *method_args, indices=indices, **method_kwargs)
+        if method_name != METHOD or indices is not None:
+            return said
+        # Here, where it is known when: sb3-contrib's own error would be one of NumPy's.
+        self.masks = checked_masks(said, self.action_space, f"in step {self._n_steps + 1} of this rollout")
+        return list(self.masks)
+
     def step_async(self, actions: np.ndarray) -> None:
         self.stepping = self.is_next()
+        self._n_steps += self.stepping
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
@@ -183,6 +200,7 @@ class StudentView(Layer):
         for i in ended(ends):
             if own and is_truncated(infos[i]):
                 self.truncated.append(copy_obs(infos[i]["terminal_observation"]))
+                self.truncated_masks.append(mask_in(infos[i]))
         # A new array: SB3 adds bootstrap values to it in place.
         own_rewards = as_rewards(rewards)
         if not self.is_paid:

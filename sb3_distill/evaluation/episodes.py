@@ -1,8 +1,10 @@
 """Returns of whole episodes, with the same seeds for everyone who plays."""
 
 import copy
+import inspect
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -11,6 +13,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_distill.common.given_env import made
 from sb3_distill.common.layers import raw_env
+from sb3_distill.common.masks import allowed_action, has_masks, masks_now
 from sb3_distill.common.questions import as_dones, as_rewards, is_monitored, returns_so_far, seed_envs
 from sb3_distill.common.spaces import any_action
 
@@ -31,6 +34,21 @@ class Episodes(NamedTuple):
     n_steps: int
 
 
+@dataclass(frozen=True)
+class Heeding:
+    """
+    A player that takes no action which the environment forbids, where that says so.
+
+    :param act: from a batch of n observations, and with them perhaps masks of the actions that are allowed, shape (n, columns), to n
+        actions
+    """
+
+    act: Callable[..., np.ndarray]
+
+    def __call__(self, obs: Any, masks: np.ndarray | None = None) -> np.ndarray:
+        return self.act(obs) if masks is None else self.act(obs, masks)
+
+
 def play_episodes(
     act: Callable[[Any], np.ndarray],
     env: str | Callable[[int], VecEnv],
@@ -42,7 +60,8 @@ def play_episodes(
     Play one episode in each of n environments, side by side. Where a ``Monitor`` beneath other wrappers counts whole games and
     unclipped rewards, as on Atari, these are the episodes.
 
-    :param act: from a batch of n observations to n actions; one that remembers has a method ``begin``, as :class:`Greedy` does
+    :param act: from a batch of n observations to n actions; a :class:`Heeding` player is told which are allowed, and one that remembers has
+        a method ``begin``, as :class:`Greedy` does
     :param env: a Gymnasium id, or a function that makes n environments; they are closed in the end
     :param n_episodes: n
     :param seed: episode k is seeded with ``seed + k``, so that two players meet the same episodes
@@ -67,9 +86,11 @@ def play_episodes(
                 "wrap the environments in Monitor, or play with norm_reward=False.",
                 stacklevel=2,
             )
+        heeds = isinstance(act, Heeding) and has_masks(venv)
         step = 0
         while running.any() and (max_steps is None or step < max_steps):
-            obs, rewards, ends, infos = venv.step(act(obs))
+            actions = act(obs, masks_now(venv, f"in step {step + 1} of an episode")) if heeds else act(obs)  # type: ignore[call-arg]
+            obs, rewards, ends, infos = venv.step(actions)
             paid = np.where(running, as_rewards(rewards), 0.0)
             if not np.isfinite(paid).all():
                 raise ValueError(
@@ -117,11 +138,17 @@ def random_play(space: gym.Space, n: int, seed: int = 0) -> Callable[[Any], np.n
     :param space: of the actions
     :param n: environments side by side
     :param seed: of the actions
-    :return: from observations to n uniformly random actions, for :func:`episode_returns`
+    :return: from observations to n uniformly random actions, of those that are allowed, for :func:`episode_returns`
     """
     own = copy.deepcopy(space)
     own.seed(seed)
-    return lambda obs: np.stack([any_action(own) for _ in range(n)])
+
+    def act(obs: Any, masks: np.ndarray | None = None) -> np.ndarray:
+        if masks is not None:
+            return np.stack([allowed_action(own, mask) for mask in masks])
+        return np.stack([any_action(own) for _ in range(n)])
+
+    return Heeding(act)
 
 
 def make_plain_envs(env_id: str, n_envs: int) -> VecEnv:
@@ -154,13 +181,14 @@ class Greedy:
         self.state: Any = None
         self.starts: np.ndarray | None = None
 
-    def __call__(self, obs: Any) -> np.ndarray:
+    def __call__(self, obs: Any, **more: Any) -> np.ndarray:
         """
         :param obs: of n environments, the same ones as before
+        :param more: for the model, such as masks
         :return: n actions
         """
         remembered = () if self.state is None else (self.state, self.starts)
-        actions, self.state = self.predict(obs, *remembered, deterministic=True)
+        actions, self.state = self.predict(obs, *remembered, deterministic=True, **more)
         return actions
 
     def begin(self, starts: np.ndarray) -> None:
@@ -168,9 +196,11 @@ class Greedy:
         self.starts = starts
 
 
-def greedy(predict: Callable[..., tuple[np.ndarray, Any]]) -> Greedy:
+def greedy(predict: Callable[..., tuple[np.ndarray, Any]]) -> Callable[[Any], np.ndarray]:
     """
     :param predict: of an SB3 model
     :return: from observations to its deterministic actions, for :func:`~sb3_distill.evaluation.episodes.episode_returns`
     """
+    if "action_masks" in inspect.signature(predict).parameters:
+        return Heeding(lambda obs, masks=None: predict(obs, deterministic=True, action_masks=masks)[0])
     return Greedy(predict)

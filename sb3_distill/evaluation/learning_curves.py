@@ -1,4 +1,4 @@
-"""What a run shows for itself: scores, tables, and learning curves."""
+"""How good a student was as it learned: played while it does, and drawn."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,9 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from stable_baselines3.common.base_class import BaseAlgorithm
-from stable_baselines3.common.callbacks import BaseCallback, EventCallback
+from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_distill.common.event_callbacks import check_told_of_rollouts
 from sb3_distill.common.given_env import check_maker
 from sb3_distill.evaluation.episodes import greedy, make_plain_envs, play_episodes
 from sb3_distill.evaluation.scores import Score, score
@@ -23,12 +24,6 @@ COLORS = ("#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 #: of teachers and other horizontal lines
 LEVEL_COLORS = ("#D55E00", "#666666")
 LEVEL_STYLES = ("--", ":")
-
-
-# --- scores and tables ------------------------------------------------------------------------------------------------
-
-
-# --- learning curves --------------------------------------------------------------------------------------------------
 
 
 class Curve(NamedTuple):
@@ -118,12 +113,7 @@ class LearningCurve(BaseCallback):
         self._check_parent()  # which a CallbackList may have set since
 
     def _check_parent(self) -> None:
-        if isinstance(self.parent, EventCallback):
-            raise ValueError(
-                f"{type(self).__name__} would never be called within {type(self.parent).__name__}, which tells it of no rollout: give "
-                f"it to learn() as a callback of its own, callback=[{type(self).__name__}(…), {type(self.parent).__name__}(…)]. It "
-                f"evaluates every {self.every} steps."
-            )
+        check_told_of_rollouts(self, f" It evaluates every {self.every} steps.")
 
     def _on_rollout_start(self) -> None:
         # Not at steps: the network changes after rollouts only, and in its last step a rollout has changed nothing yet.

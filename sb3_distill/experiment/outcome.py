@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.common.phases import phase
 from sb3_distill.evaluation import scores
-from sb3_distill.evaluation.episodes import EVALUATION_SEED, greedy, play_episodes, random_play
+from sb3_distill.evaluation.episodes import EVALUATION_SEED, Heeding, greedy, play_episodes, random_play
 from sb3_distill.evaluation.scores import Player
 from sb3_distill.experiment.advice import advice
 from sb3_distill.experiment.comparison import Likeness, likeness, share_of_teacher
@@ -110,7 +110,7 @@ def _play(
 
     steps = None if plan.settings.memory else before + student.num_timesteps  # those of a memory were taken before
     return [
-        play("teacher", teacher.act, teacher.n_parameters or None, view=teacher.view),
+        play("teacher", Heeding(teacher.act), teacher.n_parameters or None, view=teacher.view),
         play("student", greedy(student.predict), actor_size(student.policy), steps, training_seconds),
         play("random play", random_play(student.action_space, n)),
     ]

@@ -19,6 +19,7 @@ from sb3_distill.agents.training import Training
 from sb3_distill.agents.training_envs import environment_of, training_in
 from sb3_distill.algorithms.coefficients import COEFFICIENTS
 from sb3_distill.algorithms.distillation import Distillation
+from sb3_distill.algorithms.maskable_ppo import DistillMaskablePPO
 from sb3_distill.algorithms.schedules import described_schedule
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.folders import check_folder
@@ -106,6 +107,8 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     )
     # A student without a teacher takes no time and checks the rest, before the teacher's temperature takes some.
     student = build(teacher=None, verbose=0)
+    if isinstance(student, DistillMaskablePPO):
+        student.check_hands_out_masks(env)
     if not isinstance(student, Distillation) and student.memory is not None:
         check_arguments(student.memory.about, trained.env_kwargs, f"The memory {settings.memory}")
     described = describe_settings(settings, trained.env_kwargs, student) | fingerprints(teacher, student)

@@ -55,7 +55,7 @@ class Episode:
 
     def kept(self) -> dict[str, Any] | None:
         """What another process needs to come to the same state; None if that is not known."""
-        if self.before is None or not len(self.actions) <= LONGEST:
+        if self.before is None:
             return None
         actions = np.array(self.actions) if self.actions else np.zeros((0, *(self.env.action_space.shape or ())))
         return {"before": self.before, "seed": self.seed, "actions": actions, "after": generator_state(self.env)}

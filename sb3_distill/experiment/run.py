@@ -70,7 +70,8 @@ class Experiment:
         #: of the last checkpoint of the distillation
         self._about = self.state
         self.student: Any = self.plan.build(teacher=self.teacher)
-        record_episodes(self.student.env)
+        if not self.plan.settings.offline:
+            record_episodes(self.student.env)
         #: whether the episodes of the part before go on
         self.in_place = False
         if self.state is not None:
@@ -104,7 +105,7 @@ class Experiment:
     def _find_teacher(self) -> Teacher:
         settings = self.plan.settings
         load = partial(load_teacher_for, settings.teacher, settings.env_id, self.plan.make_env, device=self.plan.device)
-        load = partial(load, noise=settings.noise or 0.0)
+        load = partial(load, noise=settings.noise or 0.0, as_registered=not settings.env_kwargs)
         if settings.offline:
             return load(tune=False)
         known = None if self.state is None else self.state["temperature"]
@@ -129,7 +130,7 @@ class Experiment:
         try:
             self._train(keeper)
             if self.plan.settings.then_rl:
-                self._reinforce(self.plan.settings.then_rl)
+                self._reinforce(self.plan.settings.then_rl, keeper)
             try:
                 with replacing(self.folder.path / STUDENT) as temporary:  # before anything else can go wrong
                     self.trained.save(temporary)
@@ -198,11 +199,12 @@ class Experiment:
         assert self._reinforcement is not None
         write_checkpoint(self.folder.checkpoint, {**self._about, "reinforcement": self._reinforcement.state(about)})
 
-    def _reinforce(self, steps: int) -> None:
+    def _reinforce(self, steps: int, keeper: Keeper) -> None:
         with replacing(self.folder.path / DISTILLED) as temporary:
             self.student.save(temporary)
-        keeper = self._new_keeper(self._write_second_checkpoint, steps)
-        self._reinforcement = Reinforcement(self.student, steps, keeper)
+        second = self._new_keeper(self._write_second_checkpoint, steps)
+        second.points = [(0, keeper.points[-1][1])]
+        self._reinforcement = Reinforcement(self.student, steps, second)
         begun = None if self.state is None else self.state.get("reinforcement")
         if begun is not None:
             self._reinforcement.take_up(begun, self.folder.checkpoint)

@@ -13,7 +13,6 @@ from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
-from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 
 from sb3_distill.agents import normalization
@@ -185,8 +184,17 @@ def _raw_space(
     if env is None:
         means = None if statistics is None else statistics.obs_mean
         return _as_normalized(own, means)
-    raw = as_made(env)
-    return raw.observation_space if signature(raw.observation_space) == signature(own) else own
+    return raw_space(own, env)
+
+
+def raw_space(own: spaces.Space, env: VecEnv) -> spaces.Space:
+    """
+    :param own: of an agent's observations
+    :param env: that it plays in
+    :return: the environment's own, where it may give images channels last
+    """
+    raw = as_made(env).observation_space
+    return raw if signature(raw) == signature(own) else own
 
 
 def _as_normalized(own: spaces.Space, means: Any) -> spaces.Space:
@@ -197,15 +205,6 @@ def _as_normalized(own: spaces.Space, means: Any) -> spaces.Space:
     shape = tuple(own.shape or ())
     last = np.ndim(means) == 3 and np.shape(means) != shape and np.shape(means)[:2] == shape[1:]
     return laid_out(own, "channels-last") if last else own
-
-
-def has_images(space: spaces.Space) -> bool:
-    """
-    :param space: of observations
-    :return: whether some of them are images, whose layout matters
-    """
-    parts = space.spaces.values() if isinstance(space, spaces.Dict) else [space]
-    return any(isinstance(part, spaces.Box) and is_image_space(part) for part in parts)
 
 
 def cast(obs: Any, space: spaces.Space) -> Any:

@@ -8,23 +8,24 @@ import numpy as np
 import torch as th
 
 from sb3_distill.exporting.c_values import C_TYPES, Buffer, Value, loops, numbers
+from sb3_distill.exporting.eight_bits import whole_numbers
 
 #: of one number; {0} is it
 UNARY = {
     "relu": "{0} > 0 ? {0} : 0",
     "neg": "-{0}",
-    "abs": "{f}fabs{s}({0})",
-    "tanh": "{f}tanh{s}({0})",
-    "exp": "{f}exp{s}({0})",
-    "log": "{f}log{s}({0})",
-    "sqrt": "{f}sqrt{s}({0})",
-    "rsqrt": "1 / {f}sqrt{s}({0})",
-    "sin": "{f}sin{s}({0})",
-    "cos": "{f}cos{s}({0})",
-    "floor": "{f}floor{s}({0})",
-    "round": "{f}rint{s}({0})",  # halves go to the even number, as torch's do
-    "sigmoid": "1 / (1 + {f}exp{s}(-{0}))",
-    "silu": "{0} / (1 + {f}exp{s}(-{0}))",
+    "abs": "fabs{s}({0})",
+    "tanh": "tanh{s}({0})",
+    "exp": "exp{s}({0})",
+    "log": "log{s}({0})",
+    "sqrt": "sqrt{s}({0})",
+    "rsqrt": "1 / sqrt{s}({0})",
+    "sin": "sin{s}({0})",
+    "cos": "cos{s}({0})",
+    "floor": "floor{s}({0})",
+    "round": "rint{s}({0})",  # halves go to the even number, as torch's do
+    "sigmoid": "1 / (1 + exp{s}(-{0}))",
+    "silu": "{0} / (1 + exp{s}(-{0}))",
     "logical_not": "!{0}",
     "reciprocal": "1 / {0}",
 }
@@ -152,7 +153,7 @@ class Code:
         sizes, indices = loops(shape, [*spread, out])
         reads = [f"{value.buffer.name}[{index}]" for value, index in zip(spread, indices, strict=False)]
         double = any(value.dtype == th.float64 for value in values)
-        text = expression.format(*reads, f="", s="" if double else "f")
+        text = expression.format(*reads, s="" if double else "f")
         line = f"{out.buffer.name}[{indices[-1]}] = ({out.buffer.ctype})({text});"
         self.statements.append(nest(sizes, line))
         return out
@@ -170,9 +171,8 @@ class Code:
         out = self.new(shape, dtype, [flat])
         wide = Value(out.buffer, out.places.unsqueeze(-1).expand(*shape, 1), dtype)
         first = Value(flat.buffer, flat.places[..., :1], flat.dtype)
-        _, (at, to) = loops((*shape, 1), [first, wide])
+        sizes, (at, to) = loops((*shape, 1), [first, wide])
         step = (flat.strides() or (0, (1,)))[1][-1]
-        sizes = loops((*shape, 1), [first, wide])[0]
         read = f"{flat.buffer.name}[{at} + {step} * k]"
         start, more = {"sum": ("0", "a += x;"), "max": (f"{flat.buffer.name}[{at}]", "a = x > a ? x : a;")}[kind]
         ctype = out.buffer.ctype
@@ -255,10 +255,8 @@ class Code:
         shift = "0" if bias is None else self.table(bias.detach().float().numpy())
         if not self.int8:
             return self.table(matrix), [], shift
-        scale = np.abs(matrix).max(axis=1) / 127
-        scale[scale == 0] = 1
-        whole = np.rint(matrix / scale[:, None]).clip(-127, 127).astype(np.int8)
-        return self.table(whole), [self.table(scale.astype(np.float32))], shift
+        whole, scale = whole_numbers(matrix, 0)
+        return self.table(whole), [self.table(scale)], shift
 
     def _function(self, layer: str) -> str:
         """The name of what computes a layer."""

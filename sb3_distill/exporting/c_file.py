@@ -124,11 +124,11 @@ def _ctype(port: Port) -> str:
 
 def _text(recipe: Recipe, code: Code, metadata: Mapping[str, str]) -> str:
     name = code.name
-    sizes = placed(code.buffers)
+    places = code_places(code.buffers)
+    sizes = sizes_of(places)
     memory = "".join(f"    {ctype} m_{ctype}[{size}];\n" for ctype, size in sizes.items())
     memory += "".join(
-        f"    {buffer.ctype} *const {buffer.name} = m_{buffer.ctype} + {offset};\n"
-        for buffer, offset in code_places(code.buffers)
+        f"    {buffer.ctype} *const {buffer.name} = m_{buffer.ctype} + {offset};\n" for buffer, offset in places
     )
     counters = "".join(f"i{k}, " for k in range(8) if re.search(rf"\bi{k}\b", "".join(code.statements))).rstrip(", ")
     about = "\n".join(f" * {key}: {value}".replace("*/", "* /") for key, value in metadata.items())
@@ -195,10 +195,10 @@ def code_places(buffers: Sequence[Buffer]) -> list[tuple[Buffer, int]]:
     return list(found.items())
 
 
-def placed(buffers: Sequence[Buffer]) -> dict[str, int]:
-    """:return: how many numbers of each type are in memory at once"""
+def sizes_of(places: Sequence[tuple[Buffer, int]]) -> dict[str, int]:
+    """:return: how many numbers of each type are in memory at once, by :func:`code_places`"""
     sizes: dict[str, int] = {}
-    for buffer, place in code_places(buffers):
+    for buffer, place in places:
         sizes[buffer.ctype] = max(sizes.get(buffer.ctype, 0), place + buffer.size)
     return sizes
 

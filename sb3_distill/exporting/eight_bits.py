@@ -106,6 +106,18 @@ def scales(weights: th.Tensor) -> th.Tensor:
     return th.where(scale > 0, scale, th.ones_like(scale))
 
 
+def whole_numbers(weights: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """
+    :param weights: of a layer
+    :param axis: of its rows
+    :return: the nearest whole numbers, of eight bits, and the scale of each row, shape (n,)
+    """
+    others = tuple(k for k in range(weights.ndim) if k != axis)
+    scale = np.abs(weights).max(axis=others, keepdims=True).astype(np.float32) / MOST
+    scale[scale == 0] = 1
+    return np.rint(weights / scale).clip(-MOST, MOST).astype(np.int8), scale.flatten()
+
+
 def nearest_rows(weights: th.Tensor) -> th.Tensor:
     """
     :param weights: shape (outputs, inputs)

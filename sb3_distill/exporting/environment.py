@@ -13,7 +13,7 @@ from sb3_distill.agents.training import usual_training
 from sb3_distill.common.own_env import import_environment
 from sb3_distill.common.spaces import check_spaces
 from sb3_distill.common.user_code import first_line
-from sb3_distill.exporting.agent import Exportable, as_made, exportable
+from sb3_distill.exporting.agent import Exportable, as_made, exportable, raw_space
 from sb3_distill.exporting.observations import N_ENVS
 from sb3_distill.exporting.recipe import Recipe
 
@@ -46,8 +46,8 @@ def prepared(
     try:
         if venv is not None:
             _check(agent, venv)
-            if given is None:
-                agent = exportable(source, vec_normalize=vec_normalize, env=venv, make_env=make_env, layout=layout)
+            if given is None and layout is None:
+                agent = agent._replace(observation_space=raw_space(agent.policy.observation_space, venv))
         yield agent, Recipe(agent.policy, agent.statistics, agent.observation_space), venv
     finally:
         agent.policy.set_training_mode(mode)

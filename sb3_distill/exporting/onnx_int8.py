@@ -6,7 +6,7 @@ LunarLander had another greedy action in 58% of the states of its play, and with
 
 from typing import TYPE_CHECKING
 
-import numpy as np
+from sb3_distill.exporting.eight_bits import whole_numbers
 
 if TYPE_CHECKING:
     import onnx
@@ -29,10 +29,7 @@ def with_eight_bits(model: "onnx.ModelProto") -> None:
         weights = numpy_helper.to_array(stored.pop(name))
         transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
         axis = 0 if transposed else LAYERS[node.op_type]
-        scale = np.abs(weights).max(axis=tuple(k for k in range(weights.ndim) if k != axis)).astype(np.float32) / 127
-        scale[scale == 0] = 1
-        rows = scale.reshape([-1 if k == axis else 1 for k in range(weights.ndim)])
-        whole = np.rint(weights / rows).clip(-127, 127).astype(np.int8)
+        whole, scale = whole_numbers(weights, axis)
         tensors = [numpy_helper.from_array(whole, f"{name}_int8"), numpy_helper.from_array(scale, f"{name}_scale")]
         model.graph.initializer.remove(next(tensor for tensor in model.graph.initializer if tensor.name == name))
         model.graph.initializer.extend(tensors)

@@ -19,6 +19,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_distill.agents.load import load_teacher
 from sb3_distill.common.folders import check_folder
 from sb3_distill.common.layers import raw_env
+from sb3_distill.common.masks import check_no_masks
 from sb3_distill.common.observations import copy_obs
 from sb3_distill.common.questions import env_id_of, seed_envs
 from sb3_distill.memory.answers import kind_of
@@ -97,6 +98,7 @@ def prepare(
         raise ValueError(f"env must be a VecEnv, such as make_vec_env of Stable-Baselines3 makes, not {env!r}.")
     path = Path(path).expanduser()
     teacher = load_teacher(teacher, tune=False)
+    check_no_masks(env, "A memory")
     env = as_teacher_reads(teacher, raw_env(env)[0])
     about = about_of(teacher, env)._replace(env_kwargs=as_json(env_kwargs), module=module)
     settings = Settings(about, weights_of(teacher), env.num_envs, float(epsilon), int(seed))

@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import torch as th
 
+from sb3_distill.common.masks import allowed_action
 from sb3_distill.common.nearest import nearest
 from sb3_distill.common.spaces import any_action
 
@@ -22,6 +23,7 @@ class Step(NamedTuple):
     :param space: of one action
     :param n: environments side by side
     :param teachers_turn: where both act: says in which environments it is the teacher's turn, shape (n,); called once a step
+    :param masks: which actions are allowed, shape (n, columns), where they are masked
     """
 
     student: Callable[[], np.ndarray]
@@ -29,6 +31,7 @@ class Step(NamedTuple):
     space: gym.Space
     n: int
     teachers_turn: Callable[[], np.ndarray] | None = None
+    masks: np.ndarray | None = None
 
 
 def student(step: Step) -> np.ndarray:
@@ -42,7 +45,9 @@ def teacher(step: Step) -> np.ndarray:
 
 
 def uniform(step: Step) -> np.ndarray:
-    """Every action is as likely as any other."""
+    """Every action that is allowed is as likely as any other."""
+    if step.masks is not None:
+        return np.stack([allowed_action(step.space, mask) for mask in step.masks])
     return np.stack([any_action(step.space) for _ in range(step.n)])
 
 

@@ -167,13 +167,14 @@ def parameter_size(action_space: spaces.Space) -> int:
 
 def plain(action_space: spaces.Space, distribution: Distribution) -> Distribution:
     """
-    The distribution of the actions themselves: gSDE's is replaced by the diagonal Gaussian that it is in every state.
+    The distribution of the actions themselves: gSDE's is replaced by the diagonal Gaussian that it is in every state, and one that is
+    masked by what is left of it.
 
     :param action_space: the space that the actions are in
     :param distribution: any of SB3's distributions, on any graph
     :return: the same distribution, of a class that :mod:`sb3_distill.rules.losses` knows
     """
-    if isinstance(distribution, StateDependentNoiseDistribution):
+    if isinstance(distribution, (StateDependentNoiseDistribution, MaskableDistribution)):
         return from_parameters(action_space, parameters(distribution))
     return distribution
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from sb3_distill.common.files import write_json
 from sb3_distill.experiment.run_folder import CHECKPOINT, RESULTS, STUDENT
 from sb3_distill.study.names import Run, digest_of
+from sb3_distill.study.source_code import code
 
 #: within a study's folder
 UNFINISHED, TABLES = "unfinished", "tables"
@@ -169,7 +170,7 @@ def begin(out: Path, run_name: str, about: Mapping[str, Any]) -> Path:
     """
     folder = out / UNFINISHED / run_name
     folder.mkdir(parents=True, exist_ok=True)
-    data = {"format": FORMAT, **about}
+    data = {"format": FORMAT, **about, "code": code()}
     if read_about(folder) != data:
         write_json(folder / ABOUT, data)
     return folder

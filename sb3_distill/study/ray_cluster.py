@@ -4,10 +4,12 @@ import os
 import signal
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from sb3_distill.common.ray_connection import check_ray, connected
+from sb3_distill.common.user_code import first_line
 from sb3_distill.study.processes import Death, cores
 from sb3_distill.study.work import FAILED, Report, Task, do
 from sb3_distill.study.worker import GRACE
@@ -100,12 +102,19 @@ class RayPool:
             last = next(iter(str(error).strip().splitlines()[::-1]), type(error).__name__)
             return Report("", FAILED, text=f"Ray could not begin it: {last}")
         except exceptions.RayError as error:
-            said = next(iter(str(error).strip().splitlines()), type(error).__name__)
             of_the_run = isinstance(error, (exceptions.WorkerCrashedError, exceptions.OutOfMemoryError))
-            return Death(f"Ray lost its process ({type(error).__name__}: {said})", of_the_run)
+            return Death(f"Ray lost its process ({type(error).__name__}: {first_line(error)})", of_the_run)
 
-    def _told(self) -> "_Told":
-        return _Told(self._ray)
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """A context in which the loss of the cluster is told in our words."""
+        exceptions = self._ray.exceptions
+        try:
+            yield
+        except (exceptions.RaySystemError, exceptions.RpcError, ConnectionError) as error:
+            raise ConnectionError(
+                f"The Ray cluster is gone ({first_line(error)}): what is finished is kept, and the same command goes on from there."
+            ) from error
 
     def stop(self) -> None:
         """Let runs write their checkpoints, for some seconds, and end them."""
@@ -125,24 +134,6 @@ class RayPool:
 
     def __exit__(self, *error: object) -> None:
         self.stop()
-
-
-class _Told:
-    """A context in which the loss of the cluster is told in our words."""
-
-    def __init__(self, ray: Any) -> None:
-        self._ray = ray
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
-        lost = (self._ray.exceptions.RaySystemError, self._ray.exceptions.RpcError, ConnectionError)
-        if isinstance(error, lost):
-            said = next(iter(str(error).strip().splitlines()), type(error).__name__)
-            raise ConnectionError(
-                f"The Ray cluster is gone ({said}): what is finished is kept, and the same command goes on from there."
-            ) from error
 
 
 def remote_do(data: dict[str, Any]) -> dict[str, Any]:

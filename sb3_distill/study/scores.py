@@ -12,9 +12,6 @@ from sb3_distill.study.axes import AXES
 from sb3_distill.study.folders import read_results
 from sb3_distill.study.names import Run
 
-#: axes that say which task it is; the others say what is compared
-TASK_AXES = ("environments", "teachers")
-
 
 class Scored(NamedTuple):
     """
@@ -76,13 +73,12 @@ class Scores(NamedTuple):
         found = np.array([run.share for run in self.runs.get((task, method), [])])
         return found[np.isfinite(found)] if len(found) else found
 
-    def by_task(self, method: str, tasks: Sequence[str] | None = None) -> list[np.ndarray]:
+    def by_task(self, method: str) -> list[np.ndarray]:
         """
         :param method: of :attr:`methods`
-        :param tasks: of :attr:`tasks`; by default all
         :return: shares by task, of those that have any
         """
-        found = [self.shares(task, method) for task in tasks or self.tasks]
+        found = [self.shares(task, method) for task in self.tasks]
         return [shares for shares in found if len(shares)]
 
 

@@ -14,9 +14,7 @@ from sb3_distill.teachers.teacher import Answer, Teacher
 
 class ActorCriticTeacher(Teacher):
     """
-    A teacher from PPO, A2C, TRPO or MaskablePPO: its own action distribution and its own critic.
-
-    MaskablePPO's is asked without masks, which no observation tells.
+    A teacher from PPO, A2C, TRPO or MaskablePPO: its own action distribution and its own critic, which does not depend on masks.
     """
 
     policy: ActorCriticPolicy | MaskableActorCriticPolicy

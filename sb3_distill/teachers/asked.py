@@ -94,9 +94,7 @@ class Asked:
             return [self.function(observation_of(obs, i)) for i in range(length(obs))]
 
     def _shaped(self, said: Any, n: int, obs: Any, action_space: spaces.Space) -> np.ndarray:
-        if self.answers == "mean_and_std":
-            said = self._two(said)
-        parts = said if isinstance(said, tuple) and self.answers == "mean_and_std" else (said,)
+        parts = self._two(said) if self.answers == "mean_and_std" else (said,)
         size = width(self.answers, action_space) if self.answers != VALUE else 1
         columns = [self._array(part, n, size // len(parts), obs, action_space) for part in parts]
         return np.concatenate(columns, axis=1)

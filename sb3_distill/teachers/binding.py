@@ -3,6 +3,7 @@
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import numpy as np
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.common.layers import innermost, raw_env
@@ -19,7 +20,7 @@ class Binding:
         self.view: TeacherView | None = None
         self._of: tuple[Any, ...] = (None, None, None)
         #: who was asked last, about which states, and what the answer was
-        self._carried: tuple[Teacher, Any, Answer] | None = None
+        self._carried: tuple[Teacher, Any, Answer, np.ndarray | None] | None = None
 
     @property
     def teacher(self) -> Teacher | None:
@@ -57,21 +58,25 @@ class Binding:
         """
         return nullcontext() if self.view is None else self.view.hearing(steps=steps)
 
-    def carry(self, teacher: Teacher, obs: Any, answer: Answer) -> None:
+    def carry(self, teacher: Teacher, obs: Any, answer: Answer, masks: np.ndarray | None = None) -> None:
         """
         :param teacher: who was asked
         :param obs: about which states, in which the next rollout begins
         :param answer: what it said
+        :param masks: of the actions that were allowed there, if they are masked
         """
-        self._carried = (teacher, obs, answer)
+        self._carried = (teacher, obs, answer, masks)
 
-    def carried(self, teacher: Teacher, obs: Any) -> Answer | None:
+    def carried(self, teacher: Teacher, obs: Any, masks: np.ndarray | None = None) -> Answer | None:
         """
         :param teacher: who is to be asked
         :param obs: about which states
+        :param masks: of the actions that are allowed there, if they are masked
         :return: what it said about these very states in the end of the rollout before, if it did; once
         """
         carried, self._carried = self._carried, None
-        if carried is not None and carried[0] is teacher and same_obs(carried[1], obs):
-            return carried[2]
-        return None
+        if carried is None or carried[0] is not teacher or not same_obs(carried[1], obs):
+            return None
+        if (masks is None) != (carried[3] is None) or (masks is not None and not np.array_equal(masks, carried[3])):  # type: ignore[arg-type]
+            return None
+        return carried[2]

@@ -62,7 +62,7 @@ class _BoxTeacher(Teacher):
         std = th.as_tensor(std, device=mean.device).clamp(min=MIN_STD).expand_as(mean)
         return th.cat([low + half * (mean + 1), (half * std).log()], dim=-1)
 
-    def act(self, obs: Observation) -> np.ndarray:
+    def act(self, obs: Observation, masks: np.ndarray | None = None) -> np.ndarray:
         self.policy.set_training_mode(False)
         normalised = obs if self.normalize_obs is None else self.normalize_obs(obs)
         return self.policy.predict(normalised, deterministic=True)[0]

@@ -9,6 +9,8 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 
+from sb3_distill.rules.masking import FORBIDDEN
+
 
 def check_noise(noise: Any) -> float:
     """
@@ -41,27 +43,38 @@ def made_noisy(teacher: Any, noise: float, seed: int = 0) -> Any:
     return noisy
 
 
-def with_noise(log_probs: th.Tensor, noise: float) -> th.Tensor:
+def with_noise(log_probs: th.Tensor, noise: float, masks: np.ndarray | None = None) -> th.Tensor:
     """
     (1 − noise) π + noise/|A|.
 
     :param log_probs: log π, shape (n, |A|)
     :param noise: in (0, 1]
+    :param masks: where some actions are forbidden, of the same shape: |A| is then how many are allowed, and π is masked
     :return: its logarithm, of the same shape
     """
-    uniform = th.full_like(log_probs, math.log(noise / log_probs.shape[-1]))
+    if masks is None:
+        uniform = th.full_like(log_probs, math.log(noise / log_probs.shape[-1]))
+    else:
+        allowed = th.as_tensor(masks, device=log_probs.device)
+        uniform = (noise / allowed.sum(-1, keepdim=True).to(log_probs.dtype)).log().where(allowed, FORBIDDEN)
     if noise == 1:
         return uniform
     return th.logaddexp(log_probs.log_softmax(-1) + math.log1p(-noise), uniform)
 
 
-def noisy_actions(actions: np.ndarray, noise: float, n: int, rng: np.random.Generator) -> np.ndarray:
+def noisy_actions(
+    actions: np.ndarray, noise: float, n: int, rng: np.random.Generator, masks: np.ndarray | None = None
+) -> np.ndarray:
     """
     :param actions: m discrete ones
     :param noise: the probability of a uniform one in the place of each
     :param n: how many actions there are
     :param rng: of both draws
+    :param masks: where some are forbidden, shape (m, n)
     :return: m actions, 0 … n−1
     """
-    drawn = rng.integers(n, size=actions.shape).astype(actions.dtype)
+    if masks is None:
+        drawn = rng.integers(n, size=actions.shape).astype(actions.dtype)
+    else:
+        drawn = (rng.random((len(actions), n)) + masks).argmax(-1).reshape(actions.shape).astype(actions.dtype)
     return np.where(rng.random(actions.shape) < noise, drawn, actions)

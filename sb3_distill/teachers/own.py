@@ -128,8 +128,8 @@ class OwnTeacher(Teacher):
             rows = self._clipped(self.asked.rows(obs, self.action_space))
         return th.from_numpy(rows).float()
 
-    def answer(self, obs: Observation, with_value: bool = False) -> Answer:
-        answer = super().answer(obs, with_value and self.value_of is None)
+    def answer(self, obs: Observation, with_value: bool = False, masks: np.ndarray | None = None) -> Answer:
+        answer = super().answer(obs, with_value and self.value_of is None, masks)
         if not with_value or self.value_of is None:
             return answer
         if self.asked.remembers:

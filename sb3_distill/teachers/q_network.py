@@ -3,11 +3,13 @@
 import warnings
 from typing import Any
 
+import numpy as np
 import torch as th
 from gymnasium import spaces
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3.dqn.policies import DQNPolicy
 
+from sb3_distill.rules.masking import FORBIDDEN, allowed_values
 from sb3_distill.rules.temperature import (
     ENOUGH_STATES,
     Choice,
@@ -16,14 +18,34 @@ from sb3_distill.rules.temperature import (
     soften,
     softest_by_confidence,
 )
+from sb3_distill.teachers.noise import with_noise
 from sb3_distill.teachers.teacher import Answer, Observation, Teacher
+
+
+def _expected(log_probs: th.Tensor, q_values: th.Tensor) -> th.Tensor:
+    """Σ π (Q − max Q) + max Q: the sum's rounding is one of differences, however large what all actions share."""
+    best = q_values.amax(-1)
+    return best + (log_probs.exp() * (q_values - best.unsqueeze(-1))).sum(-1)
+
+
+def among_allowed(q_values: th.Tensor, masks: np.ndarray | None) -> th.Tensor:
+    """
+    :param q_values: Q(s, ·), shape (n, |A|)
+    :param masks: of the actions that are allowed, of the same shape; None for all
+    :return: the same, with the least Q-value of an allowed action for those that are not
+    """
+    if masks is None:
+        return q_values
+    least = allowed_values(-q_values, masks).amax(-1, keepdim=True).neg()
+    return th.where(th.as_tensor(masks, device=q_values.device), q_values, least)
 
 
 class QTeacher(Teacher):
     """
     A teacher from DQN or QR-DQN: π(a|s) = (1−ε) softmax(Q(s,·)/τ) + ε/|A| and V_π(s) = Σ_a π(a|s) Q(s,a).
 
-    For QR-DQN, Q is the mean over quantiles.
+    For QR-DQN, Q is the mean over quantiles. Where actions are masked, all of that is over the allowed ones, |A| included: a Q-network's
+    opinion of what was never allowed is worth nothing.
 
     :param policy: the Q-network
     :param temperature: τ > 0, in units of Q. None leaves it to be found from the first observations, see
@@ -72,11 +94,18 @@ class QTeacher(Teacher):
             self._choose(q_values)
         assert self.temperature is not None
         log_probs = soften(q_values, self.temperature, self.epsilon)
-        if not with_value:
-            return Answer(log_probs, None)
-        # Σ π (Q − max Q) + max Q: the sum's rounding is one of differences, however large what all actions share.
-        best = q_values.amax(-1)
-        return Answer(log_probs, best + (log_probs.exp() * (q_values - best.unsqueeze(-1))).sum(-1))
+        return Answer(log_probs, _expected(log_probs, q_values) if with_value else None)
+
+    def _masked_answer(self, obs: Any, with_value: bool, masks: np.ndarray) -> Answer:
+        q_values = among_allowed(self._q_values(obs), masks)
+        if self.temperature is None or self._first:
+            self._choose(q_values)
+        assert self.temperature is not None
+        log_probs = soften(allowed_values(q_values, masks), self.temperature)
+        log_probs = th.where(th.as_tensor(masks, device=log_probs.device), log_probs, FORBIDDEN)
+        if self.epsilon:
+            log_probs = with_noise(log_probs, self.epsilon, masks)
+        return Answer(log_probs, _expected(log_probs, q_values) if with_value else None)
 
     def choose_temperature(self, q_values: th.Tensor) -> None:
         """

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,8 +16,9 @@ from sb3_distill.common.layers import Layer
 from sb3_distill.common.observations import each_part, length, observation_of
 from sb3_distill.common.questions import as_dones
 from sb3_distill.common.spaces import same_actions, same_kind
+from sb3_distill.rules.masking import masked
 from sb3_distill.teachers.fingerprint import fingerprint_of
-from sb3_distill.teachers.teacher import Answer, Teacher, join_answers
+from sb3_distill.teachers.teacher import Answer, Teacher, join_answers, masks_if_any
 from sb3_distill.teachers.view import TeacherView
 
 #: how an ensemble averages
@@ -173,9 +175,23 @@ class _Together(Teacher):
         """:return: the same: each member prepares it for itself"""
         return obs
 
-    def _answers(self, obs: Any, with_value: bool) -> list[Answer]:
+    def _answers(self, obs: Any, with_value: bool, masks: np.ndarray | None) -> list[Answer]:
         """Of each member for all states."""
-        return [teacher.answer(self.unpack(obs, k), with_value) for k, teacher in enumerate(self._members)]
+        return [
+            teacher.answer(self.unpack(obs, k), with_value, **masks_if_any(masks))
+            for k, teacher in enumerate(self._members)
+        ]
+
+    def _answer(self, obs: Any, with_value: bool) -> Answer:
+        return self._put_together(obs, with_value, None)
+
+    def _masked_answer(self, obs: Any, with_value: bool, masks: np.ndarray) -> Answer:
+        answer = self._put_together(obs, with_value, masks)
+        return answer._replace(parameters=masked(self.action_space, answer.parameters, masks))
+
+    @abstractmethod
+    def _put_together(self, obs: Any, with_value: bool, masks: np.ndarray | None) -> Answer:
+        """What the members say, each of the actions that are allowed."""
 
 
 class Together(Layer):
@@ -255,8 +271,8 @@ class EnsembleTeacher(_Together):
     def _own_weights(self) -> dict[str, Any]:
         return {self.average: th.tensor(self.shares, dtype=th.float64)}
 
-    def _answer(self, obs: Any, with_value: bool) -> Answer:
-        answers = self._answers(obs, with_value)
+    def _put_together(self, obs: Any, with_value: bool, masks: np.ndarray | None) -> Answer:
+        answers = self._answers(obs, with_value, masks)
         params = th.stack([answer.parameters.to(self.device) for answer in answers])
         shares = th.tensor(self.shares, dtype=params.dtype, device=params.device)
         value = None
@@ -339,8 +355,8 @@ class BestTeacher(_Together):
                 stacklevel=2,
             )
 
-    def _answer(self, obs: Any, with_value: bool) -> Answer:
-        answers = self._answers(obs, True)
+    def _put_together(self, obs: Any, with_value: bool, masks: np.ndarray | None) -> Answer:
+        answers = self._answers(obs, True, masks)
         values = th.stack([_value(answer).to(self.device) for answer in answers])
         which, rows = values.argmax(0), th.arange(values.shape[1])
         params = th.stack([answer.parameters.to(self.device) for answer in answers])[which, rows]
@@ -370,14 +386,15 @@ class PerEnvTeacher(_Together):
         self.check_number(length(obs))
         return super().at_start(obs)
 
-    def _answer(self, obs: Any, with_value: bool) -> Answer:
+    def _put_together(self, obs: Any, with_value: bool, masks: np.ndarray | None) -> Answer:
         self.unpack(obs, 0)  # or it says what is missing
         which = self._of[np.asarray(obs[_WHERE]).astype(int)]
         parts, order = [], []
         for k in np.unique(which):
             rows = np.flatnonzero(which == k)
             own = each_part(self.unpack(obs, int(k)), lambda part, rows=rows: part[rows])  # type: ignore[misc]
-            answer = self._members[k].answer(own, with_value)
+            more = masks_if_any(masks if masks is None else masks[rows])
+            answer = self._members[k].answer(own, with_value, **more)
             parts.append(Answer(*(None if x is None else x.to(self.device) for x in answer)))  # type: ignore[arg-type]
             order.append(rows)
         back = th.from_numpy(np.argsort(np.concatenate(order)))

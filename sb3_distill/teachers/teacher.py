@@ -25,6 +25,7 @@ from sb3_distill.common.questions import env_id_of
 from sb3_distill.common.spaces import channels_last, check_spaces, env_actions, signature
 from sb3_distill.evaluation.episodes import make_plain_envs
 from sb3_distill.rules.distributions import from_parameters
+from sb3_distill.rules.masking import masked
 from sb3_distill.teachers.noise import noisy_actions, with_noise
 
 Observation = np.ndarray | dict[str, np.ndarray]
@@ -48,6 +49,14 @@ def join_answers(answers: list[Answer]) -> Answer:
     """
     values = [answer.value for answer in answers if answer.value is not None]
     return Answer(th.cat([answer.parameters for answer in answers]), th.cat(values) if values else None)
+
+
+def masks_if_any(masks: np.ndarray | None) -> dict[str, Any]:
+    """
+    :param masks: of states, or None
+    :return: arguments for ``answer`` and ``act``: a teacher of a user's own that knows of no masks need not take them where there are none
+    """
+    return {} if masks is None else {"masks": masks}
 
 
 class Teacher(ABC):
@@ -184,25 +193,35 @@ class Teacher(ABC):
             self.policy.set_training_mode(False)
         return channels_last(self.policy.obs_to_tensor(obs)[0])
 
-    def answer(self, obs: Observation, with_value: bool = False) -> Answer:
+    def answer(self, obs: Observation, with_value: bool = False, masks: np.ndarray | None = None) -> Answer:
         """
         Ask about a batch of states: one forward pass.
 
         :param obs: n observations as the environment gives them (arrays of shape (n, …), or a dict of such)
         :param with_value: whether V_π(s) is wanted too
+        :param masks: which actions are allowed there, of booleans, see :mod:`sb3_distill.common.masks`: π is among these alone
         :return: the parameters of π(·|s) and, if wanted, the values
         """
         with th.no_grad():
-            answer = self._answer(self.prepare(obs), with_value)
-            return answer._replace(parameters=with_noise(answer.parameters, self.noise)) if self.noise else answer
+            prepared = self.prepare(obs)
+            if masks is None:
+                answer = self._answer(prepared, with_value)
+            else:
+                answer = self._masked_answer(prepared, with_value, masks)
+            if not self.noise:
+                return answer
+            return answer._replace(parameters=with_noise(answer.parameters, self.noise, masks))
 
-    def answer_in_chunks(self, obs: Any, with_value: bool = False, chunk: int | None = None) -> Answer:
+    def answer_in_chunks(
+        self, obs: Any, with_value: bool = False, chunk: int | None = None, masks: np.ndarray | None = None
+    ) -> Answer:
         """
         :meth:`answer` for a batch of any size.
 
         :param obs: n observations as the environment gives them, or what makes them when it is sliced
         :param with_value: whether V_π(s) is wanted too
         :param chunk: about how many states a forward pass takes; by default as many as a cache holds the activations of
+        :param masks: of the n states, as for :meth:`answer`
         :return: one answer
         """
         if chunk is None:
@@ -212,21 +231,28 @@ class Teacher(ABC):
         size = -(-n // max(1, round(n / chunk)))  # no small remainder, whose pass would cost as much as a large one's
         for start in range(0, n, size):
             part = slice(start, start + size)
-            parts.append(self.answer(observation_of(obs, part), with_value))
+            more = masks_if_any(None if masks is None else masks[part])
+            parts.append(self.answer(observation_of(obs, part), with_value, **more))
         return join_answers(parts)
 
     @abstractmethod
     def _answer(self, obs: Any, with_value: bool) -> Answer:
         """:meth:`answer` for what :meth:`prepare` returned: of a teacher without a policy, the observations."""
 
-    def distribution(self, obs: Observation) -> Distribution:
+    def _masked_answer(self, obs: Any, with_value: bool, masks: np.ndarray) -> Answer:
+        """:meth:`_answer` among the actions that are allowed; V_π is what it is, for one that does not depend on them."""
+        answer = self._answer(obs, with_value)
+        return answer._replace(parameters=masked(self.action_space, answer.parameters, masks))
+
+    def distribution(self, obs: Observation, masks: np.ndarray | None = None) -> Distribution:
         """
         The teacher's action distribution.
 
         :param obs: n observations as the environment gives them
+        :param masks: as for :meth:`answer`
         :return: a new SB3 distribution over a batch of n states
         """
-        return from_parameters(self.action_space, self.answer(obs).parameters)
+        return from_parameters(self.action_space, self.answer(obs, **masks_if_any(masks)).parameters)
 
     def value(self, obs: Observation) -> th.Tensor:
         """
@@ -244,17 +270,18 @@ class Teacher(ABC):
         assert value is not None
         return value
 
-    def act(self, obs: Observation) -> np.ndarray:
+    def act(self, obs: Observation, masks: np.ndarray | None = None) -> np.ndarray:
         """
         The teacher's greedy actions, as SB3's ``predict(obs, deterministic=True)`` has them; with ``noise``, that share of them is
         uniform.
 
         :param obs: n observations as the environment gives them
+        :param masks: as for :meth:`answer`
         :return: n actions as the environment takes them
         """
-        actions = env_actions(self.action_space, self.distribution(obs).mode())
+        actions = env_actions(self.action_space, self.distribution(obs, masks).mode())
         n = getattr(self.action_space, "n", 0)
-        return noisy_actions(actions, self.noise, int(n), self.noise_rng) if self.noise else actions
+        return noisy_actions(actions, self.noise, int(n), self.noise_rng, masks) if self.noise else actions
 
     def greedy(self, obs: Observation) -> np.ndarray:
         """

@@ -6,7 +6,8 @@ import numpy as np
 import torch as th
 
 from sb3_distill.common.user_code import first_line
-from sb3_distill.evaluation.episodes import episode_returns
+from sb3_distill.evaluation.episodes import Heeding, episode_returns
+from sb3_distill.rules.masking import allowed_values
 from sb3_distill.rules.temperature import (
     ENOUGH_STATES,
     Choice,
@@ -18,7 +19,7 @@ from sb3_distill.rules.temperature import (
     spread,
 )
 from sb3_distill.teachers.limited_play import BoundedEnv, Clock, TooSlow, in_time
-from sb3_distill.teachers.q_network import QTeacher
+from sb3_distill.teachers.q_network import QTeacher, among_allowed
 from sb3_distill.teachers.teacher import Observation
 
 
@@ -93,16 +94,16 @@ def _by_play(
         env = BoundedEnv(venv, clock)
         share = _GREEDY_SHARE * seconds
 
-        def greedily(obs: Observation) -> np.ndarray:
+        def greedily(obs: Observation, masks: np.ndarray | None = None) -> np.ndarray:
             passed = clock.passed()
             if passed > share or (passed > _LOOK and len(met) < _LEAST * passed / share):
                 raise TooSlow(f"{env.n_steps} steps took {passed:.2g} seconds")
-            q_values = teacher.q_values(obs)
+            q_values = among_allowed(teacher.q_values(obs), masks)
             check_q_values(q_values, teacher.name)
             met.append(q_values)
             return q_values.argmax(-1).cpu().numpy()
 
-        greedy = episode_returns(greedily, lambda n: env, n_episodes, seed, max_steps)
+        greedy = episode_returns(Heeding(greedily), lambda n: env, n_episodes, seed, max_steps)
         once, took = env.n_steps, clock.passed()
 
         def play(temperature: float) -> np.ndarray | None:
@@ -110,12 +111,14 @@ def _by_play(
                 return None
             generator = th.Generator(teacher.device).manual_seed(seed)
 
-            def softly(obs: Observation) -> np.ndarray:
-                probabilities = soften(teacher.q_values(obs), temperature).exp()
+            def softly(obs: Observation, masks: np.ndarray | None = None) -> np.ndarray:
+                q_values = teacher.q_values(obs)
+                q_values = q_values if masks is None else allowed_values(q_values, masks)
+                probabilities = soften(q_values, temperature).exp()
                 return th.multinomial(probabilities, 1, generator=generator).squeeze(-1).cpu().numpy()
 
             try:
-                return episode_returns(softly, lambda n: env, n_episodes, seed, max_steps)
+                return episode_returns(Heeding(softly), lambda n: env, n_episodes, seed, max_steps)
             except TooSlow:
                 return None
 

@@ -27,7 +27,9 @@ a function of state and action alone, as an environment's reward is.
 The environment's own return stays what ``Monitor``, ``EvalCallback`` and ``rollout/ep_rew_mean`` report. For that a ``Monitor``
 belongs beneath: ``make_vec_env(env_id, wrapper_class=TeacherReward, wrapper_kwargs={"teacher": teacher})`` puts it there, while
 ``make_vec_env(lambda: TeacherReward(…))`` puts another one outside, whose file has the sum of what the teacher pays.
-``info["teacher_reward"]`` has r̂_t. Of continuous actions the environment sees the clipped ones, and log π is theirs.
+``info["teacher_reward"]`` has r̂_t. Of continuous actions the environment sees the clipped ones, and log π is theirs. Where the
+environment says which actions are allowed (``action_masks()``), π is the teacher's distribution among these, and the agent has to be one
+that heeds them, as sb3-contrib's MaskablePPO: log π of another one would be −∞.
 
 >>> import gymnasium as gym
 >>> from sb3_distill import load_teacher
@@ -42,6 +44,8 @@ True
 
 import copy
 import warnings
+from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import gymnasium as gym
@@ -55,6 +59,15 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from sb3_distill.common.given_env import check_single_env, check_vec_env
 from sb3_distill.common.layers import Layer
+from sb3_distill.common.masks import (
+    METHOD,
+    checked_masks,
+    forbidden,
+    has_masks,
+    mask_in,
+    masks_now,
+    told_at_time_limits,
+)
 from sb3_distill.common.observations import concatenate_obs, copy_obs, stack_obs
 from sb3_distill.common.questions import (
     as_dones,
@@ -71,7 +84,7 @@ from sb3_distill.rules.bounds import bound_of, bounded
 from sb3_distill.rules.distributions import from_parameters
 from sb3_distill.rules.methods import LOG_PROB, NEXT_STATE, TEACHER_V, TEACHER_VALUE
 from sb3_distill.rules.rewards import Transitions
-from sb3_distill.teachers.teacher import Answer, Teacher
+from sb3_distill.teachers.teacher import Answer, Teacher, masks_if_any
 from sb3_distill.teachers.view import Wrap, view_of
 
 REWARDS = {"log_prob": LOG_PROB, "teacher_value": TEACHER_V}
@@ -117,14 +130,26 @@ class _Payer:
         self.reward_coef = reward_coef
         self.env_reward_coef = env_reward_coef
         self.present: Answer | None = None
+        self.masks: np.ndarray | None = None
         self.n_steps = 0
 
-    def start(self, obs: Any) -> None:
-        """:param obs: the n first observations"""
-        self.present = self.teacher.answer(obs, TEACHER_VALUE in self.reward.needs)
+    def start(self, obs: Any, masks: np.ndarray | None) -> None:
+        """
+        :param obs: the n first observations
+        :param masks: of the actions that are allowed there, shape (n, columns), if the environment says so
+        """
+        self.masks = masks
+        self.present = self.teacher.answer(obs, TEACHER_VALUE in self.reward.needs, **masks_if_any(masks))
 
     def pay(
-        self, actions: Any, rewards: np.ndarray, obs: Any, dones: np.ndarray, truncated: dict[int, Any]
+        self,
+        actions: Any,
+        rewards: np.ndarray,
+        obs: Any,
+        dones: np.ndarray,
+        truncated: dict[int, Any],
+        masks: np.ndarray | None,
+        end_masks: Mapping[int, np.ndarray],
     ) -> tuple[np.ndarray, np.ndarray]:
         """
         :param actions: the n actions that were executed
@@ -132,13 +157,20 @@ class _Payer:
         :param obs: the n observations that follow, of a new episode where one has ended
         :param dones: where an episode ended, shape (n,)
         :param truncated: the last observations of those that a time limit ended, by environment
+        :param masks: of the actions that are allowed after the step, if the environment says so
+        :param end_masks: of those that were allowed in the last states, by environment
         :return: what the agent gets, and r̂; both of shape (n,)
         """
         assert self.present is not None, "reset() comes before step()"
         present, n = self.present, len(rewards)
+        if self.masks is not None:
+            self._check_allowed(actions)
         ends = list(truncated) if NEXT_STATE in self.reward.needs else []
         batch = concatenate_obs([obs, stack_obs([truncated[i] for i in ends])]) if ends else obs
-        following = self.teacher.answer(batch, TEACHER_VALUE in self.reward.needs)
+        self.masks = masks
+        if masks is not None and ends:
+            masks = np.concatenate([masks, np.stack([end_masks[i] for i in ends])])
+        following = self.teacher.answer(batch, TEACHER_VALUE in self.reward.needs, **masks_if_any(masks))
         self.present = Answer(following.parameters[:n], None if following.value is None else following.value[:n])
         continues = th.as_tensor(~dones, dtype=th.float32)
         value_tp1 = None
@@ -168,6 +200,16 @@ class _Payer:
         own = rewards if self.env_reward_coef != 0 else np.zeros_like(rewards)
         teachers = paid if self.reward_coef != 0 else np.zeros_like(paid)
         return self.reward_coef * teachers + self.env_reward_coef * own, paid
+
+    def _check_allowed(self, actions: Any) -> None:
+        """:raises ValueError: for an action that the environment forbids, of which log π is −∞"""
+        assert self.masks is not None
+        bad = np.flatnonzero(forbidden(self.action_space, self.masks, actions))
+        if len(bad):
+            raise ValueError(
+                f"The agent takes action {np.asarray(actions)[bad[0]]} in environment {bad[0]} in step {self.n_steps + 1} since it was "
+                "wrapped, which the environment forbids (action_masks()): learn with sb3-contrib's MaskablePPO, which asks what is allowed."
+            )
 
 
 class TeacherReward(gym.Wrapper):
@@ -217,17 +259,18 @@ class TeacherReward(gym.Wrapper):
         payer = _Payer(env, teacher, reward, shift, gamma, reward_coef, env_reward_coef, reward_bound)
         super().__init__(env if is_wrapped(env, Monitor) else Monitor(env))
         self._payer = payer
+        self._has_masks = has_masks(env)
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         obs, info = self.env.reset(seed=seed, options=options)
-        self._payer.start(stack_obs([obs]))
+        self._payer.start(stack_obs([obs]), self._masks())
         return copy.deepcopy(obs), info
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:  # type: ignore[override]
         obs, reward, terminated, truncated, info = self.env.step(action)
         # There is no automatic reset here, so the state that follows is always the episode's own.
         rewards, injected = self._payer.pay(
-            [action], np.array([float(reward)]), stack_obs([obs]), np.array([terminated]), {}
+            [action], np.array([float(reward)]), stack_obs([obs]), np.array([terminated]), {}, self._masks(), {}
         )
         # A copy: SB3 hands on an episode's last observation after the reset, which may write over it.
         return (
@@ -237,6 +280,12 @@ class TeacherReward(gym.Wrapper):
             truncated,
             Info(info, teacher_reward=float(injected[0])),
         )
+
+    def _masks(self) -> np.ndarray | None:
+        if not self._has_masks:
+            return None
+        said = self.env.get_wrapper_attr(METHOD)()
+        return checked_masks([said], self.action_space, f"after step {self._payer.n_steps} since it was wrapped")
 
 
 class VecTeacherReward(Layer):
@@ -282,11 +331,12 @@ class VecTeacherReward(Layer):
         self._view = view_of(teacher, venv, venv, teacher_obs)
         self._payer = _Payer(venv, teacher, reward, shift, gamma, reward_coef, env_reward_coef, reward_bound)
         self._monitored = is_monitored(venv)
-        self._warned = False
+        self._warned = self._said_no_mask = False
+        self._has_masks = has_masks(venv)
 
     def reset(self) -> VecEnvObs:
         obs = self.venv.reset()
-        self._payer.start(obs if self._view is None else self._view.reset(obs))
+        self._payer.start(obs if self._view is None else self._view.reset(obs), self._masks())
         return copy_obs(obs)  # SB3 keeps it for a step, in which the environment may write over it
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -294,21 +344,49 @@ class VecTeacherReward(Layer):
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
-        obs, env_rewards, dones, infos = self.venv.step_wait()
+        needs_next = NEXT_STATE in self._payer.reward.needs
+        with told_at_time_limits(self.venv) if self._has_masks and needs_next else nullcontext():
+            obs, env_rewards, dones, infos = self.venv.step_wait()
         env_rewards, dones = as_rewards(env_rewards), as_dones(dones)
         seen, ends = (obs, infos) if self._view is None else self._view.step(obs, env_rewards, dones, infos)
         ended = np.flatnonzero(dones).tolist()
         truncated = {i: ends[i]["terminal_observation"] for i in ended if is_truncated(ends[i])}
         lost = sum(lost_its_state(infos[i]) for i in ended)
-        if lost and not self._warned and NEXT_STATE in self._payer.reward.needs:
+        if lost and not self._warned and needs_next:
             self._warned = True
             warn_of_lost_states(lost, len(ended), "in one step")
-        rewards, injected = self._payer.pay(self._actions, env_rewards, seen, dones, truncated)
+        end_masks = self._end_masks(truncated, infos) if self._has_masks and needs_next else {}
+        masks = self._masks()
+        rewards, injected = self._payer.pay(self._actions, env_rewards, seen, dones, truncated, masks, end_masks)
         own: list[dict[str, Any]] = []
         for info, paid in zip(infos, injected, strict=True):
             kind = Info if self._monitored or "episode" in info else dict
             own.append(kind(info, teacher_reward=float(paid)))
         return copy_obs(obs), rewards, dones, own
+
+    def _masks(self) -> np.ndarray | None:
+        if not self._has_masks:
+            return None
+        return masks_now(self.venv, f"after step {self._payer.n_steps} since it was wrapped")
+
+    def _end_masks(self, truncated: Mapping[int, Any], infos: Any) -> dict[int, np.ndarray]:
+        """Of the last states of episodes that a time limit has cut; the mask before stands in where nobody tells."""
+        assert self._payer.masks is not None
+        told = {i: mask_in(infos[i]) for i in truncated}
+        unknown = [i for i, mask in told.items() if mask is None]
+        if unknown and not self._said_no_mask:
+            self._said_no_mask = True
+            warnings.warn(
+                f"Nobody tells which actions were allowed in the last states of {len(unknown)} episodes that time limits have cut in one "
+                "step: the environment has begun the next ones. The mask of the state before stands in. Let step() put "
+                "info['action_mask'] = action_masks().",
+                stacklevel=2,
+            )
+        when = f"after step {self._payer.n_steps + 1} since it was wrapped, in its info"
+        return {
+            i: self._payer.masks[i] if mask is None else checked_masks([mask], self.action_space, when, first=i)[0]
+            for i, mask in told.items()
+        }
 
 
 class Info(dict[str, Any]):

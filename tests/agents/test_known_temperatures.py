@@ -2,15 +2,19 @@
 
 import json
 import warnings
+from functools import partial
 
 import gymnasium as gym
 import pytest
 import torch as th
+from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_distill import load_teacher
+from sb3_distill.agents import tuned_teacher
 from sb3_distill.agents.find import BUNDLED
 from sb3_distill.agents.known_temperatures import FILE, key_of, known_choice
 from sb3_distill.agents.load import EPISODES
+from sb3_distill.agents.tuned_teacher import load_teacher_for
 from sb3_distill.teachers.tuning import tune_temperature
 
 AGENTS = sorted(path.name for path in (BUNDLED / "dqn").iterdir() if path.is_dir())
@@ -48,6 +52,20 @@ def test_what_is_known_is_what_a_search_finds():
 @pytest.mark.parametrize("agent", ["dqn/Acrobot-v1_1", "dqn/MountainCar-v0_1", "qrdqn/MountainCar-v0_1"])
 def test_so_it_is_of_the_published_agents(agent, zoo):
     assert_found_again(zoo / agent)
+
+
+def test_a_command_takes_it_where_its_environments_are_as_registered(monkeypatch):
+    """A search has ten seconds, so that what it finds would depend on what else the machine does."""
+    played = []
+    monkeypatch.setattr(tuned_teacher, "tune_temperature", lambda *_: played.append("played"))
+    make_env = partial(make_vec_env, "CartPole-v1")
+    load = partial(load_teacher_for, "zoo:dqn/CartPole-v1", "CartPole-v1", make_env, device="cpu")
+    teacher = load(as_registered=True)
+    assert teacher.temperature == known_choice(untuned("zoo:dqn/CartPole-v1")).temperature and not played
+    assert teacher.make_env(2).num_envs == 2
+    assert load().temperature is None and played
+    stated = load(as_registered=True, temperature=0.5)
+    assert stated.temperature == 0.5
 
 
 def test_other_weights_are_not_known():

@@ -32,8 +32,10 @@ def steps_in(folder):
         return [int(row["environment_steps"]) for row in csv.DictReader(file)]
 
 
-def test_both_phases_are_in_the_files(tmp_path):
-    """One curve over both, the distilled student beside the final one, and the final one opens without this package."""
+def test_both_phases_are_in_the_files(tmp_path, monkeypatch):
+    """One curve over both, each point played once; the distilled student is beside the final one, which opens without this package."""
+    evaluate, played = Keeper._evaluate, []
+    monkeypatch.setattr(Keeper, "_evaluate", lambda self: (played.append(self.model.num_timesteps), evaluate(self)))
     result = distill(**SMALL, then_rl=2_048, out=tmp_path / "run")
     about = result.data["reinforcement"]
     assert type(result.student) is PPO
@@ -42,6 +44,7 @@ def test_both_phases_are_in_the_files(tmp_path):
     steps = steps_in(tmp_path / "run")
     assert steps == sorted(set(steps))
     assert (steps[0], steps[-1]) == (0, 256 + 2_048)
+    assert len(played) == len(steps)
     assert 256 in steps
     assert result.data["players"]["student"]["training_steps"] == 256 + 2_048
     assert (tmp_path / "run" / "distilled.zip").exists()

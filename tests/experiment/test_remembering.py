@@ -18,7 +18,7 @@ from sb3_distill.experiment.comparison import likeness
 from sb3_distill.experiment.keeper import Keeper
 from sb3_distill.rules.distributions import parameters
 
-GIVEN = dict(engine="recurrent_ppo", steps=1_024, n_envs=2, eval_episodes=3, temperature=0.01, net_arch=(8,))
+GIVEN = dict(engine="recurrent_ppo", steps=384, n_envs=2, eval_episodes=2, temperature=0.01, net_arch=(8,))
 
 
 @pytest.fixture(autouse=True)
@@ -33,31 +33,30 @@ class Stopped(BaseException):
 
 def test_a_run_that_goes_on_ends_as_one_in_one_piece(monkeypatch, tmp_path, capsys):
     """What is remembered in the middle of an episode goes with the checkpoint."""
-    whole = sb3_distill.distill("CartPole-v1", out=str(tmp_path / "whole"), **GIVEN)
+    sb3_distill.distill(env="CartPole-v1", out=str(tmp_path / "whole"), **GIVEN)
     monkeypatch.setattr(keeper, "CHECKPOINT_SECONDS", 0.0)
     step = Keeper._on_step
 
     def stopping(self):
-        if self.num_timesteps == 700:
+        if self.num_timesteps == 300:
             raise Stopped
         return step(self)
 
     with monkeypatch.context() as patched, pytest.raises(Stopped):
         patched.setattr(Keeper, "_on_step", stopping)
-        sb3_distill.distill("CartPole-v1", out=str(tmp_path / "parts"), **GIVEN)
-    parts = sb3_distill.distill("CartPole-v1", out=str(tmp_path / "parts"), **GIVEN)
+        sb3_distill.distill(env="CartPole-v1", out=str(tmp_path / "parts"), **GIVEN)
+    sb3_distill.distill(env="CartPole-v1", out=str(tmp_path / "parts"), **GIVEN)
     models = [RecurrentPPO.load(tmp_path / name / "student.zip", device="cpu") for name in ("whole", "parts")]
     one, other = (model.policy.state_dict() for model in models)
     assert all(th.equal(one[name], other[name]) for name in one)
     assert models[0].policy.lstm_actor.hidden_size == 8
-    assert type(whole.student) is RecurrentPPO and whole.returns == parts.returns if hasattr(whole, "returns") else True
     assert main(["play", str(tmp_path / "whole"), "--episodes", "2", "--quiet"]) == 0
     assert "return" in capsys.readouterr().out
 
 
 def test_what_has_no_memory_says_so(tmp_path):
     with pytest.raises(ValueError, match="of networks without a memory"):
-        sb3_distill.distill("CartPole-v1", out=str(tmp_path), engine="recurrent_ppo", size="7%")
+        sb3_distill.distill(env="CartPole-v1", out=str(tmp_path), engine="recurrent_ppo", size="7%")
 
 
 class Counting(gym.Env):
@@ -123,8 +122,10 @@ def test_a_student_that_remembers_goes_on_by_recurrent_ppo():
     student = sb3_distill.DistillRecurrentPPO("MlpLstmPolicy", env, **settings)
     model = student.then_rl(64, n_steps=16, batch_size=16, n_epochs=1)
     assert type(model) is RecurrentPPO and model.num_timesteps == 64
-    with pytest.raises(ValueError, match="^PPO does not train RecurrentActorCriticPolicy: .* goes on with 'recurrent_ppo'"):
+    with pytest.raises(
+        ValueError, match=r"^PPO does not train RecurrentActorCriticPolicy: .* goes on with 'recurrent_ppo'"
+    ):
         then_rl(student, 64, algorithm="ppo")
     flat = sb3_distill.DistillPPO("MlpPolicy", env, device="cpu")
-    with pytest.raises(ValueError, match="^RecurrentPPO does not train ActorCriticPolicy"):
+    with pytest.raises(ValueError, match=r"^RecurrentPPO does not train ActorCriticPolicy"):
         flat.then_rl(64, algorithm="recurrent_ppo")

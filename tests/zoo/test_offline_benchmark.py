@@ -145,7 +145,7 @@ def test_a_teacher_that_is_not_here_is_said_before_any_work(monkeypatch, tmp_pat
     monkeypatch.setenv("RL_TRAINED_AGENTS", "")
     with pytest.raises(SystemExit):
         main(["losses", "--tasks", "Breakout", "Acrobot", "--out", str(tmp_path / "out")])
-    assert "No dqn/Acrobot-v1_1: set RL_TRAINED_AGENTS" in capsys.readouterr().err
+    assert "has the RL Zoo's), or take 'hub:sb3/dqn-Acrobot-v1'" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -41,9 +41,9 @@ from sb3_distill.rules.methods import METHODS
 from sb3_distill.students.nature_cnn import STUDENTS, student_arch
 from sb3_distill.teachers.q_network import QTeacher
 from sb3_distill.teachers.teacher import actor_size
+from sb3_distill.zoo.benchmarks.cached import cached
 from sb3_distill.zoo.benchmarks.relative_scores import Reference, measured
 from sb3_distill.zoo.benchmarks.score_figures import curves
-from sb3_distill.zoo.benchmarks.students import cached
 from sb3_distill.zoo.dqn_training import MAX_EVALUATED_STEPS
 from sb3_distill.zoo.teacher_settings import STICKY
 

@@ -1,5 +1,12 @@
-"""How long a teacher takes to load, with the choice of its temperature; and the file of the temperatures that are known."""
+"""How long a teacher takes to load, with the choice of its temperature; and the file of the temperatures that are known.
 
+``python -m sb3_distill.zoo.benchmarks.loading load``
+    Seconds that ``load_teacher`` takes for each Q-network at hand, where its temperature is known and where it is looked for.
+``python -m sb3_distill.zoo.benchmarks.loading temperatures``
+    Looks for these temperatures and writes ``zoo/agents/temperatures.json``, which ``load_teacher`` reads: after an agent was added.
+"""
+
+import sys
 import tempfile
 import time
 import warnings
@@ -8,6 +15,7 @@ from typing import Any
 
 import gymnasium as gym
 import torch as th
+from rich.console import Console
 from rich.table import Table
 from stable_baselines3 import DQN
 
@@ -130,3 +138,7 @@ def _timed(source: Any, known: bool = True) -> tuple[Any, float]:
             return load_teacher(source), time.perf_counter() - start
     finally:
         load.known_choice = look_up
+
+
+if __name__ == "__main__":
+    Console(width=200).print({"load": load_table, "temperatures": write_temperatures}[sys.argv[1]]())

@@ -19,7 +19,6 @@ from sb3_distill.memory import DiskMemory, record
 from sb3_distill.students.features import min_atar_student
 from sb3_distill.teachers.teacher import Teacher
 from sb3_distill.zoo.benchmarks.relative_scores import Reference, measured
-from sb3_distill.zoo.benchmarks.students import zoo_teacher
 
 #: of students, relative to the teacher (Rusu et al. 2015)
 SHARES = ("25%", "7%", "4%")
@@ -80,9 +79,8 @@ def teacher_of(task: Task, temperature: float = 1.0, epsilon: float = 0.0) -> Te
     :raises FileNotFoundError: if the agent is not here, with what to do
     """
     options: dict[str, Any] = {"temperature": temperature, "epsilon": epsilon, "device": "cpu"}
-    if task.is_min_atar:
-        return load_teacher(f"zoo:dqn/{task.env_id}", **options)
-    return zoo_teacher(task.env_id, **options)
+    name = task.env_id.replace("LunarLander-v3", "LunarLander-v2")  # as the RL Zoo has it
+    return load_teacher(f"zoo:dqn/{name}", **options)
 
 
 def memory_of(task: Task, out: Path, n_states: int, progress_bar: bool = False) -> DiskMemory:

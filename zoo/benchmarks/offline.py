@@ -44,6 +44,7 @@ from sb3_distill.rules.offline_losses import LOSSES
 from sb3_distill.students.features import MinAtarCNN
 from sb3_distill.teachers.teacher import actor_size
 from sb3_distill.zoo.benchmarks import score_figures as figures
+from sb3_distill.zoo.benchmarks.cached import cached
 from sb3_distill.zoo.benchmarks.nine_tasks import (
     EPISODES,
     MAX_STEPS,
@@ -56,7 +57,6 @@ from sb3_distill.zoo.benchmarks.nine_tasks import (
     teacher_of,
 )
 from sb3_distill.zoo.benchmarks.relative_scores import Reference, Relative, mean_of, relative
-from sb3_distill.zoo.benchmarks.students import cached
 
 #: what ``losses`` compares has this share of the teacher's parameters, and so have the students of ``control``
 SHARE = "25%"

@@ -53,8 +53,8 @@ class Task(NamedTuple):
 
 
 TASKS = {
-    "CartPole": Task("CartPole-v1", "zoo:dqn/CartPole-v1", [0, 2], 16_384, 131_072),
-    "Pendulum": Task("Pendulum-v1", "zoo:sac/Pendulum-v1", [0, 1], 32_768, 262_144),
+    "CartPole": Task("CartPole-v1", "zoo:dqn/CartPole-v1", [0, 2], 32_768, 163_840),
+    "Pendulum": Task("Pendulum-v1", "zoo:sac/Pendulum-v1", [0, 1], 65_536, 327_680),
     "LunarLander": Task("LunarLander-v3", "zoo:dqn/LunarLander-v2", [0, 1, 4, 6, 7], 131_072, 1_048_576),
     "HalfCheetah": Task("HalfCheetah-v5", "zoo:sac/HalfCheetah-v3", list(range(8)), 262_144, 2_097_152),
 }
@@ -227,7 +227,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--table", action="store_true", help="train nobody")
     args = parser.parse_args(argv)
     th.set_num_threads(1)
-    jobs = [(name, who, seed) for seed in args.seeds for name in args.tasks for who in args.who]
+    jobs = [(name, who, seed) for seed in args.seeds for who in args.who for name in args.tasks]
     for name, who, seed in [] if args.table else jobs:
         if any((line["task"], line["who"], line["seed"]) == (name, who, str(seed)) for line in read(args.out)):
             continue
