@@ -160,7 +160,7 @@ class _PaddedAnswers(_TeacherAnswers):
         yield from super(_TeacherAnswers, self).get(batch_size)
 
     def _get_samples(self, batch_inds: np.ndarray, env_change: np.ndarray, env: Any = None) -> Any:  # type: ignore[override]
-        samples = super(_TeacherAnswers, self)._get_samples(batch_inds, env_change)  # type: ignore[arg-type]
+        samples: Any = super(_TeacherAnswers, self)._get_samples(batch_inds, env_change)  # type: ignore[arg-type]
         # Sequences lie one after the other as their states do here, so what is left without the filling has this very order.
         self.batch_mask = samples.mask > 1e-8
         self.batch_old_log_prob = samples.old_log_prob[self.batch_mask]
@@ -178,7 +178,7 @@ class DistillRecurrentRolloutBuffer(_PaddedAnswers, RecurrentRolloutBuffer):
     """sb3-contrib's ``RecurrentRolloutBuffer`` with the teacher's answers."""
 
 
-class DistillRecurrentDictRolloutBuffer(_PaddedAnswers, RecurrentDictRolloutBuffer):
+class DistillRecurrentDictRolloutBuffer(_PaddedAnswers, RecurrentDictRolloutBuffer):  # type: ignore[misc]
     """sb3-contrib's ``RecurrentDictRolloutBuffer`` with the teacher's answers."""
 
 

@@ -74,7 +74,7 @@ class DistillRecurrentPPO(Distillation, RecurrentPPO):
         super()._setup_model()
         # RecurrentPPO takes no class of buffers: its own is replaced while it is empty.
         is_dict = isinstance(self.observation_space, spaces.Dict)
-        buffer = DistillRecurrentDictRolloutBuffer if is_dict else DistillRecurrentRolloutBuffer
+        buffer: Any = DistillRecurrentDictRolloutBuffer if is_dict else DistillRecurrentRolloutBuffer
         self.rollout_buffer = buffer(
             self.n_steps,
             self.observation_space,
@@ -88,7 +88,7 @@ class DistillRecurrentPPO(Distillation, RecurrentPPO):
 
     def _in_first_states(self, obs: Any) -> Distribution:
         n = length(obs)
-        memory = blank(self.policy, n).pi
+        memory: Any = blank(self.policy, n).pi
         return self.policy.get_distribution(obs, memory, memory[0].new_ones(n))[0]
 
     def _at_ends(self, heard: Rollout, obs: Any) -> Distribution:

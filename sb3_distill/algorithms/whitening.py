@@ -8,7 +8,7 @@ saved is SB3's own network, and knows of no statistics.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
@@ -69,7 +69,9 @@ def first_layers(policy: ActorCriticPolicy) -> list[nn.Module]:
     if any(type(extractor) is not FlattenExtractor for extractor in _extractors(policy)):
         return []
     if isinstance(policy, RecurrentActorCriticPolicy):
-        found = [layer for layer in (policy.lstm_actor, policy.lstm_critic, policy.critic) if layer is not None]
+        found: list[nn.Module] = [
+            layer for layer in (policy.lstm_actor, policy.lstm_critic, policy.critic) if layer is not None
+        ]
     elif type(policy.mlp_extractor) is not MlpExtractor:
         return []
     else:
@@ -86,7 +88,7 @@ def first_layers(policy: ActorCriticPolicy) -> list[nn.Module]:
     return found if plain and len(set(found)) == len(found) else []
 
 
-def _first_parts(layer: nn.Module) -> tuple[th.Tensor, th.Tensor]:
+def _first_parts(layer: Any) -> tuple[th.Tensor, th.Tensor]:
     """Weight and bias that what the layer reads goes through."""
     return (layer.weight_ih_l0, layer.bias_ih_l0) if isinstance(layer, nn.LSTM) else (layer.weight, layer.bias)
 

@@ -80,14 +80,14 @@ class Columns(VecEnvWrapper):
         self.seen = seen
 
     def reset(self) -> Any:
-        return self.venv.reset()[:, self.seen]  # type: ignore[call-overload]
+        return self.venv.reset()[:, self.seen]  # type: ignore[call-overload,index]
 
     def step_wait(self) -> Any:
         obs, rewards, dones, infos = self.venv.step_wait()
         for i in np.flatnonzero(dones):
             if infos[i].get("terminal_observation") is not None:
                 infos[i]["terminal_observation"] = infos[i]["terminal_observation"][self.seen]
-        return obs[:, self.seen], rewards, dones, infos  # type: ignore[call-overload]
+        return obs[:, self.seen], rewards, dones, infos  # type: ignore[call-overload,index]
 
 
 def make_env(task: Task, frames: int, n_envs: int, seed: int | None = None) -> VecEnv:
