@@ -43,7 +43,7 @@ from sb3_distill.algorithms.rollout import Rollout, listening
 from sb3_distill.algorithms.schedules import value_at
 from sb3_distill.algorithms.settings import visible_signature
 from sb3_distill.algorithms.student_policy import check_distribution
-from sb3_distill.algorithms.then_rl import then_rl
+from sb3_distill.algorithms.then_rl import gamma_of, then_rl
 from sb3_distill.algorithms.threads import rollout_threads, torch_threads
 from sb3_distill.algorithms.whitening import Statistics, first_layers, joined, whitened
 from sb3_distill.common.layers import raw_env, reward_unit
@@ -315,6 +315,7 @@ class Distillation(Prepared, OnPolicyAlgorithm):
             put_executed(buffer, heard, drawn_from, self.action_space, self._beta(), self.beta_per)
         distribution = partial(from_parameters, self.action_space)
         step = transitions(heard, answer, buffer, distribution, self.gamma, self._reward_unit())
+        step = step._replace(teacher_gamma=gamma_of(self.teacher))
         for name, mean in closeness(self.action_space, len(step.reward_t), step.teacher_t, step.student_t).items():
             self.logger.record(f"distill/{name}", mean)
         if not self._warned and (w > 0 or self.vf_coef > 0):

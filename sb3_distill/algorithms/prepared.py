@@ -271,9 +271,11 @@ class Prepared(LoggableLearningRate, SavesPlain):
                 f"gamma={self.gamma}. Give gamma={theirs}.",
                 stacklevel=2,
             )
-        if weight is not None and {STUDENT_VALUE, TEACHER_VALUE} <= weight.needs and theirs not in (None, self.gamma):
+        for part in (weight, self._row.reward):
+            if part is None or not {STUDENT_VALUE, TEACHER_VALUE} <= part.needs or theirs in (None, self.gamma):
+                continue
             warnings.warn(
-                f"{weight.formula} compares values that are not of one discount: V_π of {self.teacher.name} is of gamma={theirs}, and "
+                f"{part.formula} compares values that are not of one discount: V_π of {self.teacher.name} is of gamma={theirs}, and "
                 f"V_πθ of the student's gamma={self.gamma}. Give gamma={theirs}.",
                 stacklevel=2,
             )

@@ -122,7 +122,10 @@ def rl_model(
     check_numbers(settings)
     n_envs = getattr(env, "num_envs", 1)
     usual = rl_settings(found, student.action_space)
-    chosen = usual.settings | {"n_steps": max(1, usual.rollout // n_envs), "gamma": _gamma_of(student)}
+    chosen = usual.settings | {
+        "n_steps": max(1, usual.rollout // n_envs),
+        "gamma": gamma_of(getattr(student, "teacher", None)),
+    }
     if "batch_size" in chosen and "n_steps" not in settings:
         size = settings.get("batch_size") or chosen["batch_size"]
         chosen["n_steps"] = steps_that_fill(chosen["n_steps"], size, n_envs)
@@ -254,9 +257,12 @@ def _algorithm_of(student: OnPolicyAlgorithm, asked: str | type[OnPolicyAlgorith
     )
 
 
-def _gamma_of(student: OnPolicyAlgorithm) -> float:
-    """A student's own γ is of its distillation; a teacher's is of the environment's return."""
-    gamma = getattr(getattr(student, "teacher", None), "gamma", None)
+def gamma_of(teacher: Any) -> float:
+    """
+    :param teacher: or None
+    :return: the discount of the returns that its value function is of; 0.99 where nothing says another
+    """
+    gamma = getattr(teacher, "gamma", None)
     return GAMMA if gamma is None else float(gamma)
 
 
