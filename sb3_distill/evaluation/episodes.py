@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 import numpy as np
-from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
 from sb3_distill.common.given_env import check_maker, made
@@ -17,7 +16,7 @@ from sb3_distill.common.layers import raw_env
 from sb3_distill.common.masks import allowed_action, has_masks, masks_now
 from sb3_distill.common.questions import as_dones, as_rewards, is_monitored, returns_so_far, seed_envs
 from sb3_distill.common.spaces import any_action
-from sb3_distill.evaluation.given import acting, check_whole, checked
+from sb3_distill.evaluation.given import check_acts, check_whole, checked
 
 #: of the first episode of a comparison: the same for every run, and far from the seeds that training takes
 EVALUATION_SEED = 2_000_000
@@ -62,8 +61,8 @@ def play_episodes(
     Play one episode in each of n environments, side by side. Where a ``Monitor`` beneath other wrappers counts whole games and
     unclipped rewards, as on Atari, these are the episodes.
 
-    :param act: from a batch of n observations to n actions, or a model, whose ``predict`` acts greedily; a :class:`Heeding` player, and
-        a model of MaskablePPO's, is told which are allowed
+    :param act: from a batch of n observations to n actions, or a model, whose ``predict`` acts greedily; a :class:`Heeding` player is
+        told which are allowed, and one that remembers has a method ``begin``, as :class:`Greedy` does
     :param env: a Gymnasium id, or a function that makes n environments, which are closed in the end; or an environment or ``VecEnv`` that
         was made, which is left open, and in which the episodes follow each other where there are fewer than n side by side
     :param n_episodes: n
@@ -73,7 +72,7 @@ def play_episodes(
     :raises ValueError: before any work, for what cannot act, no environment, no whole numbers, and if the function makes another number
         of environments; later for actions that are none, and for a reward that is not finite, of which there is no mean
     """
-    acting(act)  # or it raises
+    _player(act)  # or it raises
     check_whole("n_episodes", n_episodes, 1)
     if seed is not None:
         check_whole("seed", seed, 0)
@@ -102,10 +101,13 @@ def _in_turns(act: Any, venv: VecEnv, n_episodes: int, seed: int, max_steps: int
 
 
 def _player(act: Any) -> Callable[..., Any]:
-    if isinstance(act, Heeding):
+    if isinstance(act, (Heeding, Greedy)):
         return act
-    masked = isinstance(getattr(act, "policy", act), MaskableActorCriticPolicy)
-    return greedy(act.predict) if masked else acting(act)
+    predict = None if isinstance(act, type) else getattr(act, "predict", None)
+    if callable(predict):
+        return greedy(predict)
+    check_acts(act)
+    return act  # type: ignore[no-any-return]
 
 
 def _side_by_side(act: Any, venv: VecEnv, n: int, seed: Any, max_steps: int | None) -> Episodes:
@@ -116,6 +118,8 @@ def _side_by_side(act: Any, venv: VecEnv, n: int, seed: Any, max_steps: int | No
     obs = venv.reset()
     returns = np.zeros(n_envs)
     running = np.arange(n_envs) < n
+    begin = getattr(player, "begin", lambda starts: None)  # who remembers has to know
+    begin(np.ones(n_envs, dtype=bool))
     monitored = is_monitored(venv)
     normalizer = raw_env(venv)[1]
     if normalizer is not None and normalizer.norm_reward and not monitored:
@@ -135,6 +139,7 @@ def _side_by_side(act: Any, venv: VecEnv, n: int, seed: Any, max_steps: int | No
             )
         returns += paid
         dones = as_dones(ends)
+        begin(dones)
         for i in np.flatnonzero(dones & running):
             running[i] = monitored and "episode" not in infos[i]
             if monitored and not running[i]:
@@ -156,8 +161,8 @@ def episode_returns(
     """
     Play one episode in each of n environments, side by side; :func:`play_episodes` says besides how many were cut.
 
-    :param act: from a batch of n observations to n actions, or a model, whose ``predict`` acts greedily; a :class:`Heeding` player, and
-        a model of MaskablePPO's, is told which are allowed
+    :param act: from a batch of n observations to n actions, or a model, whose ``predict`` acts greedily; a :class:`Heeding` player is
+        told which are allowed, and one that remembers has a method ``begin``, as :class:`Greedy` does
     :param env: a Gymnasium id, or a function that makes n environments, which are closed in the end; or an environment or ``VecEnv`` that
         was made, which is left open, and in which the episodes follow each other where there are fewer than n side by side
     :param n_episodes: n
@@ -204,6 +209,34 @@ def standard_error(returns: np.ndarray) -> float:
     return float(returns.std(ddof=1) / np.sqrt(len(returns))) if len(returns) > 1 else float("nan")
 
 
+class Greedy:
+    """
+    From observations to a model's deterministic actions, for :func:`play_episodes`. What the model remembers it keeps from step to step,
+    and forgets where an episode begins.
+
+    :param predict: of an SB3 model
+    """
+
+    def __init__(self, predict: Callable[..., tuple[np.ndarray, Any]]) -> None:
+        self.predict = predict
+        self.state: Any = None
+        self.starts: np.ndarray | None = None
+
+    def __call__(self, obs: Any, **more: Any) -> np.ndarray:
+        """
+        :param obs: of n environments, the same ones as before
+        :param more: for the model, such as masks
+        :return: n actions
+        """
+        remembered = () if self.state is None else (self.state, self.starts)
+        actions, self.state = self.predict(obs, *remembered, deterministic=True, **more)
+        return actions
+
+    def begin(self, starts: np.ndarray) -> None:
+        """:param starts: whether the next observation is the first of an episode, shape (n,)"""
+        self.starts = starts
+
+
 def greedy(predict: Callable[..., tuple[np.ndarray, Any]]) -> Callable[[Any], np.ndarray]:
     """
     :param predict: of an SB3 model
@@ -211,4 +244,4 @@ def greedy(predict: Callable[..., tuple[np.ndarray, Any]]) -> Callable[[Any], np
     """
     if "action_masks" in inspect.signature(predict).parameters:
         return Heeding(lambda obs, masks=None: predict(obs, deterministic=True, action_masks=masks)[0])
-    return lambda obs: predict(obs, deterministic=True)[0]
+    return Greedy(predict)

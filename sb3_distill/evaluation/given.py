@@ -1,16 +1,12 @@
-"""What play is given: who acts, in what, how often; and what it answers, before an environment gets it."""
+"""What play is given: who acts, and how often; and what that one answers, before an environment gets it."""
 
-from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
-from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 
 from sb3_distill.common.spaces import first_action
-
-Act = Callable[[Any], Any]
 
 
 def check_whole(name: str, value: Any, least: int) -> None:
@@ -24,35 +20,16 @@ def check_whole(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
 
 
-def acting(act: Any) -> Act:
+def check_acts(act: Any) -> None:
     """
-    :param act: from n observations to n actions; or what has a ``predict``, such as a model of SB3's, which acts greedily then
-    :return: a function, for episodes that begin together: what remembers them begins anew
-    :raises ValueError: for what cannot act
+    :param act: as it was given
+    :raises ValueError: for what is no function
     """
-    predict = None if isinstance(act, type) else getattr(act, "predict", None)
-    if callable(predict):
-        remembers = isinstance(getattr(act, "policy", act), RecurrentActorCriticPolicy)
-        return _with_memory(predict) if remembers else lambda obs: predict(obs, deterministic=True)[0]
     if not callable(act) or isinstance(act, type):
         given = " ".join(repr(act).split())[:80]
         raise ValueError(
             f"act must be a function from n observations to n actions, or a model with a predict, not {type(act).__name__} {given}."
         )
-    return act  # type: ignore[no-any-return]
-
-
-def _with_memory(predict: Callable[..., tuple[Any, Any]]) -> Act:
-    state: Any = None
-
-    def act(obs: Any) -> Any:
-        nonlocal state
-        first = state is None
-        n = len(next(iter(obs.values()))) if isinstance(obs, dict) else len(obs)
-        actions, state = predict(obs, state=state, episode_start=np.full(n, first), deterministic=True)
-        return actions
-
-    return act
 
 
 def checked(said: Any, space: spaces.Space, n: int) -> Any:
