@@ -27,7 +27,7 @@ class TableTeacher(Teacher):
     def __init__(self, mdp, gamma):
         self.logits, self.values = mdp.teacher_logits.float(), mdp.teacher_value(gamma).float()
         self.normalize_obs = None
-        self.name = "table"
+        self.name, self.gamma = "table", gamma
         self.asked = []
 
     observation_space = property(lambda self: spaces.Discrete(self.logits.shape[0]))

@@ -57,11 +57,8 @@ class DistillRecurrentPPO(Distillation, RecurrentPPO):
             "gae_lambda": 0.8,
             "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0),
         },
-        # V_π judges the next few steps, not the student's critic at their end.
-        "teacher_v_reward": {
-            "gae_lambda": 0.9,
-            "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0),
-        },
+        # V_π judges the next few steps, and the student's critic what its policy adds to that.
+        "teacher_v_reward": {"gae_lambda": 0.8, "averaging": 0.3},
     }
     #: angles and velocities differ by a factor of ten and more
     continuous_defaults: ClassVar[dict[str, Any]] = {"whitening": True}
@@ -129,7 +126,7 @@ class ExpectedEntropyDistillRecurrentPPO(DistillRecurrentPPO):
 
 
 class TeacherVRewardRecurrentPPO(DistillRecurrentPPO):
-    """Teacher V reward: r̂_i = r_i + γ V_π(s_{i+1}) − V_π(s_i); V_πθ(s_i) for the last with ``baseline="student"``."""
+    """Teacher V reward: r̂_i = r_i + γ_π V_π(s_{i+1}) − V_π(s_i); V_πθ(s_i) for the last with ``baseline="student"``."""
 
     fixed_method = "teacher_v_reward"
 
