@@ -292,6 +292,8 @@ def test_an_engine_that_heeds_no_masks_names_the_one_that_does(cls):
     plain.teacher = masked_teacher(masked_envs())
     with pytest.raises(ValueError, match="does not heed it"):
         plain.learn(32)
+    box = DummyVecEnv([lambda: ActionMasker(CountdownEnv(action_space=spaces.Box(-1, 1, (2,))), lambda env: None)])
+    cls("MlpPolicy", box)  # there is no mask of such actions
     with pytest.raises(ValueError, match="is a policy of MaskablePPO's: give it to DistillMaskablePPO"):
         cls(MaskablePPO.policy_aliases["MlpPolicy"], countdown_envs())
 
