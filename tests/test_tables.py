@@ -23,7 +23,7 @@ def test_a_page_has_its_tables_as_the_csv_files_have_them(page):
 
 def test_every_csv_is_shown_and_is_of_a_study():
     shown = {found[1] for page in tables.PAGES for found in tables.TABLE.findall(page.read_text(encoding="utf-8"))}
-    assert {path.stem for path in tables.STUDIES.glob("*.csv")} == shown
+    assert {path.stem for path in tables.STUDIES.glob("*.csv")} <= shown
     assert shown <= {path.stem for path in tables.STUDIES.glob("*.yml")}
 
 
@@ -41,6 +41,7 @@ def test_a_table_says_what_was_run():
     assert told[3] == "| y | 1k | 0/1 · 0.50 (1 of 2 run) | — |"
     assert "2/2 · 500" in tables.table(lines, "steps") and "0/1 · not reached" in tables.table(lines, "steps")
     assert "1/2 · 95 [94, 96]" in tables.table(lines, "returns")
+    assert tables.table([line("x", 0)], "shares") == "None of its runs is done yet.\n"
     many = tables.table([line("x", 0, 96, task) for task in "ABCDE"], "intervals").splitlines()
     assert many[2] == "| A (100) | 1k | 0.96 |" and many[-1] == "| all: IQM of shares |  | 0.96 |"
 

@@ -15,7 +15,7 @@ import rl_zoo3.train
 import rl_zoo3.utils
 from rl_zoo3.exp_manager import ExperimentManager
 from rl_zoo3.hyperparams_opt import HYPERPARAMS_CONVERTER, HYPERPARAMS_SAMPLER
-from sb3_contrib import MaskablePPO
+from sb3_contrib import MaskablePPO, RecurrentPPO
 from stable_baselines3 import A2C, PPO
 
 import sb3_distill.common.env_ids  # noqa: F401 - registers environments, MinAtar's games among them
@@ -52,7 +52,7 @@ def sample_hyperparams(
     :return: arguments of the constructor
     """
     row = get_method(algorithm.fixed_method or "n_distill")
-    is_ppo, is_a2c = issubclass(algorithm, (PPO, MaskablePPO)), issubclass(algorithm, A2C)
+    is_ppo, is_a2c = issubclass(algorithm, (PPO, MaskablePPO, RecurrentPPO)), issubclass(algorithm, A2C)
     trial.suggest_float("learning_rate", 1e-4, 1e-2, log=True)
     trial.suggest_int("n_steps_pow", *((2, 6) if is_a2c else (5, 9)))
     if is_ppo:

@@ -96,7 +96,7 @@ class ExpectedEntropyDistillA2C(DistillA2C):
 
 
 class TeacherVRewardA2C(DistillA2C):
-    """Teacher V reward: r̂_i = r_i + γ V_π(s_{i+1}) − V_π(s_i); V_πθ(s_i) for the last with ``baseline="student"``."""
+    """Teacher V reward: r̂_i = r_i + γ_π V_π(s_{i+1}) − V_π(s_i); V_πθ(s_i) for the last with ``baseline="student"``."""
 
     fixed_method = "teacher_v_reward"
 

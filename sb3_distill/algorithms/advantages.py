@@ -52,9 +52,12 @@ def transitions(
     )
 
 
-def student_at_ends(policy: ActorCriticPolicy, heard: Rollout, last_obs: Any) -> th.Tensor:
+def student_at_ends(
+    policy: ActorCriticPolicy, ask: Callable[[Any], Distribution], heard: Rollout, last_obs: Any
+) -> th.Tensor:
     """
     :param policy: the student's
+    :param ask: from those states, as a tensor, to its distributions there
     :param heard: of a rollout
     :param last_obs: s_{T+1}, as the student sees it
     :return: the student's parameters there, then in the states at which time limits cut episodes
@@ -63,8 +66,7 @@ def student_at_ends(policy: ActorCriticPolicy, heard: Rollout, last_obs: Any) ->
     ends = [last_obs, stack_obs(truncated)] if truncated else [last_obs]
     with th.no_grad():
         obs_tensor, _ = policy.obs_to_tensor(concatenate_obs(ends))
-        masks: Any = {"action_masks": heard.masks_since(-1, with_ends=bool(truncated))} if heard.masks else {}
-        return parameters(policy.get_distribution(obs_tensor, **masks)).cpu()
+        return parameters(ask(obs_tensor)).cpu()
 
 
 def injected_reward(

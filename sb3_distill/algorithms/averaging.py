@@ -3,9 +3,11 @@
 from typing import Any
 
 import torch as th
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
+from sb3_distill.algorithms.remembering import blank
 from sb3_distill.common.observations import each_part, length
 from sb3_distill.common.torch_draws import same_draws
 
@@ -81,11 +83,20 @@ def renew_statistics(network: th.nn.Module, states: Any) -> None:
         module.train()
     try:
         with same_draws(next(network.parameters()).device):  # a policy draws actions, which nobody takes
-            network(states)
+            _forward(network, states)
     finally:
         for module, momentum in momenta.items():
             module.momentum = momentum
             module.eval()
+
+
+def _forward(network: th.nn.Module, states: Any) -> None:
+    if isinstance(network, RecurrentActorCriticPolicy):
+        # Each as the first of an episode: what is normalised are observations, before they are remembered.
+        n = length(states)
+        network(states, blank(network, n), th.ones(n, device=network.device))
+    else:
+        network(states)
 
 
 def _batch_norms(network: th.nn.Module) -> list[_BatchNorm]:

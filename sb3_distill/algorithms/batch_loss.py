@@ -9,7 +9,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_distill.algorithms.buffers import DistillRolloutBuffer
 from sb3_distill.algorithms.gradient import check_on_graph
-from sb3_distill.rules.distributions import executed, from_parameters, plain
+from sb3_distill.rules.distributions import executed, from_parameters, parameters, plain
 from sb3_distill.rules.methods import Method
 from sb3_distill.rules.weights import States
 
@@ -35,12 +35,16 @@ def batch_loss(
     :param critic_unit: how much of the environment's own reward is 1 in the critic's values
     :param clip_range: ε of PPO's objective, if there is one
     :param weights: the minibatch's mean w joins them, where the row has one that differs from state to state
-    :param values: of that pass, shape (n,), off the graph
+    :param values: of that pass, shape (n,), off the graph; n counts rows that fill sequences up, which ``buffer.batch_mask`` leaves out
     :param log_prob: of that pass, shape (n,)
     :return: on the graph
     :raises ValueError: if nothing can be learnt from ℓ
     """
-    student = executed(space, plain(space, policy.action_dist))
+    is_state, student = buffer.batch_mask, plain(space, policy.action_dist)
+    if is_state is not None:  # now and not of the losses: what fills up may have any, and infinity times 0 is no number
+        student = from_parameters(space, parameters(student)[is_state])
+        values, log_prob = values[is_state], log_prob[is_state]
+    student = executed(space, student)
     teacher = from_parameters(space, buffer.batch_teacher_parameters)
     loss = row.loss_of(teacher, student)
     check_on_graph(loss, log_prob, row.name)

@@ -8,6 +8,7 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.buffers import MaskableDictRolloutBuffer, MaskableRolloutBuffer
+from sb3_contrib.common.recurrent.buffers import RecurrentDictRolloutBuffer, RecurrentRolloutBuffer
 from stable_baselines3.common.buffers import DictRolloutBuffer, RolloutBuffer
 from stable_baselines3.common.vec_env import VecEnv
 
@@ -37,6 +38,8 @@ class _TeacherAnswers(RolloutBuffer):
     batch_teacher_values: th.Tensor | None = None
     #: and log π_old(a|s) of the actions that were executed there, shape (batch,)
     batch_old_log_prob: th.Tensor
+    #: which rows of the network's pass are these states, shape (rows,); None for all
+    batch_mask: th.Tensor | None = None
     #: Whether minibatches are cut from one shuffled copy of the rollout, which is faster than to gather them one by one. The copy
     #: of a rollout that holds each frame once would be four times as large as the rollout.
     _copies_epoch = True
@@ -74,10 +77,7 @@ class _TeacherAnswers(RolloutBuffer):
 
     def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:  # type: ignore[override]
         """SB3's minibatches, in SB3's order."""
-        if not self.generator_ready:
-            self.teacher_parameters = self.swap_and_flatten(self.teacher_parameters)
-            if self.teacher_values is not None:
-                self.teacher_values = self.swap_and_flatten(self.teacher_values).flatten()
+        self._flatten_answers()
         for gathered in super().get(None if self._copies_epoch else batch_size):
             teacher_parameters = self.to_torch(self.teacher_parameters[self._order])
             values = None if self.teacher_values is None else self.to_torch(self.teacher_values[self._order])
@@ -89,6 +89,13 @@ class _TeacherAnswers(RolloutBuffer):
                 self.batch_teacher_values = None if values is None else values[batch]
                 self.batch_old_log_prob = gathered.old_log_prob[batch]
                 yield type(gathered)(*(observation_of(field, batch) for field in gathered))
+
+    def _flatten_answers(self) -> None:
+        """As SB3 does with its own arrays, before the first minibatch of a rollout."""
+        if not self.generator_ready:
+            self.teacher_parameters = self.swap_and_flatten(self.teacher_parameters)
+            if self.teacher_values is not None:
+                self.teacher_values = self.swap_and_flatten(self.teacher_values).flatten()
 
     def _get_samples(self, batch_inds: np.ndarray, env: Any = None) -> Any:
         self._order = batch_inds
@@ -142,6 +149,37 @@ class DistillFrameRolloutBuffer(DistillRolloutBuffer):
 
 class DistillDictRolloutBuffer(_TeacherAnswers, DictRolloutBuffer):
     """SB3's ``DictRolloutBuffer`` with the teacher's answers."""
+
+
+class _PaddedAnswers(_TeacherAnswers):
+    """What both recurrent buffers add to sb3-contrib's, whose minibatches are sequences that are filled up to one length."""
+
+    def get(self, batch_size: int | None = None) -> Generator[Any, None, None]:  # type: ignore[override]
+        """sb3-contrib's minibatches, in its order."""
+        self._flatten_answers()
+        yield from super(_TeacherAnswers, self).get(batch_size)
+
+    def _get_samples(self, batch_inds: np.ndarray, env_change: np.ndarray, env: Any = None) -> Any:  # type: ignore[override]
+        samples: Any = super(_TeacherAnswers, self)._get_samples(batch_inds, env_change)  # type: ignore[arg-type]
+        # Sequences lie one after the other as their states do here, so what is left without the filling has this very order.
+        self.batch_mask = samples.mask > 1e-8
+        self.batch_old_log_prob = samples.old_log_prob[self.batch_mask]
+        self.batch_teacher_parameters = self.to_torch(self.teacher_parameters[batch_inds])
+        values = self.teacher_values
+        self.batch_teacher_values = None if values is None else self.to_torch(values[batch_inds])
+        if isinstance(
+            self.action_space, spaces.MultiBinary
+        ):  # as SB3's own buffers hand them out: a density takes no int8
+            samples = samples._replace(actions=samples.actions.float())
+        return samples
+
+
+class DistillRecurrentRolloutBuffer(_PaddedAnswers, RecurrentRolloutBuffer):
+    """sb3-contrib's ``RecurrentRolloutBuffer`` with the teacher's answers."""
+
+
+class DistillRecurrentDictRolloutBuffer(_PaddedAnswers, RecurrentDictRolloutBuffer):  # type: ignore[misc]
+    """sb3-contrib's ``RecurrentDictRolloutBuffer`` with the teacher's answers."""
 
 
 class DistillMaskableRolloutBuffer(DistillRolloutBuffer, MaskableRolloutBuffer):

@@ -15,6 +15,7 @@ import numpy as np
 import torch as th
 from stable_baselines3.common.buffers import RolloutBuffer
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import MaybeCallback
 from stable_baselines3.common.vec_env import VecEnv
@@ -42,7 +43,7 @@ from sb3_distill.algorithms.rollout import Rollout, listening
 from sb3_distill.algorithms.schedules import value_at
 from sb3_distill.algorithms.settings import visible_signature
 from sb3_distill.algorithms.student_policy import check_distribution
-from sb3_distill.algorithms.then_rl import then_rl
+from sb3_distill.algorithms.then_rl import gamma_of, then_rl
 from sb3_distill.algorithms.threads import rollout_threads, torch_threads
 from sb3_distill.algorithms.whitening import Statistics, first_layers, joined, whitened
 from sb3_distill.common.layers import raw_env, reward_unit
@@ -199,7 +200,7 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         if self._distils:
             assert self.env is not None
             with torch_threads(rollout_threads(self.env)):  # a pass of the size of a rollout's
-                check_distribution(self.policy, self._last_obs)
+                check_distribution(self.policy, self._last_obs, self._in_first_states)
         return total_timesteps, callback
 
     # --- the first seam -----------------------------------------------------------------------------------------------
@@ -314,6 +315,7 @@ class Distillation(Prepared, OnPolicyAlgorithm):
             put_executed(buffer, heard, drawn_from, self.action_space, self._beta(), self.beta_per)
         distribution = partial(from_parameters, self.action_space)
         step = transitions(heard, answer, buffer, distribution, self.gamma, self._reward_unit())
+        step = step._replace(teacher_gamma=gamma_of(self.teacher))
         for name, mean in closeness(self.action_space, len(step.reward_t), step.teacher_t, step.student_t).items():
             self.logger.record(f"distill/{name}", mean)
         if not self._warned and (w > 0 or self.vf_coef > 0):
@@ -323,7 +325,8 @@ class Distillation(Prepared, OnPolicyAlgorithm):
             return judge(last_values)
         student = None
         if {NEXT_STATE, STUDENT} <= row.reward.needs:
-            student = th.cat([heard.student_parameters, student_at_ends(self.policy, heard, self._last_obs)])
+            ends = student_at_ends(self.policy, partial(self._at_ends, heard), heard, self._last_obs)
+            student = th.cat([heard.student_parameters, ends])
             student = within_bounds(self.action_space, student)
         injected = injected_reward(row, step, distribution, answer, student, tap.truncated, self.n_envs, self._bound)
         if w > 0 and not np.isfinite(injected).all():
@@ -334,6 +337,16 @@ class Distillation(Prepared, OnPolicyAlgorithm):
             return judge(last_values)
         unit = self._reward_unit() if weights.critic_is_of_env(row) else None
         add_reward(buffer, compute, last_values, injected, weights.reward / w, unit, judge)
+
+    def _at_ends(self, heard: Rollout, obs: Any) -> Distribution:
+        """The student in s_{T+1}, then in the states at which time limits cut episodes."""
+        ends = bool(heard.env.truncated)
+        masks: Any = {"action_masks": heard.masks_since(-1, with_ends=ends)} if heard.masks else {}
+        return self.policy.get_distribution(obs, **masks)
+
+    def _in_first_states(self, obs: Any) -> Distribution:
+        """The student in the states in which ``learn`` begins, for a look at what it tells."""
+        return self.policy.get_distribution(obs)
 
     @property
     def _uses_env_reward(self) -> bool:

@@ -6,7 +6,7 @@ The named classes, RL Zoo's names and the table of ``sb3-distill methods`` are m
 from types import ModuleType
 from typing import NamedTuple
 
-from sb3_distill.algorithms import a2c, maskable_ppo, ppo, trpo
+from sb3_distill.algorithms import a2c, maskable_ppo, ppo, recurrent_ppo, trpo
 from sb3_distill.algorithms.distillation import Distillation
 from sb3_distill.algorithms.prepared_offline import STUDENTS
 from sb3_distill.algorithms.settings import sb3_class
@@ -39,6 +39,7 @@ ENGINES: dict[str, Engine] = {
         _engine(ppo, ppo.DistillPPO),
         _engine(a2c, a2c.DistillA2C, "_a2c"),
         _engine(trpo, trpo.DistillTRPO, "_trpo"),
+        _engine(recurrent_ppo, recurrent_ppo.DistillRecurrentPPO, "_recurrent_ppo"),
         _engine(maskable_ppo, maskable_ppo.DistillMaskablePPO, "_maskable_ppo"),
     )
 }

@@ -50,9 +50,11 @@ def attaching(
     evaluate_actions = policy.evaluate_actions
     attached = Attached()
 
-    def evaluate_and_attach(obs: Any, actions: th.Tensor, **more: Any) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
+    def evaluate_and_attach(
+        obs: Any, actions: th.Tensor, *rest: Any, **more: Any
+    ) -> tuple[th.Tensor, th.Tensor, th.Tensor | None]:
         attached.last_obs, attached.last_more = obs, more
-        values, log_prob, entropy = evaluate_actions(obs, actions, **more)
+        values, log_prob, entropy = evaluate_actions(obs, actions, *rest, **more)
         mean = None
         if loss is not None:
             mean = loss(values.detach().flatten(), log_prob)

@@ -177,7 +177,7 @@ class ExpectedEntropyDistillMaskablePPO(DistillMaskablePPO):
 
 
 class TeacherVRewardMaskablePPO(DistillMaskablePPO):
-    """Teacher V reward: r̂_i = r_i + γ V_π(s_{i+1}) − V_π(s_i); V_πθ(s_i) for the last with ``baseline="student"``."""
+    """Teacher V reward: r̂_i = r_i + γ_π V_π(s_{i+1}) − V_π(s_i); V_πθ(s_i) for the last with ``baseline="student"``."""
 
     fixed_method = "teacher_v_reward"
 

@@ -51,13 +51,9 @@ class DistillPPO(Distillation, PPO):
             "batch_size": 256,
             "n_epochs": 10,
         },
-        # V_π judges the next few steps, not the student's critic at their end.
-        "teacher_v_reward": {
-            "gae_lambda": 0.9,
-            "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0),
-            "batch_size": 128,
-            "n_epochs": 10,
-        },
+        # A short horizon, beyond which V_π judges: it knows better than a critic of the student's what is worth while, and what an
+        # action has done is not lost in what the next hundred did.
+        "teacher_v_reward": {"gamma": 0.8},
     }
     #: angles and velocities differ by a factor of ten and more
     continuous_defaults: ClassVar[dict[str, Any]] = {"whitening": True}
@@ -111,7 +107,7 @@ class ExpectedEntropyDistill(DistillPPO):
 
 
 class TeacherVReward(DistillPPO):
-    """Teacher V reward: r̂_i = r_i + γ V_π(s_{i+1}) − V_π(s_i); V_πθ(s_i) for the last with ``baseline="student"``."""
+    """Teacher V reward: r̂_i = r_i + γ_π V_π(s_{i+1}) − V_π(s_i); V_πθ(s_i) for the last with ``baseline="student"``."""
 
     fixed_method = "teacher_v_reward"
 

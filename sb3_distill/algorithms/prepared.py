@@ -18,6 +18,7 @@ from sb3_distill.algorithms.buffers import (
 from sb3_distill.algorithms.coefficients import COEFFICIENTS, Weights, beta_at, check_beta, schedules_of, weights_at
 from sb3_distill.algorithms.optimizers import in_few_calls
 from sb3_distill.algorithms.place import Place
+from sb3_distill.algorithms.remembering import check_memory
 from sb3_distill.algorithms.returns import known_returns
 from sb3_distill.algorithms.saving import SavesPlain
 from sb3_distill.algorithms.schedules import TRIED, LoggableLearningRate, value_at
@@ -59,6 +60,8 @@ class Prepared(LoggableLearningRate, SavesPlain):
     default_method: ClassVar[str] = "n_distill"
     #: whether the update weighs actions by π_θ(a|s) / π_old(a|s), as PPO's and TRPO's do
     has_ratio: ClassVar[bool] = True
+    #: whether students have an LSTM, which is learnt along sequences
+    remembers: ClassVar[bool] = False
     #: whether it heeds the masks that an environment hands out, see :mod:`sb3_distill.common.masks`
     masks_actions: ClassVar[bool] = False
     #: the class that its policies are of, and the buffers of its rollouts
@@ -118,6 +121,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         check_names(type(self), Prepared, kwargs)
         if self.fixed_method is not None and method is not None:
             raise ValueError(f"{type(self).__name__} is the method {self.fixed_method!r}: leave method={method!r} out.")
+        check_memory(type(self), policy)
         method = self.fixed_method or method or self.default_method
         row = with_critic(get_method(method, form, baseline, control, weight), critic)
         if isinstance(env, str):
@@ -221,6 +225,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
             raise ValueError(
                 f"{self._row.name} {what}, and with vf_coef=0 its critic learns nothing: give vf_coef a weight."
             )
+        check_memory(type(self), self.policy_class)
         check_policy(self.policy_class, self.policy_kwargs, self.policy_base)
         check_numbers(vars(self))
         self._check_weight()
@@ -266,9 +271,11 @@ class Prepared(LoggableLearningRate, SavesPlain):
                 f"gamma={self.gamma}. Give gamma={theirs}.",
                 stacklevel=2,
             )
-        if weight is not None and {STUDENT_VALUE, TEACHER_VALUE} <= weight.needs and theirs not in (None, self.gamma):
+        for part in (weight, self._row.reward):
+            if part is None or not {STUDENT_VALUE, TEACHER_VALUE} <= part.needs or theirs in (None, self.gamma):
+                continue
             warnings.warn(
-                f"{weight.formula} compares values that are not of one discount: V_π of {self.teacher.name} is of gamma={theirs}, and "
+                f"{part.formula} compares values that are not of one discount: V_π of {self.teacher.name} is of gamma={theirs}, and "
                 f"V_πθ of the student's gamma={self.gamma}. Give gamma={theirs}.",
                 stacklevel=2,
             )

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from sb3_contrib import RecurrentPPO
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3 import DQN, PPO
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
 from stable_baselines3.common.type_aliases import GymEnv, Schedule
@@ -173,6 +175,8 @@ class PreparedOffline(LoggableLearningRate, SavesOffline):
         return beta
 
     def _get_policy_from_name(self, policy_name: str) -> type[BasePolicy]:
+        if policy_name in RecurrentPPO.policy_aliases:
+            return RecurrentPPO.policy_aliases[policy_name]  # of which it is said what is wrong
         aliases = STUDENTS[self.student][0].policy_aliases
         if policy_name not in aliases:
             raise ValueError(f"Unknown policy {policy_name!r}: {nearest(policy_name, aliases)}")
@@ -187,6 +191,11 @@ class PreparedOffline(LoggableLearningRate, SavesOffline):
             )
         self._check_settings()
         algorithm, policy_class = STUDENTS[self.student]
+        if issubclass(self.policy_class, RecurrentActorCriticPolicy):
+            raise ValueError(
+                f"{self.policy_class.__name__} has a memory, and a student of a memory of single states has no use for it: take "
+                "DistillRecurrentPPO, which learns along sequences, or give a policy without one."
+            )
         if not issubclass(self.policy_class, policy_class):
             raise ValueError(
                 f"student={self.student!r} leaves as a {algorithm.__name__}, whose policies are {policy_class.__name__}, and the "

@@ -1,11 +1,10 @@
-"""Which policies and sizes a student of PPO's and A2C's machinery may have: what is wrong is said before any work."""
+"""Which policies and sizes a student may have: what is wrong is said before any work."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch as th
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
-from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from sb3_distill.common.torch_draws import same_draws
@@ -35,10 +34,6 @@ def check_policy(policy_class: Any, policy_kwargs: dict[str, Any], base: type = 
             raise ValueError(
                 f"A student of PPO's or A2C's machinery has an actor-critic policy, not {policy_class.__name__}: give 'MlpPolicy', "
                 "'CnnPolicy', 'MultiInputPolicy' or a subclass of ActorCriticPolicy. (PolicyDistillation trains a DQN's.)"
-            )
-        if issubclass(policy_class, RecurrentActorCriticPolicy):
-            raise ValueError(
-                f"{policy_class.__name__} has a memory, which PPO and A2C cannot train: give another policy, or stack observations."
             )
     if policy_kwargs.get("squash_output"):
         raise ValueError(
@@ -98,19 +93,20 @@ def is_share(value: Any) -> bool:
         return False
 
 
-def check_distribution(policy: ActorCriticPolicy, obs: Any) -> None:
+def check_distribution(policy: ActorCriticPolicy, obs: Any, ask: Callable[[Any], Any] | None = None) -> None:
     """
     Ask a policy for its action distribution, once, before there is anything to lose. No random number is drawn.
 
     :param policy: of the student
     :param obs: of n environments, as the policy sees them
+    :param ask: calls its ``get_distribution`` with a tensor of observations, where that takes more than these
     :raises ValueError: if its ``get_distribution`` fails
     :raises TypeError: if what it returns cannot be read
     """
     policy.set_training_mode(False)
     with th.no_grad(), same_draws(policy.device), unvalidated():  # what is not finite is said where it is known when
         try:
-            distribution = policy.get_distribution(policy.obs_to_tensor(obs)[0])
+            distribution = (ask or policy.get_distribution)(policy.obs_to_tensor(obs)[0])
         except Exception as error:
             raise ValueError(
                 f"The student's policy {type(policy).__name__} does not tell its action distribution: its get_distribution raises "

@@ -7,8 +7,9 @@ from typing import Any, NamedTuple
 
 import gymnasium as gym
 from gymnasium import spaces
-from sb3_contrib import TRPO, MaskablePPO
+from sb3_contrib import TRPO, MaskablePPO, RecurrentPPO
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3 import A2C, PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
@@ -27,7 +28,13 @@ from sb3_distill.common.nearest import nearest
 from sb3_distill.common.spaces import same_kind
 
 #: by the names that ``algorithm`` takes
-ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {"ppo": PPO, "a2c": A2C, "trpo": TRPO, "maskable_ppo": MaskablePPO}
+ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {
+    "ppo": PPO,
+    "a2c": A2C,
+    "trpo": TRPO,
+    "maskable_ppo": MaskablePPO,
+    "recurrent_ppo": RecurrentPPO,
+}
 
 
 class RLSettings(NamedTuple):
@@ -48,12 +55,15 @@ DISCRETE: dict[type[OnPolicyAlgorithm], RLSettings] = {
     PPO: RLSettings(1_024, 8, {"learning_rate": 3e-4, "batch_size": 64, "n_epochs": 10}),
     A2C: RLSettings(256, 32, {"learning_rate": 3e-4, "normalize_advantage": True}),
     TRPO: RLSettings(2_048, 4, {"learning_rate": 1e-3, "batch_size": 128, "target_kl": 0.01}),
+    # It has no leash: a bound on each step in its place.
+    RecurrentPPO: RLSettings(1_024, 8, {"learning_rate": 3e-4, "batch_size": 128, "n_epochs": 10, "target_kl": 0.01}),
     MaskablePPO: RLSettings(1_024, 8, {"learning_rate": 3e-4, "batch_size": 64, "n_epochs": 10}),
 }
 CONTINUOUS: dict[type[OnPolicyAlgorithm], RLSettings] = {
     PPO: RLSettings(4_096, 2, {"learning_rate": 1e-4, "batch_size": 256, "n_epochs": 10, "target_kl": 0.01}),
     A2C: RLSettings(1_024, 8, {"learning_rate": 1e-4, "normalize_advantage": True}),
     TRPO: RLSettings(4_096, 2, {"learning_rate": 1e-3, "batch_size": 256, "target_kl": 0.01}),
+    RecurrentPPO: RLSettings(4_096, 2, {"learning_rate": 1e-4, "batch_size": 256, "n_epochs": 10, "target_kl": 0.01}),
 }
 #: of the critic while it learns alone: nothing can be lost
 WARMUP_RATE = 3e-3
@@ -63,7 +73,7 @@ GAMMA = 0.99
 
 def rl_settings(algorithm: type[OnPolicyAlgorithm], action_space: spaces.Space) -> RLSettings:
     """
-    :param algorithm: PPO, A2C, TRPO or MaskablePPO
+    :param algorithm: PPO, A2C, TRPO, MaskablePPO or RecurrentPPO
     :param action_space: of the student
     :return: what it goes on with
     """
@@ -81,7 +91,7 @@ def rl_model(
 
     :param student: distilled or cloned: any on-policy model of SB3's or of this package
     :param algorithm: ``"ppo"``, ``"a2c"``, ``"trpo"`` or the class; by default the student's own. A masked student goes on with
-        MaskablePPO, and no other one does
+        MaskablePPO, one that remembers with RecurrentPPO, and no other one does
     :param env: to learn in, by default the student's
     :param settings: of the algorithm, in place of those of :func:`rl_settings`
     :return: PPO, A2C, TRPO or MaskablePPO
@@ -96,6 +106,11 @@ def rl_model(
             "distillation, one with student='ppo')."
         )
     found = _algorithm_of(student, algorithm)
+    if (found is RecurrentPPO) != isinstance(student.policy, RecurrentActorCriticPolicy):
+        raise ValueError(
+            f"{found.__name__} does not train {type(student.policy).__name__}: a student that remembers goes on with 'recurrent_ppo', and "
+            "one that does not with 'ppo', 'a2c' or 'trpo'."
+        )
     env = student.env if env is None else env
     _check_sees(student, env)
     known = sb3_parameters(found)
@@ -107,7 +122,10 @@ def rl_model(
     check_numbers(settings)
     n_envs = getattr(env, "num_envs", 1)
     usual = rl_settings(found, student.action_space)
-    chosen = usual.settings | {"n_steps": max(1, usual.rollout // n_envs), "gamma": _gamma_of(student)}
+    chosen = usual.settings | {
+        "n_steps": max(1, usual.rollout // n_envs),
+        "gamma": gamma_of(getattr(student, "teacher", None)),
+    }
     if "batch_size" in chosen and "n_steps" not in settings:
         size = settings.get("batch_size") or chosen["batch_size"]
         chosen["n_steps"] = steps_that_fill(chosen["n_steps"], size, n_envs)
@@ -143,7 +161,7 @@ def rl_callbacks(
     :param model: to learn
     :param total_timesteps: of ``learn``: no more than a quarter of it goes to the critic alone
     :param warmup: rollouts in which the critic learns alone, by default as :func:`rl_settings` has it
-    :param leash: at first; it falls to 0 in the first half. 0 for none; TRPO has none
+    :param leash: at first; it falls to 0 in the first half. 0 for none; TRPO and RecurrentPPO have none
     :param policy: what the leash is tied to, by default the model's as ``learn`` begins
     :return: callbacks
     """
@@ -152,7 +170,7 @@ def rl_callbacks(
         usual = rl_settings(type(model), model.action_space)
         warmup = max(1, min(usual.warmup * usual.rollout, total_timesteps // 4) // rollout)
     callbacks: list[BaseCallback] = [CriticWarmup(warmup, WARMUP_RATE)]
-    if leash and not isinstance(model, TRPO):
+    if leash and not isinstance(model, (TRPO, RecurrentPPO)):
         callbacks.append(Leash(LinearSchedule(leash, 0.0, 0.5), policy))
     return callbacks
 
@@ -184,10 +202,12 @@ def then_rl(
 
     :param student: distilled or cloned: any on-policy model of SB3's or of this package
     :param total_timesteps: environment steps, over all environments
-    :param algorithm: ``"ppo"``, ``"a2c"``, ``"trpo"`` or the class; by default the student's own
+    :param algorithm: ``"ppo"``, ``"a2c"``, ``"trpo"`` or the class; by default the student's own;
+        a student that remembers goes on with ``"recurrent_ppo"``, and no other does
     :param env: to learn in, by default the student's
     :param warmup: rollouts in which the critic learns alone, at least 0; by default some thousand steps
-    :param leash: the coefficient of the KL at first, at least 0; TRPO's trust region is its own
+    :param leash: the coefficient of the KL at first, at least 0; TRPO's trust region is its own, and RecurrentPPO has
+        ``target_kl`` in its place
     :param callback: of the user's, besides
     :param progress_bar: whether to show one
     :param log_interval: rollouts between two log entries
@@ -227,17 +247,22 @@ def _algorithm_of(student: OnPolicyAlgorithm, asked: str | type[OnPolicyAlgorith
             )
         return found  # type: ignore[no-any-return]
     if asked is None:
-        raise ValueError(f"A student of {found.__name__} cannot go on here: PPO, A2C, TRPO and MaskablePPO can.")
+        raise ValueError(
+            f"A student of {found.__name__} cannot go on here: PPO, A2C, TRPO, MaskablePPO and RecurrentPPO can."
+        )
     if isinstance(asked, str):
         raise ValueError(f"Unknown algorithm {asked!r}: {nearest(asked, ALGORITHMS)}")
     raise ValueError(
-        f"algorithm must be 'ppo', 'a2c', 'trpo', 'maskable_ppo' or the class of one of these, not {asked!r}."
+        f"algorithm must be {', '.join(map(repr, ALGORITHMS))} or the class of one of these, not {asked!r}."
     )
 
 
-def _gamma_of(student: OnPolicyAlgorithm) -> float:
-    """A student's own γ is of its distillation; a teacher's is of the environment's return."""
-    gamma = getattr(getattr(student, "teacher", None), "gamma", None)
+def gamma_of(teacher: Any) -> float:
+    """
+    :param teacher: or None
+    :return: the discount of the returns that its value function is of; 0.99 where nothing says another
+    """
+    gamma = getattr(teacher, "gamma", None)
     return GAMMA if gamma is None else float(gamma)
 
 

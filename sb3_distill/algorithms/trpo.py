@@ -63,6 +63,6 @@ class EntropyRegularisedTRPO(DistillTRPO):
 
 
 class TeacherVRewardTRPO(DistillTRPO):
-    """Teacher V reward: r̂_i = r_i + γ V_π(s_{i+1}) − V_π(s_i); V_πθ(s_i) for the last with ``baseline="student"``."""
+    """Teacher V reward: r̂_i = r_i + γ_π V_π(s_{i+1}) − V_π(s_i); V_πθ(s_i) for the last with ``baseline="student"``."""
 
     fixed_method = "teacher_v_reward"

@@ -8,11 +8,12 @@ saved is SB3's own network, and knows of no statistics.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space
 from stable_baselines3.common.torch_layers import FlattenExtractor, MlpExtractor
@@ -56,25 +57,40 @@ def joined(known: Sequence | None, observations: np.ndarray) -> Statistics:
     return Statistics(n, mean.tolist(), variance.tolist())
 
 
-def first_layers(policy: ActorCriticPolicy) -> list[nn.Linear]:
+def first_layers(policy: ActorCriticPolicy) -> list[nn.Module]:
     """
     :param policy: of a student
-    :return: the layers that read its observations, if these are all that does: SB3's own networks of vectors; else none
+    :return: the layers that read its observations, if these are all that does: SB3's own networks of vectors, and sb3-contrib's with a
+        memory; else none
     """
     space = policy.observation_space
     if not isinstance(space, spaces.Box) or is_image_space(space):
         return []
     if any(type(extractor) is not FlattenExtractor for extractor in _extractors(policy)):
         return []
-    if type(policy.mlp_extractor) is not MlpExtractor:
+    if isinstance(policy, RecurrentActorCriticPolicy):
+        found: list[nn.Module] = [
+            layer for layer in (policy.lstm_actor, policy.lstm_critic, policy.critic) if layer is not None
+        ]
+    elif type(policy.mlp_extractor) is not MlpExtractor:
         return []
-    heads = ((policy.mlp_extractor.policy_net, policy.action_net), (policy.mlp_extractor.value_net, policy.value_net))
-    found = [body[0] if len(body) else head for body, head in heads]
+    else:
+        mlp = policy.mlp_extractor
+        heads = ((mlp.policy_net, policy.action_net), (mlp.value_net, policy.value_net))
+        found = [body[0] if len(body) else head for body, head in heads]
     plain = all(
-        type(layer) is nn.Linear and not parametrize.is_parametrized(layer) and layer.weight.requires_grad
+        type(layer) in (nn.Linear, nn.LSTM)
+        and not parametrize.is_parametrized(layer)
+        and layer.bias is not False  # as an LSTM may have it
+        and all(part.requires_grad for part in _first_parts(layer))
         for layer in found
     )
-    return cast("list[nn.Linear]", found) if plain and found[0] is not found[1] else []
+    return found if plain and len(set(found)) == len(found) else []
+
+
+def _first_parts(layer: Any) -> tuple[th.Tensor, th.Tensor]:
+    """Weight and bias that what the layer reads goes through."""
+    return (layer.weight_ih_l0, layer.bias_ih_l0) if isinstance(layer, nn.LSTM) else (layer.weight, layer.bias)
 
 
 @contextmanager
@@ -112,9 +128,10 @@ def _extractors(policy: ActorCriticPolicy) -> set[nn.Module]:
 
 
 @th.no_grad()
-def _rewrite(layers: list[nn.Linear], scale: th.Tensor, shift: th.Tensor) -> None:
+def _rewrite(layers: list[nn.Module], scale: th.Tensor, shift: th.Tensor) -> None:
     """Let layers take y, where they took x = scale · y + shift."""
     for layer in layers:
-        weight = layer.weight.cpu().double()  # not all devices know float64
-        layer.bias.copy_(layer.bias.cpu().double() + weight @ shift)
-        layer.weight.copy_(weight * scale)
+        weight, bias = _first_parts(layer)
+        exact = weight.cpu().double()  # not all devices know float64
+        bias.copy_(bias.cpu().double() + exact @ shift)
+        weight.copy_(exact * scale)

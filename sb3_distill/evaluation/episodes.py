@@ -60,7 +60,8 @@ def play_episodes(
     Play one episode in each of n environments, side by side. Where a ``Monitor`` beneath other wrappers counts whole games and
     unclipped rewards, as on Atari, these are the episodes.
 
-    :param act: from a batch of n observations to n actions; a :class:`Heeding` player is told which are allowed
+    :param act: from a batch of n observations to n actions; a :class:`Heeding` player is told which are allowed, and one that remembers has
+        a method ``begin``, as :class:`Greedy` does
     :param env: a Gymnasium id, or a function that makes n environments; they are closed in the end
     :param n_episodes: n
     :param seed: episode k is seeded with ``seed + k``, so that two players meet the same episodes
@@ -75,6 +76,8 @@ def play_episodes(
         obs = venv.reset()
         returns = np.zeros(n_episodes)
         running = np.ones(n_episodes, dtype=bool)
+        begin = getattr(act, "begin", lambda starts: None)  # who remembers has to know
+        begin(running)
         monitored = is_monitored(venv)
         normalizer = raw_env(venv)[1]
         if normalizer is not None and normalizer.norm_reward and not monitored:
@@ -95,6 +98,7 @@ def play_episodes(
                 )
             returns += paid
             dones = as_dones(ends)
+            begin(dones)
             for i in np.flatnonzero(dones & running):
                 running[i] = monitored and "episode" not in infos[i]
                 if monitored and not running[i]:
@@ -164,6 +168,34 @@ def standard_error(returns: np.ndarray) -> float:
     return float(returns.std(ddof=1) / np.sqrt(len(returns))) if len(returns) > 1 else float("nan")
 
 
+class Greedy:
+    """
+    From observations to a model's deterministic actions, for :func:`play_episodes`. What the model remembers it keeps from step to step,
+    and forgets where an episode begins.
+
+    :param predict: of an SB3 model
+    """
+
+    def __init__(self, predict: Callable[..., tuple[np.ndarray, Any]]) -> None:
+        self.predict = predict
+        self.state: Any = None
+        self.starts: np.ndarray | None = None
+
+    def __call__(self, obs: Any, **more: Any) -> np.ndarray:
+        """
+        :param obs: of n environments, the same ones as before
+        :param more: for the model, such as masks
+        :return: n actions
+        """
+        remembered = () if self.state is None else (self.state, self.starts)
+        actions, self.state = self.predict(obs, *remembered, deterministic=True, **more)
+        return actions
+
+    def begin(self, starts: np.ndarray) -> None:
+        """:param starts: whether the next observation is the first of an episode, shape (n,)"""
+        self.starts = starts
+
+
 def greedy(predict: Callable[..., tuple[np.ndarray, Any]]) -> Callable[[Any], np.ndarray]:
     """
     :param predict: of an SB3 model
@@ -171,4 +203,4 @@ def greedy(predict: Callable[..., tuple[np.ndarray, Any]]) -> Callable[[Any], np
     """
     if "action_masks" in inspect.signature(predict).parameters:
         return Heeding(lambda obs, masks=None: predict(obs, deterministic=True, action_masks=masks)[0])
-    return lambda obs: predict(obs, deterministic=True)[0]
+    return Greedy(predict)

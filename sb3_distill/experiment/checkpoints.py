@@ -134,6 +134,7 @@ def student_state(student: "Distillation | PolicyDistillation") -> dict[str, Any
     """
     mean = getattr(student, "_mean", None)
     seen = getattr(student, "observation_statistics", None)
+    remembered = getattr(student, "_last_lstm_states", None)
     return {
         "weights": student.policy.state_dict(),
         "optimizer": student.policy.optimizer.state_dict(),
@@ -143,6 +144,7 @@ def student_state(student: "Distillation | PolicyDistillation") -> dict[str, Any
         "returns": list(student.ep_info_buffer or ()),
         "random": _random_state(student),
         "episodes": episodes_of(student),
+        "memory": None if remembered is None else [part for lstm in remembered for part in lstm],
     }
 
 
@@ -169,6 +171,8 @@ def restore_student(student: "Distillation | PolicyDistillation", state: Mapping
             student.ep_info_buffer = deque(state["returns"], maxlen=student._stats_window_size)
             student.ep_success_buffer = deque(maxlen=student._stats_window_size)  # SB3 makes both or none
         in_place = go_on(student, state.get("episodes"))
+        if in_place and state.get("memory") is not None:
+            _restore_memory(student, state["memory"])
         if student.env is not None and not in_place:
             # The seed itself would bring the first episodes again.
             (seed,) = np.random.SeedSequence([student.seed or 0, student.num_timesteps]).generate_state(1)
@@ -180,6 +184,15 @@ def restore_student(student: "Distillation | PolicyDistillation", state: Mapping
         raise ValueError(
             f"{path} is not of the student that these settings make ({first}): remove it, and the same command begins anew."
         ) from error
+
+
+def _restore_memory(student: Any, parts: Any) -> None:
+    """What a student remembers of the episodes that go on; of others it remembers nothing."""
+    known = student._last_lstm_states
+    if len(parts) != 4 or any(part.shape != known.pi[0].shape for part in parts):
+        raise ValueError("it remembers in another shape")
+    shown, kept, critics_shown, critics_kept = (part.to(student.device, th.float32) for part in parts)
+    student._last_lstm_states = type(known)((shown, kept), (critics_shown, critics_kept))
 
 
 def restore_mean(student: "Distillation | PolicyDistillation", state: Mapping[str, Any]) -> None:

@@ -8,14 +8,17 @@ import numpy as np
 import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.common.layers import innermost, raw_env
 from sb3_distill.common.masks import has_masks, masks_now
+from sb3_distill.common.questions import as_dones
 from sb3_distill.common.spaces import env_actions
 from sb3_distill.common.tap import Tap
+from sb3_distill.evaluation.episodes import Greedy
 from sb3_distill.evaluation.student_env import seen_by
 from sb3_distill.rules import losses
 from sb3_distill.rules.distributions import from_parameters, parameters, unvalidated
@@ -113,18 +116,24 @@ def likeness(
             tap = Tap(raw, obs if vec_normalize is None else vec_normalize.old_obs, _unchanged)
         else:
             tap = Tap(view.env, view.obs, _unchanged, view.step)
+        play, starts = Greedy(student.predict), np.ones(env.num_envs, dtype=bool)
+        play.begin(starts)
         with tap:
             for step in range(n_steps):
                 if heeds:
                     masks.append(masks_now(env, f"in step {step + 1} of the comparison"))
                 more: Any = {"action_masks": masks[-1]} if heeds else {}
-                actions.append(student.predict(obs, deterministic=True, **more)[0])
+                remembered = play.state
+                actions.append(play(obs, **more))
                 if isinstance(policy, (ActorCriticPolicy, MaskableActorCriticPolicy)):
                     tensor, _ = policy.obs_to_tensor(obs)
-                    student_parameters.append(parameters(policy.get_distribution(tensor, **more)).cpu())
+                    there = distribution_in(policy, tensor, remembered, starts, **more)
+                    student_parameters.append(parameters(there).cpu())
                 if step + 1 == n_steps or time.monotonic() > end:
                     break
-                obs = env.step(actions[-1])[0]
+                obs, _, ends, _ = env.step(actions[-1])
+                starts = as_dones(ends)
+                play.begin(starts)
         told = masks_if_any(np.concatenate(masks) if heeds else None)
         answer = teacher.answer_in_chunks(tap.observations.batch(0), **told).parameters.cpu()
         pi = from_parameters(student.action_space, answer)
@@ -141,6 +150,25 @@ def likeness(
         float(np.abs(difference).mean()) if box else None,
         kl,
     )
+
+
+def distribution_in(policy: Any, obs: Any, state: Any, starts: np.ndarray, **more: Any) -> Any:
+    """
+    :param policy: of a student
+    :param obs: n observations, as a tensor
+    :param state: what it remembers, as its ``predict`` returned it; None before an episode
+    :param starts: whether these are first observations of episodes, shape (n,)
+    :param more: for a policy without a memory, such as masks
+    :return: its action distributions
+    """
+    if not isinstance(policy, RecurrentActorCriticPolicy):
+        return policy.get_distribution(obs, **more)
+    layers, _, size = policy.lstm_hidden_state_shape
+    if state is None:
+        state = (np.zeros((layers, len(starts), size)),) * 2
+    shown, kept = (th.as_tensor(part, dtype=th.float32, device=policy.device) for part in state)
+    first = th.as_tensor(starts, dtype=th.float32, device=policy.device)
+    return policy.get_distribution(obs, (shown, kept), first)[0]
 
 
 def _unchanged(actions: np.ndarray) -> np.ndarray:

@@ -89,9 +89,9 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
         lambda: (environment_of(agent), settings.env_id),
     )
 
-    policy = policy_for(env.observation_space)
+    policy = policy_for(env.observation_space, remembers(settings))
     network = network_for(settings, env.observation_space)
-    images = policy == "CnnPolicy"
+    images = policy.startswith("Cnn")
     if settings.threads or not images:
         th.set_num_threads(settings.threads or 1)
     device = settings.device or ("auto" if images else "cpu")
@@ -171,14 +171,24 @@ def student_class(settings: Settings) -> "Callable[..., Distillation | PolicyDis
     return partial(ENGINES[settings.engine].algorithm, method=settings.method, **options)
 
 
-def policy_for(space: spaces.Space) -> str:
+def remembers(settings: Settings) -> bool:
+    """
+    :param settings: of the experiment
+    :return: whether its students have an LSTM
+    """
+    from sb3_distill.algorithms.engines import ENGINES
+
+    return settings.engine in ENGINES and ENGINES[settings.engine].algorithm.remembers
+
+
+def policy_for(space: spaces.Space, with_memory: bool = False) -> str:
     """
     :param space: of the observations
-    :return: SB3's name for the policy that reads them
+    :param with_memory: whether the policy has an LSTM
+    :return: SB3's name for the policy that reads them, or sb3-contrib's
     """
-    if isinstance(space, spaces.Dict):
-        return "MultiInputPolicy"
-    return "CnnPolicy" if is_image_space(space) else "MlpPolicy"
+    kind = "Cnn" if is_image_space(space) else "Mlp"
+    return f"{'MultiInput' if isinstance(space, spaces.Dict) else kind}{'Lstm' if with_memory else ''}Policy"
 
 
 def network_for(settings: Settings, space: spaces.Space) -> dict[str, Any]:
@@ -189,7 +199,13 @@ def network_for(settings: Settings, space: spaces.Space) -> dict[str, Any]:
     :raises ValueError: for ``size`` where there are no images
     """
     if not settings.size:
-        return {"net_arch": list(settings.net_arch)}
+        arch = list(settings.net_arch)
+        # As wide as its first layer; sb3-contrib's own 256 would be most of a small student.
+        return {"net_arch": arch} | ({"lstm_hidden_size": arch[0]} if remembers(settings) and arch else {})
+    if remembers(settings):
+        raise ValueError(
+            f"size={settings.size!r} is of networks without a memory: with engine={settings.engine!r}, give net_arch=…."
+        )
     if len(space.shape or ()) != 3:
         raise ValueError(f"size=… is for images, and {settings.env_id} shows {space}: use net_arch=….")
     # What has rows and columns and is no image to SB3 is a board, such as MinAtar's.

@@ -33,7 +33,8 @@ class Settings:
     :param env: a Gymnasium id
     :param teacher: see :func:`~sb3_distill.load_teacher`
     :param method: a row of :data:`~sb3_distill.METHODS`, ``"kickstarting"``, ``"proximal_distill"``, or ``"policy_distillation"``
-    :param engine: ``"ppo"``, ``"a2c"``, ``"trpo"`` or ``"maskable_ppo"``; of policy distillation ``"dqn"`` or ``"ppo"``
+    :param engine: ``"ppo"``, ``"a2c"``, ``"trpo"``, ``"maskable_ppo"`` or ``"recurrent_ppo"``, whose students have an LSTM as wide as the
+        first layer of ``net_arch``; of policy distillation ``"dqn"`` or ``"ppo"``
     :param env_kwargs: of ``gymnasium.make``
     :param net_arch: hidden layers of the student
     :param size: of a student that sees images, in place of ``net_arch``: ``"25%"``, ``"7%"`` or ``"4%"``

@@ -30,6 +30,7 @@ class Transitions(NamedTuple):
     :param teacher_tp1: π(·|s_{t+1}); None unless the reward asks for the next state, as for those below
     :param student_tp1: π_θ(·|s_{t+1})
     :param teacher_value_tp1: V_π(s_{t+1})
+    :param teacher_gamma: the discount γ_π of the returns that V_π is of; None where it is γ
     """
 
     action_t: th.Tensor
@@ -43,6 +44,7 @@ class Transitions(NamedTuple):
     teacher_tp1: Any = None
     student_tp1: Any = None
     teacher_value_tp1: Any = None
+    teacher_gamma: float | None = None
 
 
 LossFunction = Callable[[Distribution, Distribution], th.Tensor]
@@ -78,21 +80,22 @@ def log_ratio(step: Transitions, loss: LossFunction | None = None) -> th.Tensor:
 
 
 def teacher_value(step: Transitions, loss: LossFunction | None = None) -> th.Tensor:
-    """r̂_t = r_t + γ V_π(s_{t+1}) − V_π(s_t) (teacher V reward, Czarnecki et al. 2019).
+    """r̂_t = r_t + γ_π V_π(s_{t+1}) − V_π(s_t) (teacher V reward, Czarnecki et al. 2019).
 
-    The sum over an episode telescopes to its return minus V_π(s_1): in expectation plain policy gradient.
+    With γ = γ_π the sum over an episode telescopes to its return minus V_π(s_1): in expectation plain policy gradient. With a lesser γ
+    it is the λ-return of V_π, λ = γ/γ_π, minus V_π(s_t): V_π judges what lies beyond the next 1/(1−λ) steps.
     """
-    return _advantage(step, step.teacher_value_t)
+    return _advantage(step, step.teacher_value_t, step.gamma if step.teacher_gamma is None else step.teacher_gamma)
 
 
 def teacher_value_student_baseline(step: Transitions, loss: LossFunction | None = None) -> th.Tensor:
     """r̂_t = r_t + γ V_π(s_{t+1}) − V_πθ(s_t): teacher V reward as table 1 of the paper prints it. No gradient field."""
-    return _advantage(step, step.student_value_t)
+    return _advantage(step, step.student_value_t, step.gamma)
 
 
-def _advantage(step: Transitions, value_t: th.Tensor) -> th.Tensor:
+def _advantage(step: Transitions, value_t: th.Tensor, gamma: float) -> th.Tensor:
     """Of the teacher's critic where the step led to, and of any where it came from."""
     check_same_shape(
         reward_t=step.reward_t, continues_t=step.continues_t, value_t=value_t, teacher_value_tp1=step.teacher_value_tp1
     )
-    return step.reward_t + step.gamma * step.continues_t * step.teacher_value_tp1 - value_t
+    return step.reward_t + gamma * step.continues_t * step.teacher_value_tp1 - value_t

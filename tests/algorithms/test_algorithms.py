@@ -433,6 +433,29 @@ def test_the_students_baseline_is_a_critic_of_the_environments_return():
     assert np.allclose(buffer.advantages, expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("theirs", [0.9, None])
+def test_the_teachers_value_is_discounted_as_the_teacher_does(theirs):
+    """r̂ = r + γ_π V_π(s') − V_π(s), whatever the student's horizon; 0.99 where the teacher's discount is not known."""
+    who = actor_critic_teacher(CountdownEnv())
+    who.gamma = theirs
+    settings = dict(n_steps=12, batch_size=12, gamma=0.5, seed=0, device="cpu")
+    model = DistillPPO("MlpPolicy", episode_env(), teacher=who, method="teacher_v_reward", **settings)
+    buffer = rollout_of(model)
+    value = np.stack([who.value(obs).numpy() for obs in [*buffer.observations, model._last_obs]])
+    ends = np.concatenate([buffer.episode_starts[1:], model._last_episode_starts[None]])
+    assert 0 < ends.sum() < ends.size
+    assert np.allclose(buffer.rewards, 1.0 + (theirs or 0.99) * (1 - ends) * value[1:] - value[:-1], atol=1e-5)
+
+
+def test_a_baseline_of_another_discount_than_the_teachers_is_said():
+    who = actor_critic_teacher(CountdownEnv())
+    who.gamma = 0.9
+    with pytest.warns(
+        UserWarning, match=r"values that are not of one discount: .* gamma=0\.9, .* gamma=0\.99\. Give gamma=0\.9\."
+    ):
+        DistillPPO("MlpPolicy", episode_env(), teacher=who, method="teacher_v_reward", baseline="student")
+
+
 def test_what_the_buffer_holds_is_the_mix_over_its_weights():
     """(reward_coef · r̂ + env_reward_coef · r) / (reward_coef + env_reward_coef), step by step."""
     who = actor_critic_teacher(CountdownEnv())

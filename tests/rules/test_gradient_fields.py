@@ -82,3 +82,31 @@ def test_teacher_value_reward_telescopes_to_the_return():
     )
     discount = gamma ** th.arange(7)
     assert th.isclose((discount * TEACHER_V(step)).sum(), (discount * rewards).sum() - values[0], atol=1e-5)
+
+
+def test_with_a_shorter_horizon_the_teachers_value_reward_is_its_lambda_return():
+    """Σ γ^k r̂_{t+k} = G^λ_t − V_π(s_t) with λ = γ/γ_π: n-step returns that V_π ends, one by one."""
+    rng, gamma, theirs, n = th.Generator().manual_seed(0), 0.6, 0.9, 7
+    rewards, values = (th.randn(n, generator=rng, dtype=th.float64) for _ in range(2))
+    following = th.cat([values[1:], th.tensor([1e6])])  # what stands for the end must not matter
+    step = Transitions(
+        action_t=th.zeros(n),
+        reward_t=rewards,
+        continues_t=th.tensor([1.0] * (n - 1) + [0.0], dtype=th.float64),
+        gamma=gamma,
+        teacher_t=None,
+        teacher_value_t=values,
+        teacher_value_tp1=following,
+        teacher_gamma=theirs,
+    )
+    lam = gamma / theirs
+    returns = []
+    for steps in range(1, n + 1):
+        paid = sum(theirs**k * rewards[k] for k in range(steps))
+        returns.append(paid + (theirs**steps * values[steps] if steps < n else 0.0))
+    weights = [(1 - lam) * lam**k for k in range(n - 1)] + [lam ** (n - 1)]
+    expected = sum(w * g for w, g in zip(weights, returns, strict=True)) - values[0]
+    discount = gamma ** th.arange(n, dtype=th.float64)
+    assert th.isclose((discount * TEACHER_V(step)).sum(), expected, rtol=1e-12)
+    shorter = TEACHER_V(step._replace(teacher_gamma=None))
+    assert not th.isclose((discount * shorter).sum(), expected, rtol=1e-3)

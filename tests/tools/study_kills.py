@@ -27,8 +27,6 @@ import psutil
 
 from sb3_distill.study.study import Study
 
-#: seconds of a run of the second measurement
-SLEEP = 3.0
 TINY, SLEEPY = "tests.tools.study_kills:tiny", "tests.tools.study_kills:sleepy"
 METHODS = (
     "n-distill",
@@ -58,12 +56,12 @@ def tiny(settings: Mapping[str, Any], folder: Path) -> None:
 
 def sleepy(settings: Mapping[str, Any], folder: Path) -> None:
     """
-    A run that takes ``SLEEP`` seconds and no CPU.
+    A run that takes a millisecond a step and no CPU.
 
     :param settings: of it
     :param folder: of it
     """
-    time.sleep(SLEEP)
+    time.sleep(settings["steps"] / 1000)
     write_empty(folder)
 
 
@@ -297,16 +295,13 @@ def speed(args: argparse.Namespace) -> int:
     took, cpu = time.monotonic() - start, time.process_time() - cpu
     print(f"{len(study.runs):,} runs planned and found complete in {took:.1f} s, {cpu:.1f} s of CPU; {len(left)} left")
     jobs, n = 2, 20
-    study = Study({"seeds": n}, folder / "sleepy")
+    study = Study({"seeds": n, "fixed": {"steps": round(1000 * args.sleep)}}, folder / "sleepy")
     start = time.monotonic()
     progress = study.run(jobs, work=SLEEPY)
-    took, asleep = time.monotonic() - start, n * SLEEP / jobs
+    took, asleep = time.monotonic() - start, n * args.sleep / jobs
     print(
-        f"{n} runs of {SLEEP:g} s by {jobs} processes: {took:.1f} s, {asleep / took:.0%} of it in runs; {took - asleep:.1f} s are the"
-    )
-    long = n * 30 / jobs
-    print(
-        f"engine's, most of it PyTorch's import, once a process. Of {n} runs of 30 s it would be {long / (long + took - asleep):.0%}"
+        f"{n} runs of {args.sleep:g} s by {jobs} processes: {took:.1f} s, {asleep / took:.0%} of it in runs; {took - asleep:.1f} s are the "
+        "engine's, most of it PyTorch's import, once a process"
     )
     assert progress.done == n
     return 0
@@ -328,6 +323,7 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--ways", nargs="+", choices=["one", "jobs", "shards", "ray"], default=["one", "jobs", "shards", "ray"]
     )
+    parser.add_argument("--sleep", type=float, default=30.0, help="seconds of a run of speed")
     parser.add_argument("--out", default="/tmp/study_kills")
     parser.add_argument("--address")
     args = parser.parse_args(argv)

@@ -18,6 +18,7 @@ import json
 import re
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -94,8 +95,10 @@ class Line(NamedTuple):
 def read(name: str) -> list[Line]:
     """
     :param name: of a study
-    :return: what its CSV says
+    :return: what its CSV says; nothing where none of its runs is done yet
     """
+    if not (STUDIES / f"{name}.csv").exists():
+        return []
     with (STUDIES / f"{name}.csv").open(newline="", encoding="utf-8") as file:
         return [
             Line(**{**row, "seed": int(row["seed"]), "steps": int(row["steps"])})  # type: ignore[arg-type]
@@ -192,6 +195,8 @@ def table(lines: Sequence[Line], view: str) -> str:
     :return: Markdown: a row for each method and a column for each task, or the other way round where there are many tasks; in the end
         the interquartile mean of all shares
     """
+    if not any(line.folder for line in lines):
+        return "None of its runs is done yet.\n"
     scores = scores_of(lines)
     cells = {(task, method): _cell(scores, task, method, view) for task in scores.tasks for method in scores.methods}
     middle = {method: _middle(scores, method) for method in scores.methods}
@@ -408,6 +413,7 @@ def main(argv: list[str]) -> int:
     args = parser.parse_args(argv)
     files = args.studies or [path.with_suffix(".yml") for path in sorted(STUDIES.glob("*.csv"))]
     th.set_num_threads(1)
+    warnings.simplefilter("ignore")  # they came when the runs did
     if args.what == "check":
         return check(files)
     if args.what == "rerun":

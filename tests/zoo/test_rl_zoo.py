@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 import torch as th
 import yaml
-from sb3_contrib import TRPO
+from sb3_contrib import TRPO, RecurrentPPO
 from stable_baselines3 import A2C, DQN, PPO
 from stable_baselines3.common.monitor import load_results
 
@@ -28,7 +28,7 @@ import sb3_distill
 from sb3_distill import METHODS, load_teacher
 from sb3_distill.agents.find import find_checkpoint
 from sb3_distill.memory.ring_file import read_memories
-from sb3_distill.rules.methods import get_method
+from sb3_distill.rules.methods import get_method, method_names
 from sb3_distill.zoo import train
 
 ZOO = Path(train.__file__).parent
@@ -37,12 +37,18 @@ ALGOS |= {f"{row}_trpo": TRPO for row in ("entropy_regularised", "teacher_v_rewa
 #: on-policy distill as others have named it, with the environment's reward
 PAID = {"kickstarting": PPO, "kickstarting_a2c": A2C, "proximal_distill": PPO}
 ALGOS |= PAID
+ALGOS |= {f"{row}_recurrent_ppo": RecurrentPPO for row in method_names()}
+PAID |= {algo: base for algo, base in ALGOS.items() if algo.startswith(("kickstarting", "proximal"))}
 #: the algorithm that is no row
 OFFLINE = "policy_distillation"
 ENVS = ["CartPole-v1", "Acrobot-v1", "MountainCar-v0", "LunarLander-v3"]
 GAMES = [f"MinAtar/{game}-v1" for game in ("Asterix", "Breakout", "Freeway", "Seaquest", "SpaceInvaders")]
 #: for a run that is over soon
 SHORT = ["--eval-freq", "256", "--eval-episodes", "1", "--seed", "0", "--device", "cpu"]
+
+
+def row_of(algo):
+    return algo.removesuffix("_a2c").removesuffix("_trpo").removesuffix("_recurrent_ppo")
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +91,7 @@ def test_every_algorithm_is_in_each_of_rl_zoo3s_tables(zoo_process):
         assert names >= {*ALGOS, OFFLINE}
     for name, base in ALGOS.items():
         assert issubclass(algos[name], base)
-        assert algos[name].fixed_method == name.removesuffix("_a2c").removesuffix("_trpo")
+        assert algos[name].fixed_method == row_of(name)
         assert getattr(sb3_distill, algos[name].__name__) is algos[name]
     assert algos[OFFLINE] is sb3_distill.PolicyDistillation
     assert algos["ppo"] is PPO  # SB3's own stay
@@ -135,14 +141,14 @@ def construct_with_entries(algo):
 @pytest.mark.parametrize("algo", ALGOS)
 def test_each_entry_makes_a_model(zoo_process, algo):
     """The files parse, have all five entries, and hold nothing that rl_zoo3 or the class does not know."""
-    entries = zoo_process(construct_with_entries, algo)
+    entries, kind = zoo_process(construct_with_entries, algo), "Recurrent" if ALGOS[algo] is RecurrentPPO else ""
     for env_id in ENVS:
         teacher, n_timesteps, frame_stack, policy = entries[env_id]
         assert teacher == f"zoo:dqn/{env_id.replace('Lander-v3', 'Lander-v2')}"
-        assert 1_000 <= n_timesteps <= 300_000 and frame_stack is None and policy == "ActorCriticPolicy"
+        assert 1_000 <= n_timesteps <= 300_000 and frame_stack is None and policy == f"{kind}ActorCriticPolicy"
     # The entry of all games has one teacher for each.
     teacher, _, frame_stack, policy = entries["GameNoFrameskip-v4"]
-    assert (teacher, frame_stack, policy) == ("zoo:dqn/GameNoFrameskip-v4", 4, "ActorCriticCnnPolicy")
+    assert (teacher, frame_stack, policy) == ("zoo:dqn/GameNoFrameskip-v4", 4, f"{kind}ActorCriticCnnPolicy")
 
 
 def construct_offline_with_entries():
@@ -205,7 +211,8 @@ def draw(algo):
 
     trial = optuna.create_study(sampler=optuna.samplers.RandomSampler(0)).ask()
     drawn = HYPERPARAMS_SAMPLER[algo](trial, 2, 8, {})
-    model = rl_zoo3.ALGOS[algo]("MlpPolicy", "CartPole-v1", **drawn)
+    policy = "MlpLstmPolicy" if algo.endswith("_recurrent_ppo") else "MlpPolicy"
+    model = rl_zoo3.ALGOS[algo](policy, "CartPole-v1", **drawn)
     has = {name: getattr(model, name) for name in drawn}
     return drawn, HYPERPARAMS_CONVERTER[algo](trial.params), {k: v(1) if callable(v) else v for k, v in has.items()}
 
@@ -215,8 +222,9 @@ def test_what_optimize_draws_reaches_the_model(zoo_process, algo):
     """The constructor takes it, ``--trial-id`` finds it again, and terms that a row lacks are not searched over."""
     drawn, converted, has = zoo_process(draw, algo)
     assert converted == drawn == has
-    row = get_method(algo.removesuffix("_a2c").removesuffix("_trpo"))
-    expected = {"learning_rate", "n_steps"} | ({"batch_size", "n_epochs"} if ALGOS[algo] is PPO else set())
+    row = get_method(row_of(algo))
+    has_epochs = ALGOS[algo] in (PPO, RecurrentPPO)
+    expected = {"learning_rate", "n_steps"} | ({"batch_size", "n_epochs"} if has_epochs else set())
     expected |= {"loss_coef"} if row.loss and algo not in PAID else set()
     expected |= {"reward_coef"} if row.reward else set()
     expected |= {"gamma", "gae_lambda"} if row.reward or algo in PAID else set()

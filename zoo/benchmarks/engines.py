@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 import torch as th
 from rich.console import Console
 from rich.table import Table
-from sb3_contrib import MaskablePPO
+from sb3_contrib import MaskablePPO, RecurrentPPO
+from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_distill.agents.load import load_teacher
 from sb3_distill.algorithms.engines import ENGINES
@@ -48,7 +49,10 @@ class Setup(NamedTuple):
     env: Callable[[], Any]
 
 
-SETUPS = {"maskable_ppo": Setup(MaskablePPO, "MlpPolicy", partial(made, N_ENVS, 0))}
+SETUPS = {
+    "maskable_ppo": Setup(MaskablePPO, "MlpPolicy", partial(made, N_ENVS, 0)),
+    "recurrent_ppo": Setup(RecurrentPPO, "MlpLstmPolicy", partial(make_vec_env, "CartPole-v1", N_ENVS, seed=0)),
+}
 
 
 def seconds(engine: str, row: str, steps: int) -> tuple[float, float]:
