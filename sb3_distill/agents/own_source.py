@@ -76,7 +76,7 @@ def own_teacher(
     :raises ValueError: for what does not go together, and if the function answers with something else
     """
     name = getattr(source, "__name__", None) or type(source).__name__
-    name = "The function" if name == "<lambda>" else name
+    name = name.strip("<>")  # of a lambda
     if isinstance(source, Foreign):
         name = source.name
         answers, value = _told_by_file(source, answers, batched, value, vec_normalize)
@@ -88,6 +88,7 @@ def own_teacher(
     check_options(answers, None, options, name)
     whole = isinstance(source, (th.nn.Module, OnnxFunction)) if batched is None else batched
     asked = Asked(source, name, answers, whole)
+    _check_memory(asked, source)
     kwargs: dict[str, Any] = {key: given for key, given in options.items() if given is not None}
     if value is not None:
         if answers == "q_values" or not callable(value):
@@ -101,6 +102,28 @@ def own_teacher(
             raise ValueError(f"vec_normalize=… of {name} needs the space of its observations: give env=…, too.")
         kwargs |= _normalization(read_given(vec_normalize, kwargs["observation_space"]))
     return (OwnQTeacher if answers == "q_values" else RuleTeacher)(asked, **kwargs)
+
+
+def _check_memory(asked: Asked, source: Any) -> None:
+    """Who is asked about batches is not told whose states they are, nor where an episode begins."""
+    if not asked.batched or not callable(getattr(asked.owner, "reset", None)):
+        return
+    said = (
+        f"{asked.name} has a reset(), as who remembers the episode has, and batched=True: nothing says which states of a batch are of one "
+        "episode, nor where one begins"
+    )
+    if isinstance(
+        source, th.nn.Module
+    ):  # its batches are nobody's choice, and a network may have one that does nothing
+        warnings.warn(
+            f"{said}. If it remembers, give a function of one observation that asks it, as an object with a reset().",
+            stacklevel=2,
+        )
+        return
+    raise ValueError(
+        f"{said}. Let it take one observation at a time, without batched=True: each environment has a copy of it then. If it remembers "
+        "nothing, give lambda obs: f(obs)."
+    )
 
 
 def _told_by_file(source: Foreign, answers: Any, batched: Any, value: Any, vec_normalize: Any) -> tuple[str, Any]:

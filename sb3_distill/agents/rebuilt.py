@@ -118,7 +118,12 @@ def statistics_of(
             "vec_normalize=PATH."
         )
     ((path, statistics),) = read.items()
-    check_observations(statistics, seen, str(path), frames)
+    try:
+        check_observations(statistics, seen, str(path), frames)
+    except CheckpointError as error:
+        raise CheckpointError(
+            f"{error} If they are another agent's, move them elsewhere, or give load_teacher vec_normalize=PATH."
+        ) from None
     return statistics
 
 

@@ -92,8 +92,10 @@ def weights_at(
     weights = Weights(*(value_at(name, given[name], progress) for name in COEFFICIENTS))
     loss, reward, env_reward = weights
     if not all(0 <= coef < math.inf for coef in weights):  # nor is NaN
+        name, value = next((n, v) for n, v in zip(COEFFICIENTS, weights, strict=True) if not 0 <= v < math.inf)
         raise ValueError(
-            f"Coefficients must be at least 0: loss_coef={loss}, reward_coef={reward}, env_reward_coef={env_reward}."
+            f"Coefficients must be at least 0: loss_coef={loss}, reward_coef={reward}, env_reward_coef={env_reward}. Give {name} a finite "
+            f"number, not {value}."
         )
     if weights.policy_gradient > 0 and control != "student" and not (control == "mixed" and has_ratio):
         if env_reward > 0:

@@ -51,9 +51,8 @@ class DistillPPO(Distillation, PPO):
             "batch_size": 256,
             "n_epochs": 10,
         },
-        # A short horizon, beyond which V_π judges: it knows better than a critic of the student's what is worth while, and what an
-        # action has done is not lost in what the next hundred did.
-        "teacher_v_reward": {"gamma": 0.8},
+        # V_π judges the next few steps, and the student's critic what its policy adds to that.
+        "teacher_v_reward": {"gae_lambda": 0.8, "averaging": 0.3},
     }
     #: angles and velocities differ by a factor of ten and more
     continuous_defaults: ClassVar[dict[str, Any]] = {"whitening": True}

@@ -265,6 +265,15 @@ class Prepared(LoggableLearningRate, SavesPlain):
     def _check_discounts(self) -> None:
         """Say if values that are compared are not of one discount."""
         weight, critic, theirs = self._row.state_weight, self._row.critic, self.teacher.gamma
+        parts = [part for part in (weight, self._row.reward) if part is not None]
+        compares = any({STUDENT_VALUE, TEACHER_VALUE} <= part.needs for part in parts)
+        if (critic is not None or compares) and self.teacher.discounts is not None:
+            user = f"critic={critic.name!r} learns from" if critic is not None else f"{self._row.name} compares"
+            warnings.warn(
+                f"{user} V_π of {self.teacher.name}, whose values are of several discounts ({self.teacher.discounts}), and the "
+                f"student's are of gamma={self.gamma}. Give teachers of one gamma.",
+                stacklevel=2,
+            )
         if critic is not None and theirs not in (None, self.gamma):
             warnings.warn(
                 f"critic={critic.name!r} learns from V_π of {self.teacher.name}, a return of gamma={theirs}, and the student's is of "

@@ -76,8 +76,6 @@ def resolve_settings(
         settings["n_steps"] = steps_that_fill(settings["n_steps"], batch_size or settings["batch_size"], n_envs)
     elif "batch_size" in settings and n_steps is not None and batch_size is None:
         settings["batch_size"] = batch_that_fits(settings["batch_size"], n_steps * n_envs)
-    if row.reward is not None and STUDENT_VALUE in row.reward.needs:
-        settings.pop("gamma", None)  # r̂ compares a critic of the environment's return with the teacher's
     if (is_paid or STUDENT_VALUE in row.needs) and settings.get("vf_coef") == 0:
         del settings["vf_coef"]  # its critic has to learn: SB3's weight
     settings["env_reward_coef"] = settings.get("env_reward_coef", 0.0)

@@ -1,6 +1,7 @@
 """Which policies and sizes a student may have: what is wrong is said before any work."""
 
 from collections.abc import Callable, Mapping
+from numbers import Integral
 from typing import Any
 
 import torch as th
@@ -45,8 +46,11 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
     """
     :param settings: of an algorithm, by their names; what is missing or None is SB3's default
     :raises ValueError: for sizes below 1, for ``max_grad_norm`` at or below 0, with which nothing would be learnt, for discounts
-        outside [0, 1], and for a ``learning_rate`` below 0; a schedule is tried when it is needed
+        outside [0, 1], for a ``learning_rate`` below 0, and for a seed that NumPy does not take; a schedule is tried when it is needed
     """
+    seed = settings.get("seed")
+    if seed is not None and not (isinstance(seed, Integral) and 0 <= int(seed) < 2**32):
+        raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, or None, not {seed!r}.")
     for name in ("gamma", "gae_lambda"):
         value = settings.get(name)
         if value is not None and not is_share(value):

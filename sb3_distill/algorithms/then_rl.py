@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -23,6 +23,8 @@ from sb3_distill.algorithms.leash import Leash
 from sb3_distill.algorithms.rollout_size import batch_that_fits, steps_that_fill
 from sb3_distill.algorithms.settings import sb3_class, sb3_parameters
 from sb3_distill.algorithms.student_policy import check_numbers
+from sb3_distill.common.env_ids import check_env_id
+from sb3_distill.common.given_env import check_env
 from sb3_distill.common.layers import raw_env
 from sb3_distill.common.nearest import nearest
 from sb3_distill.common.spaces import same_kind
@@ -120,6 +122,8 @@ def rl_model(
     if "policy_kwargs" in settings:
         raise ValueError("The policy that goes on is the student's, and so are its policy_kwargs: leave them out.")
     check_numbers(settings)
+    if isinstance(settings.get("learning_rate"), str):
+        raise ValueError(f"learning_rate must be a number or a schedule, not {settings['learning_rate']!r}.")
     n_envs = getattr(env, "num_envs", 1)
     usual = rl_settings(found, student.action_space)
     chosen = usual.settings | {
@@ -217,8 +221,18 @@ def then_rl(
         algorithm
     :raises TypeError: for a setting that the algorithm does not have
     """
-    if isinstance(total_timesteps, bool) or not isinstance(total_timesteps, int) or total_timesteps < 1:
-        raise ValueError(f"total_timesteps must be a whole number, at least 1, not {total_timesteps!r}.")
+    if isinstance(total_timesteps, bool) or not isinstance(total_timesteps, Integral) or total_timesteps < 1:
+        whole = isinstance(total_timesteps, float) and total_timesteps.is_integer() and total_timesteps >= 1
+        raise ValueError(
+            f"total_timesteps must be a whole number, at least 1, not {total_timesteps!r}"
+            f"{f', which is a float: write {int(total_timesteps):_}' if whole else ''}."
+        )
+    if isinstance(log_interval, bool) or not isinstance(log_interval, Integral) or log_interval < 1:
+        raise ValueError(f"log_interval must be a whole number, at least 1, not {log_interval!r}.")
+    if warmup is not None and (isinstance(warmup, bool) or not isinstance(warmup, Integral) or warmup < 0):
+        raise ValueError(f"warmup must be a whole number of rollouts, at least 0, not {warmup!r}.")
+    if not (callback is None or isinstance(callback, (BaseCallback, list)) or callable(callback)):
+        raise ValueError(f"callback must be a callback of SB3's, a list of such, or a function, not {callback!r}.")
     if isinstance(leash, bool) or not isinstance(leash, Real) or not 0 <= float(leash) < math.inf:
         raise ValueError(
             f"leash must be a number of at least 0, with which the pull begins, not {leash!r}. Another course is a callback: leash=0, "
@@ -230,7 +244,7 @@ def then_rl(
         callbacks += callback if isinstance(callback, list) else [callback]
     if env is None or env is student.env:
         student._last_obs = None  # its environment is played by another now
-    return model.learn(total_timesteps, callbacks, log_interval, progress_bar=progress_bar)
+    return model.learn(int(total_timesteps), callbacks, log_interval, progress_bar=progress_bar)
 
 
 def _algorithm_of(student: OnPolicyAlgorithm, asked: str | type[OnPolicyAlgorithm] | None) -> type[OnPolicyAlgorithm]:
@@ -273,6 +287,9 @@ def _check_sees(student: OnPolicyAlgorithm, env: Any) -> None:
         raise ValueError(f"This {name} has no environment: give env=…, or load it with one.")
     if env is student.env:
         return
+    check_env(env)
+    if isinstance(env, str):
+        check_env_id(env)
     made = isinstance(env, str)
     seen = gym.make(env) if made else env
     try:

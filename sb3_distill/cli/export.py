@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sb3_distill.cli.arguments import add_environment, number, whole
+from sb3_distill.common.flags import in_flags
+from sb3_distill.common.own_object import is_object_name
+from sb3_distill.exporting.formats import FORMATS
 
 if TYPE_CHECKING:
     from sb3_distill.exporting.export import Exported
-
-#: what ``--to`` takes
-FORMATS = ("onnx", "torchscript", "c")
 
 
 def add_command(commands: Any) -> None:
@@ -34,7 +34,7 @@ def add_command(commands: Any) -> None:
     add(
         "agent",
         metavar="AGENT",
-        help="what 'distill' wrote, an SB3 zip, a folder of the RL Zoo, zoo:ALGO/ENV or hub:OWNER/NAME",
+        help="what 'distill' wrote, an SB3 zip, a folder of the RL Zoo, zoo:ALGO/ENV, hub:OWNER/NAME or a model, MODULE:NAME",
     )
     add("--to", choices=FORMATS, help="the format (default: what the suffix of --out says, else onnx)")
     add(
@@ -73,16 +73,20 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
     :return: exports
     :raises ValueError: for what does not exist or does not go together; also OSError and ImportError
     """
+    with in_flags():
+        return _prepared(args)
+
+
+def _prepared(args: argparse.Namespace) -> Callable[[], None]:
     from sb3_distill.agents.find import find_agent
     from sb3_distill.agents.training_envs import training_of
     from sb3_distill.cli.teacher_names import typed_teacher
-    from sb3_distill.exporting.export import FORMATS as SUFFIXES
     from sb3_distill.exporting.export import target
 
     args.agent = typed_teacher(args.agent)
     agent = find_agent(args.agent)
     if args.out is None:
-        args.out = str(default_out(args.agent, agent.checkpoint).with_suffix(SUFFIXES[args.to or "onnx"][0]))
+        args.out = str(default_out(args.agent, agent.checkpoint).with_suffix(FORMATS[args.to or "onnx"][0]))
     path, to = target(args.out, args.to or (None if Path(args.out).suffix else "onnx"))
     env = None
     if args.env is not None or args.env_kwargs:
@@ -98,7 +102,7 @@ def default_out(source: str, checkpoint: Path) -> Path:
     """
     if source.startswith(("zoo:", "hub:")):
         return Path(source.partition(":")[2].replace("/", "-") + ".zip")
-    return checkpoint
+    return Path(source.replace(":", "-") + ".zip") if is_object_name(source) else checkpoint
 
 
 def work(args: argparse.Namespace, path: Path, to: str, env: Any) -> None:
@@ -111,7 +115,7 @@ def work(args: argparse.Namespace, path: Path, to: str, env: Any) -> None:
     from sb3_distill.common.phases import phase
     from sb3_distill.exporting.export import export
 
-    with phase(f"Exporting {args.agent}, and comparing it with SB3's predict", args.quiet):
+    with in_flags(), phase(f"Exporting {args.agent}, and comparing it with SB3's predict", args.quiet):
         exported = export(
             args.agent,
             path,

@@ -40,9 +40,10 @@ SAME = (
         "out",
         "overwrite",
     ),
+    *("to", "int8", "layout", "tolerance"),
 )
 #: arguments whose flag has another name
-OTHER = {"student": "engine", "env_id": "env"}
+OTHER = {"student": "engine", "env_id": "env", "n_observations": "observations"}
 #: arguments that the command line does not have
 PYTHON_ONLY = ("teacher_obs",)
 

@@ -18,6 +18,7 @@ def check_spaces(
     observation_space: spaces.Space,
     action_space: spaces.Space,
     environments: Callable[[], tuple[str | None, str | None]] = lambda: (None, None),
+    who: str = "teacher",
 ) -> None:
     """
     :param name: the teacher's, for the message
@@ -27,6 +28,7 @@ def check_spaces(
     :param action_space: of the environment
     :param environments: which environment the teacher was trained in and which this is, as far as that is known; only asked for if
         they do not fit
+    :param who: reads and does it, for the message: a teacher may see something else than its student
     :raises ValueError: if the teacher cannot read those observations or does other actions; both spaces are shown
     """
     for kind, mine, theirs, fits in (
@@ -35,13 +37,13 @@ def check_spaces(
     ):
         if not fits:
             raise ValueError(
-                f"The teacher {name} does not fit the environment: its {kind} space is {mine}, the environment's is {theirs}."
+                f"The {who} {name} does not fit the environment: its {kind} space is {mine}, the environment's is {theirs}."
                 + _other_environment(*environments())
                 + _atari_hint(mine, theirs)
                 + mujoco.hint(mine, theirs, *environments())
                 + (
                     " If it sees something else than its student, say so: teacher_obs=…"
-                    if kind == "observation"
+                    if kind == "observation" and who == "teacher"
                     else ""
                 )
                 + (units_hint(mine, theirs) if kind == "action" else "")

@@ -51,6 +51,28 @@ def told(error: BaseException, place: TracebackType) -> str:
     return f"{type(error).__name__} in {name} ({Path(code.co_filename).name}:{place.tb_lineno}){': ' if said else ''}{said}"
 
 
+def said_by(error: BaseException) -> str:
+    """
+    :param error: that was raised
+    :return: its class and the first line of what it says
+    """
+    said = str(error).strip()
+    return f"{type(error).__name__}{': ' if said else ''}{said.splitlines()[0] if said else ''}"
+
+
+def innermost(error: BaseException) -> str:
+    """
+    :param error: that was raised
+    :return: ``mine.py:12``, the innermost place of its traceback in nobody's library; nothing if there is none
+    """
+    found, trace = "", error.__traceback__
+    while trace is not None:
+        if _package_of(trace) not in _LIBRARIES and not _is_pythons(trace):
+            found = f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+        trace = trace.tb_next
+    return found
+
+
 def first_line(error: BaseException) -> str:
     """
     :param error: that was raised, by anybody's code

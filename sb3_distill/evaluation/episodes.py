@@ -11,11 +11,12 @@ import gymnasium as gym
 import numpy as np
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv
 
-from sb3_distill.common.given_env import made
+from sb3_distill.common.given_env import check_maker, made
 from sb3_distill.common.layers import raw_env
 from sb3_distill.common.masks import allowed_action, has_masks, masks_now
 from sb3_distill.common.questions import as_dones, as_rewards, is_monitored, returns_so_far, seed_envs
 from sb3_distill.common.spaces import any_action
+from sb3_distill.evaluation.given import check_acts, check_whole, checked
 
 #: of the first episode of a comparison: the same for every run, and far from the seeds that training takes
 EVALUATION_SEED = 2_000_000
@@ -50,8 +51,8 @@ class Heeding:
 
 
 def play_episodes(
-    act: Callable[[Any], np.ndarray],
-    env: str | Callable[[int], VecEnv],
+    act: Any,
+    env: str | gym.Env | VecEnv | Callable[[int], VecEnv],
     n_episodes: int = 100,
     seed: int = 0,
     max_steps: int | None = None,
@@ -60,61 +61,99 @@ def play_episodes(
     Play one episode in each of n environments, side by side. Where a ``Monitor`` beneath other wrappers counts whole games and
     unclipped rewards, as on Atari, these are the episodes.
 
-    :param act: from a batch of n observations to n actions; a :class:`Heeding` player is told which are allowed, and one that remembers has
-        a method ``begin``, as :class:`Greedy` does
-    :param env: a Gymnasium id, or a function that makes n environments; they are closed in the end
+    :param act: from a batch of n observations to n actions, or a model, whose ``predict`` acts greedily; a :class:`Heeding` player is
+        told which are allowed, and one that remembers has a method ``begin``, as :class:`Greedy` does
+    :param env: a Gymnasium id, or a function that makes n environments, which are closed in the end; or an environment or ``VecEnv`` that
+        was made, which is left open, and in which the episodes follow each other where there are fewer than n side by side
     :param n_episodes: n
     :param seed: episode k is seeded with ``seed + k``, so that two players meet the same episodes
     :param max_steps: an episode that has not ended by then is cut; None waits for its end
     :return: the episodes, all in the same units
-    :raises ValueError: if the function makes another number of environments, and for a reward that is not finite, of which there is
-        no mean
+    :raises ValueError: before any work, for what cannot act, no environment, no whole numbers, and if the function makes another number
+        of environments; later for actions that are none, and for a reward that is not finite, of which there is no mean
     """
+    _player(act)  # or it raises
+    check_whole("n_episodes", n_episodes, 1)
+    if seed is not None:
+        check_whole("seed", seed, 0)
+    if max_steps is not None:
+        check_whole("max_steps", max_steps, 1)
+    if isinstance(env, (gym.Env, VecEnv)):
+        given = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
+        return _in_turns(act, given, n_episodes, seed, max_steps)
+    check_maker(env)
     venv = make_plain_envs(env, n_episodes) if isinstance(env, str) else made(env, n_episodes)
     try:
-        seed_envs(venv, seed)
-        obs = venv.reset()
-        returns = np.zeros(n_episodes)
-        running = np.ones(n_episodes, dtype=bool)
-        begin = getattr(act, "begin", lambda starts: None)  # who remembers has to know
-        begin(running)
-        monitored = is_monitored(venv)
-        normalizer = raw_env(venv)[1]
-        if normalizer is not None and normalizer.norm_reward and not monitored:
-            warnings.warn(
-                "These returns are of the rewards that VecNormalize has normalised, for no Monitor beneath it counts the environment's: "
-                "wrap the environments in Monitor, or play with norm_reward=False.",
-                stacklevel=2,
-            )
-        heeds = isinstance(act, Heeding) and has_masks(venv)
-        step = 0
-        while running.any() and (max_steps is None or step < max_steps):
-            actions = act(obs, masks_now(venv, f"in step {step + 1} of an episode")) if heeds else act(obs)  # type: ignore[call-arg]
-            obs, rewards, ends, infos = venv.step(actions)
-            paid = np.where(running, as_rewards(rewards), 0.0)
-            if not np.isfinite(paid).all():
-                raise ValueError(
-                    f"The reward after step {step + 1} of an episode is not finite: {paid[~np.isfinite(paid)][0]}. Mend the environment."
-                )
-            returns += paid
-            dones = as_dones(ends)
-            begin(dones)
-            for i in np.flatnonzero(dones & running):
-                running[i] = monitored and "episode" not in infos[i]
-                if monitored and not running[i]:
-                    returns[i] = infos[i]["episode"]["r"]
-            step += 1
-        cut = np.flatnonzero(running)
-        if monitored and len(cut):
-            returns[cut] = returns_so_far(venv, cut, returns[cut])  # in the units of those that have ended
-        return Episodes(returns, len(cut), step * n_episodes)
+        return _side_by_side(act, venv, n_episodes, seed, max_steps)
     finally:
         venv.close()
 
 
+def _in_turns(act: Any, venv: VecEnv, n_episodes: int, seed: int, max_steps: int | None) -> Episodes:
+    """As many episodes at a time as there are environments; more than are wanted in the end."""
+    found, first = [], 0
+    while first < n_episodes:
+        n = min(venv.num_envs, n_episodes - first)
+        found.append(_side_by_side(act, venv, n, None if seed is None else seed + first, max_steps))
+        first += n
+    returns, cut, steps = zip(*found, strict=True)
+    return Episodes(np.concatenate(returns), sum(cut), sum(steps))
+
+
+def _player(act: Any) -> Callable[..., Any]:
+    if isinstance(act, (Heeding, Greedy)):
+        return act
+    predict = None if isinstance(act, type) else getattr(act, "predict", None)
+    if callable(predict):
+        return greedy(predict)
+    check_acts(act)
+    return act  # type: ignore[no-any-return]
+
+
+def _side_by_side(act: Any, venv: VecEnv, n: int, seed: Any, max_steps: int | None) -> Episodes:
+    """An episode in each environment, of which the first n count."""
+    player, n_envs = _player(act), venv.num_envs
+    heeds = isinstance(player, Heeding) and has_masks(venv)
+    seed_envs(venv, seed)
+    obs = venv.reset()
+    returns = np.zeros(n_envs)
+    running = np.arange(n_envs) < n
+    begin = getattr(player, "begin", lambda starts: None)  # who remembers has to know
+    begin(np.ones(n_envs, dtype=bool))
+    monitored = is_monitored(venv)
+    normalizer = raw_env(venv)[1]
+    if normalizer is not None and normalizer.norm_reward and not monitored:
+        warnings.warn(
+            "These returns are of the rewards that VecNormalize has normalised, for no Monitor beneath it counts the environment's: "
+            "wrap the environments in Monitor, or play with norm_reward=False.",
+            stacklevel=4,
+        )
+    step = 0
+    while running.any() and (max_steps is None or step < max_steps):
+        said = player(obs, masks_now(venv, f"in step {step + 1} of an episode")) if heeds else player(obs)  # type: ignore[call-arg]
+        obs, rewards, ends, infos = venv.step(checked(said, venv.action_space, n_envs))
+        paid = np.where(running, as_rewards(rewards), 0.0)
+        if not np.isfinite(paid).all():
+            raise ValueError(
+                f"The reward after step {step + 1} of an episode is not finite: {paid[~np.isfinite(paid)][0]}. Mend the environment."
+            )
+        returns += paid
+        dones = as_dones(ends)
+        begin(dones)
+        for i in np.flatnonzero(dones & running):
+            running[i] = monitored and "episode" not in infos[i]
+            if monitored and not running[i]:
+                returns[i] = infos[i]["episode"]["r"]
+        step += 1
+    cut = np.flatnonzero(running)
+    if monitored and len(cut):
+        returns[cut] = returns_so_far(venv, cut, returns[cut])  # in the units of those that have ended
+    return Episodes(returns[:n], len(cut), step * n)
+
+
 def episode_returns(
-    act: Callable[[Any], np.ndarray],
-    env: str | Callable[[int], VecEnv],
+    act: Any,
+    env: str | gym.Env | VecEnv | Callable[[int], VecEnv],
     n_episodes: int = 100,
     seed: int = 0,
     max_steps: int | None = None,
@@ -122,13 +161,15 @@ def episode_returns(
     """
     Play one episode in each of n environments, side by side; :func:`play_episodes` says besides how many were cut.
 
-    :param act: from a batch of n observations to n actions
-    :param env: a Gymnasium id, or a function that makes n environments; they are closed in the end
+    :param act: from a batch of n observations to n actions, or a model, whose ``predict`` acts greedily; a :class:`Heeding` player is
+        told which are allowed, and one that remembers has a method ``begin``, as :class:`Greedy` does
+    :param env: a Gymnasium id, or a function that makes n environments, which are closed in the end; or an environment or ``VecEnv`` that
+        was made, which is left open, and in which the episodes follow each other where there are fewer than n side by side
     :param n_episodes: n
     :param seed: episode k is seeded with ``seed + k``, so that two players meet the same episodes
     :param max_steps: an episode that has not ended by then is cut; None waits for its end
     :return: undiscounted returns, shape (n,)
-    :raises ValueError: if the function makes another number of environments, and for a reward that is not finite
+    :raises ValueError: as :func:`play_episodes` does
     """
     return play_episodes(act, env, n_episodes, seed, max_steps).returns
 

@@ -16,11 +16,15 @@ from stable_baselines3.common.policies import BasePolicy
 from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecNormalize, VecTransposeImage
 
 from sb3_distill.agents import normalization
+from sb3_distill.agents.foreign import Foreign
 from sb3_distill.agents.load import FAMILIES, _policy_of, family_of
+from sb3_distill.agents.own_source import from_name
+from sb3_distill.agents.rebuilt import _normalization, read_given
 from sb3_distill.common.articles import with_article
-from sb3_distill.common.observations import each_part
 from sb3_distill.common.spaces import signature
 from sb3_distill.evaluation.episodes import make_plain_envs
+from sb3_distill.teachers.onnx_function import OnnxFunction
+from sb3_distill.teachers.own import OwnTeacher
 from sb3_distill.teachers.teacher import Teacher
 
 LAYOUTS = ("channels-first", "channels-last")
@@ -75,27 +79,24 @@ def exportable(
     source: Any,
     *,
     vec_normalize: str | Path | VecNormalize | None = None,
-    env: VecEnv | None = None,
     make_env: Callable[[int], VecEnv] | None = None,
-    layout: str | None = None,
 ) -> Exportable:
     """
     :param source: as :func:`~sb3_distill.load_teacher` takes it
     :param vec_normalize: statistics, where they are others than the source tells
-    :param env: whose observations it reads
-    :param make_env: makes n such environments
-    :param layout: of images, where no environment is at hand to tell it
-    :return: it
+    :param make_env: makes n environments of its observations
+    :return: it, with observations laid out as its own environment has them, or its statistics, or else its policy
     :raises ValueError: for what cannot be exported; also OSError and CheckpointError
     """
-    if layout not in (None, *LAYOUTS):
-        raise ValueError(f"layout must be {' or '.join(map(repr, LAYOUTS))}, not {layout!r}.")
+    source = from_name(source)
     model = source if isinstance(source, BaseAlgorithm) else None
     if isinstance(source, Teacher):
-        policy, kwargs = _of_teacher(source)
-    else:
+        policy, kwargs = _of_teacher(source, vec_normalize)
+    elif isinstance(source, (str, Path, BaseAlgorithm, BasePolicy)):
         policy, kwargs = _policy_of(source, vec_normalize, "cpu")
-    if not isinstance(policy, BasePolicy) or family_of(type(policy)) is None:
+    else:
+        raise ValueError(_no_agent(source))
+    if family_of(type(policy)) is None:
         known = ", ".join(sorted({known.__name__ for known, _ in FAMILIES}))
         own = with_article(type(policy).__name__)
         raise ValueError(
@@ -111,10 +112,48 @@ def exportable(
             make_env = partial(make_plain_envs, kwargs["env_id"])
     if make_env is not None:
         make_env = partial(as_agent_reads, policy.observation_space, make_env, wrap)
-    raw = _raw_space(policy.observation_space, model, env, statistics)
-    if layout is not None:
-        raw = laid_out(policy.observation_space, layout)
-    return Exportable(policy, statistics, raw, kwargs["name"], kwargs.get("env_id"), make_env, model)
+    means = None if statistics is None else statistics.obs_mean
+    raw = _as_normalized(policy.observation_space, means)
+    agent = Exportable(policy, statistics, raw, kwargs["name"], kwargs.get("env_id"), make_env, model)
+    return agent if model is None or not isinstance(model.env, VecEnv) else as_env_shows(agent, model.env)
+
+
+def as_env_shows(agent: Exportable, env: VecEnv) -> Exportable:
+    """
+    :param agent: of an environment
+    :param env: that environment, or another of its kind
+    :return: the agent, which reads images laid out as these
+    """
+    space = as_made(env).observation_space
+    same = signature(space) == signature(agent.policy.observation_space)
+    return agent._replace(observation_space=space) if same else agent
+
+
+def as_asked(agent: Exportable, layout: str | None) -> Exportable:
+    """
+    :param agent: of images, if a layout was asked for
+    :param layout: as it was given
+    :return: the agent, which reads images laid out so
+    :raises ValueError: for what is no layout, and an agent that sees no images
+    """
+    if layout not in (None, *LAYOUTS):
+        raise ValueError(f"layout must be {' or '.join(map(repr, LAYOUTS))}, not {layout!r}.")
+    if layout is None:
+        return agent
+    own = agent.policy.observation_space
+    if not any(len(part.shape or ()) == 3 for part in (own.spaces.values() if isinstance(own, spaces.Dict) else [own])):
+        raise ValueError(f"layout={layout!r} is of images, and {agent.name} sees none, but {own}: leave it out.")
+    space, statistics = laid_out(own, layout), agent.statistics
+    if statistics is not None:
+        mean, var = (_parts_laid_out(part, space) for part in (statistics.obs_mean, statistics.obs_var))
+        statistics = statistics._replace(obs_mean=mean, obs_var=var)
+    return agent._replace(observation_space=space, statistics=statistics)
+
+
+def _parts_laid_out(values: Any, space: spaces.Space) -> Any:
+    if isinstance(values, dict):
+        return {key: _parts_laid_out(part, space[key]) for key, part in values.items()}  # type: ignore[index]
+    return values if values is None else as_laid_out(values, tuple(space.shape or ()))
 
 
 def as_agent_reads(
@@ -158,9 +197,35 @@ def laid_out(space: spaces.Space, layout: str) -> spaces.Space:
     return spaces.Box(low, high, dtype=space.dtype)  # type: ignore[arg-type]
 
 
-def _of_teacher(teacher: Teacher) -> tuple[Any, dict[str, Any]]:
+def _of_teacher(teacher: Teacher, vec_normalize: Any) -> tuple[BasePolicy, dict[str, Any]]:
+    policy = getattr(teacher, "policy", None)
+    if not isinstance(policy, BasePolicy):
+        raise ValueError(_no_agent(teacher))
     kwargs = {name: getattr(teacher, name, None) for name in ("name", "env_id", "normalize_obs", "vec_wrapper")}
-    return getattr(teacher, "policy", None), kwargs
+    if vec_normalize is not None:
+        kwargs |= _normalization(read_given(vec_normalize, policy.observation_space))
+    return policy, kwargs
+
+
+def _no_agent(source: Any) -> str:
+    """What it is instead, and what to do."""
+    remedy = " Distil a student of it, and export that."
+    if isinstance(source, Teacher):
+        what = "asks a function of Python's" if isinstance(source, OwnTeacher) else "has no policy of its own"
+        what = f"{source.name} is {with_article(type(source).__name__)}, which {what}"
+    elif isinstance(source, OnnxFunction):
+        what, remedy = f"{source.path} is an ONNX file already", ""
+    elif isinstance(source, Foreign):
+        what = f"{source.name} is {source.of}"
+    elif callable(source) and not isinstance(source, type):
+        own = getattr(source, "__name__", None) or f"an object of {type(source).__name__}"
+        what = f"{own} is a function of Python's"
+    else:
+        what, remedy = f"{type(source).__name__} {' '.join(repr(source).split())[:80]} is none", ""
+    return (
+        f"Cannot export this: {what}, and what can be exported is an agent of SB3 or sb3-contrib: a model, its policy, load_teacher(…) "
+        f"of one, a path to its zip or folder, or a name such as 'zoo:dqn/CartPole-v1'.{remedy}"
+    )
 
 
 def _statistics(normalize: Any, name: str) -> normalization.NormalizeStatistics | None:
@@ -170,31 +235,6 @@ def _statistics(normalize: Any, name: str) -> normalization.NormalizeStatistics 
         f"Cannot export {name}: its normalize_obs is {type(normalize).__name__}, a function of Python, and no file can hold that. "
         "Statistics of a VecNormalize can be exported."
     )
-
-
-def _raw_space(
-    own: spaces.Space,
-    model: BaseAlgorithm | None,
-    env: VecEnv | None,
-    statistics: normalization.NormalizeStatistics | None,
-) -> spaces.Space:
-    """Of the environment, as far as one is at hand: it may give images channels last where the policy has them first."""
-    if env is None and model is not None and isinstance(model.env, VecEnv):
-        env = model.env
-    if env is None:
-        means = None if statistics is None else statistics.obs_mean
-        return _as_normalized(own, means)
-    return raw_space(own, env)
-
-
-def raw_space(own: spaces.Space, env: VecEnv) -> spaces.Space:
-    """
-    :param own: of an agent's observations
-    :param env: that it plays in
-    :return: the environment's own, where it may give images channels last
-    """
-    raw = as_made(env).observation_space
-    return raw if signature(raw) == signature(own) else own
 
 
 def _as_normalized(own: spaces.Space, means: Any) -> spaces.Space:
@@ -210,9 +250,25 @@ def _as_normalized(own: spaces.Space, means: Any) -> spaces.Space:
 def cast(obs: Any, space: spaces.Space) -> Any:
     """
     :param obs: n observations
-    :param space: theirs
-    :return: the same, of its dtypes
+    :param space: theirs, but for the layout of images
+    :return: the same, of its dtypes and layout
     """
     if isinstance(space, spaces.Dict):
-        return {key: np.asarray(obs[key]).astype(sub.dtype, copy=False) for key, sub in space.spaces.items()}
-    return each_part(obs, lambda values: np.asarray(values).astype(space.dtype, copy=False))
+        return {key: cast(obs[key], sub) for key, sub in space.spaces.items()}
+    values = np.asarray(obs)
+    return as_laid_out(values, tuple(space.shape or ()), first=1).astype(space.dtype, copy=False)
+
+
+def as_laid_out(values: np.ndarray, shape: tuple[int, ...], first: int = 0) -> np.ndarray:
+    """
+    :param values: an image, or n of them
+    :param shape: of one
+    :param first: of its axes
+    :return: the image, its channels moved from one end to the other if that makes it one of this shape
+    """
+    given = values.shape[first:]
+    if len(shape) != 3 or given == shape:
+        return values
+    if (*given[1:], given[0]) == shape:
+        return np.moveaxis(values, first, -1)
+    return np.moveaxis(values, -1, first) if (given[2], *given[:2]) == shape else values

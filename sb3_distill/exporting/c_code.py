@@ -230,7 +230,7 @@ class Code:
         out = self.new((*value.shape[:-1], n_out), th.float32, [value])
         row, to = (f" + {n_in} * i0", f" + {n_out} * i0") if n != 1 else ("", "")
         given = ", ".join([value.buffer.name + row, table, *scales, shift, out.buffer.name + to])
-        call = f"{self._function('linear')}({given}, {n_in}, {n_out});"
+        call = f"{self._function('linear', scales)}({given}, {n_in}, {n_out});"
         self.statements.append(nest([n] if n != 1 else [], call))
         return out
 
@@ -246,21 +246,22 @@ class Code:
         out = self.new((1, n_out, oh, ow), th.float32, [value])
         given = [value.buffer.name, table, *scales, shift, out.buffer.name]
         sizes = [n_in, height, width, n_out, kh, kw, stride[0], stride[-1], pad[0], pad[-1], oh, ow]
-        self.statements.append(f"    {self._function('conv2d')}({', '.join([*given, *map(str, sizes)])});\n")
+        self.statements.append(f"    {self._function('conv2d', scales)}({', '.join([*given, *map(str, sizes)])});\n")
         return out
 
     def weights(self, weight: th.Tensor, bias: th.Tensor | None) -> tuple[str, list[str], str]:
         """:return: names of weights, of their scales if they are whole numbers, and of the bias"""
         matrix = weight.detach().float().numpy()
         shift = "0" if bias is None else self.table(bias.detach().float().numpy())
-        if not self.int8:
+        found = whole_numbers(matrix, 0) if self.int8 else None
+        if found is None:
             return self.table(matrix), [], shift
-        whole, scale = whole_numbers(matrix, 0)
+        whole, scale = found
         return self.table(whole), [self.table(scale)], shift
 
-    def _function(self, layer: str) -> str:
-        """The name of what computes a layer."""
-        kind = f"{layer}_i8" if self.int8 else layer
+    def _function(self, layer: str, scales: list[str]) -> str:
+        """The name of what computes a layer, whose weights have scales if they are whole numbers."""
+        kind = f"{layer}_i8" if scales else layer
         self.helpers.add(kind)
         return f"{self.name}_{kind}"
 

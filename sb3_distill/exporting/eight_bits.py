@@ -1,12 +1,19 @@
-"""Weights of eight bits that a network bears: each row of a layer has a scale, and what rounding a weight costs, the others make up for.
+"""Weights of eight bits that a network bears: each row of a layer has a scale, and what rounding costs, other weights make up for.
 
 Greedy actions hang on small differences of large Q-values, and rounding to the nearest of 255 numbers turns more than half of them in the
-RL Zoo's LunarLander. So weights are rounded one column after the other, and after each the rest of its row is moved to where the layer's
-outputs stay what they were, on the inputs that the layer has in play (Frantar et al. 2022, arXiv 2210.17323, equations 2 and 3). What is
-left of the mean error goes into the bias.
+RL Zoo's LunarLander. So, on the inputs that a layer has in play:
+
+* its weights are fitted to what it computed before from what the rounded layers before it give it now: linear regression, damped;
+* each row has the scale that costs least by the squared error of its outputs, which may cut its largest weights;
+* weights are rounded one column after the other, and after each the rest of its row is moved to where the outputs stay what they were
+  (Frantar et al. 2022, arXiv 2210.17323, equations 2 and 3); what is left of the mean error goes into the bias;
+* the last layers, from which actions are chosen and nothing else is computed, stay as they are: they are small, and nothing makes up for
+  what they lose.
+
+Of LSTMs and of layers with many inputs or in groups, weights are rounded to the nearest.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,33 +27,45 @@ from sb3_distill.exporting.traced import tensors, tracing
 
 #: the largest whole number
 MOST = 127
-#: states that layers are measured by, and rows of inputs of one layer: a convolution has one for each pixel
-N_STATES, N_ROWS = 1_024, 8_192
+#: states that layers are measured by, of vectors and of images, and rows of inputs of one layer: a convolution has one for each pixel
+N_STATES, N_IMAGES, N_ROWS = 8_192, 512, 8_192
 #: layers of more inputs are rounded to the nearest, which costs them less
 WIDEST = 2_048
 #: of the mean square of an input, added to each, so that inputs that never differ do not make up for others
 DAMPING = 0.01
+#: shares of the scale that keeps the largest weight, among which each row's is chosen
+SHARES = np.linspace(0.4, 1.0, 13)
+
+Layers = nn.Linear | nn.Conv2d
 
 
 @contextmanager
 def rounded(recipe: Recipe, questions: Asked) -> Iterator[None]:
     """
-    A context in which the linear layers and convolutions of a policy have rounded weights.
+    A context in which the linear layers, convolutions and LSTMs of a policy have rounded weights, but for the last ones.
 
     :param recipe: whose policy it is; it is left as it was
     :param questions: observations that it bears them in: those that were met in play, if there are enough
     """
-    last = questions.n_met if questions.n_met >= N_STATES // 4 else questions.n
-    rows = np.unique(np.linspace(0, last - 1, min(last, N_STATES)).astype(int))
+    modules = list(recipe.policy.modules())
+    most = N_IMAGES if any(isinstance(module, nn.Conv2d) for module in modules) else N_STATES
+    last = questions.n_met if questions.n_met >= most // 32 else questions.n
+    rows = np.unique(np.linspace(0, last - 1, min(last, most)).astype(int))
     part = {port.name: np.take(questions.inputs[port.name], rows, axis=port.batch_axis) for port in recipe.inputs}
     given = tensors([part[port.name] for port in recipe.inputs])
     kept: list[tuple[th.Tensor, th.Tensor]] = []
     try:
         with tracing(recipe), th.no_grad():
-            for layer, before in _inputs(recipe, given).items():
-                now = _inputs(recipe, given).get(layer, before)  # behind the layers that are rounded already
-                kept += [(weights, weights.clone()) for weights in (layer.weight, layer.bias) if weights is not None]
-                _round(layer, before, now)
+            before = inputs_of(recipe, given)
+            last_ones = heads(recipe, tensors([np.take(x, [0, 1], axis=p.batch_axis) for x, p in _few(part, recipe)]))
+            for layer in before:
+                if layer not in last_ones:
+                    kept += [(weights, weights.clone()) for weights in layer.parameters()]
+                    _round(layer, before[layer], _input_of(recipe, given, layer))
+            for module in modules:
+                if isinstance(module, nn.LSTM):
+                    kept += [(weights, weights.clone()) for weights in module.parameters()]
+                    _round_lstm(module)
         yield
     finally:
         with th.no_grad():
@@ -54,23 +73,84 @@ def rounded(recipe: Recipe, questions: Asked) -> Iterator[None]:
                 weights.copy_(value)
 
 
-def _inputs(recipe: Recipe, given: tuple[th.Tensor, ...]) -> dict[Any, th.Tensor]:
-    """From the layers, in the order in which they compute, to the rows that their weights are multiplied with."""
-    found: dict[Any, th.Tensor] = {}
+# --- what a layer is given --------------------------------------------------------------------------------------------
 
-    def hear(layer: Any, args: Any) -> None:
-        found[layer] = _rows(layer, args[0])
 
+class _Heard(Exception):
+    """The layer that was waited for has its input."""
+
+
+def _few(part: dict[str, np.ndarray], recipe: Recipe) -> list[tuple[np.ndarray, Any]]:
+    return [(part[port.name], port) for port in recipe.inputs]
+
+
+@contextmanager
+def _hearing(recipe: Recipe, hear: Callable[[Any, th.Tensor], None]) -> Iterator[None]:
+    """A context in which the layers of a policy tell what they are given, in the order in which they compute."""
     handles = [
-        module.register_forward_pre_hook(hear)
+        module.register_forward_pre_hook(lambda layer, args: hear(layer, args[0]))
         for module in recipe.policy.modules()
-        if isinstance(module, (nn.Linear, nn.Conv2d))
+        if isinstance(module, Layers)
     ]
     try:
-        recipe(*given)
+        yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def inputs_of(recipe: Recipe, given: tuple[th.Tensor, ...]) -> dict[Any, th.Tensor]:
+    """
+    :param recipe: of a policy
+    :param given: a batch of each of its inputs
+    :return: from the layers, in the order in which they compute, to the rows that their weights are multiplied with
+    """
+    found: dict[Any, th.Tensor] = {}
+    with _hearing(recipe, lambda layer, values: found.__setitem__(layer, _rows(layer, values))):
+        recipe(*given)
+    return found
+
+
+def _input_of(recipe: Recipe, given: tuple[th.Tensor, ...], wanted: Any) -> th.Tensor:
+    """The rows of one layer, as the layers before it are now."""
+    found: list[th.Tensor] = []
+
+    def hear(layer: Any, args: Any) -> None:
+        found.append(_rows(layer, args[0]))
+        raise _Heard
+
+    handle = wanted.register_forward_pre_hook(hear)
+    try:
+        recipe(*given)
+    except _Heard:
+        pass
+    finally:
+        handle.remove()
+    return found[0]
+
+
+def heads(recipe: Recipe, given: tuple[th.Tensor, ...]) -> list[Any]:
+    """
+    :param recipe: of a policy
+    :param given: a small batch of each of its inputs
+    :return: the layers from which no other layer computes: where they give NaN, nobody is given one
+    """
+    found = []
+    for layer in inputs_of(recipe, given):
+        reached: list[Any] = []
+
+        def hear(other: Any, values: th.Tensor, layer: Any = layer, reached: list[Any] = reached) -> None:
+            if other is not layer and bool(values.isnan().any()):
+                reached.append(other)
+
+        handle = layer.register_forward_hook(lambda _, __, out: th.full_like(out, th.nan))
+        try:
+            with _hearing(recipe, hear):
+                recipe(*given)
+        finally:
+            handle.remove()
+        if not reached:
+            found.append(layer)
     return found
 
 
@@ -81,6 +161,9 @@ def _rows(layer: Any, values: th.Tensor) -> th.Tensor:
         values = patches.transpose(1, 2)
     rows = values.reshape(-1, values.shape[-1])
     return rows[:: -(-len(rows) // N_ROWS)].double()
+
+
+# --- rounding ---------------------------------------------------------------------------------------------------------
 
 
 def _round(layer: Any, before: th.Tensor, now: th.Tensor) -> None:
@@ -94,28 +177,38 @@ def _round(layer: Any, before: th.Tensor, now: th.Tensor) -> None:
     if grouped or weights.shape[1] > WIDEST:
         found = nearest_rows(weights)
     else:
-        found = compensated(weights, now)
+        middle, was = (x.mean(0) if layer.bias is not None else x.new_zeros(()) for x in (now, before))
+        found = compensated(fitted(weights, before - was, now - middle), now - middle)
     if layer.bias is not None and not grouped:
         layer.bias += (before @ weights.T - now @ found.T).mean(0).to(layer.bias.dtype)
     layer.weight.copy_(found.reshape(layer.weight.shape))
 
 
+def _round_lstm(lstm: nn.LSTM) -> None:
+    for name, weights in lstm.named_parameters():
+        if weights.dim() == 2 and name.startswith("weight"):
+            weights.copy_(nearest_rows(weights.double()))
+
+
 def scales(weights: th.Tensor) -> th.Tensor:
-    """:return: of each row, shape (n, 1)"""
+    """:return: of each row, shape (n, 1), as who reads the weights finds them: the largest is 127 of them"""
     scale = weights.abs().amax(dim=1, keepdim=True) / MOST
     return th.where(scale > 0, scale, th.ones_like(scale))
 
 
-def whole_numbers(weights: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+def whole_numbers(weights: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray] | None:
     """
     :param weights: of a layer
     :param axis: of its rows
-    :return: the nearest whole numbers, of eight bits, and the scale of each row, shape (n,)
+    :return: the whole numbers of eight bits that they are, and the scale of each row, shape (n,); None for a layer that was left as it is
     """
     others = tuple(k for k in range(weights.ndim) if k != axis)
     scale = np.abs(weights).max(axis=others, keepdims=True).astype(np.float32) / MOST
     scale[scale == 0] = 1
-    return np.rint(weights / scale).clip(-MOST, MOST).astype(np.int8), scale.flatten()
+    whole = np.rint(weights / scale)
+    if np.abs(weights / scale - whole).max(initial=0) > 1e-3:
+        return None
+    return whole.clip(-MOST, MOST).astype(np.int8), scale.flatten()
 
 
 def nearest_rows(weights: th.Tensor) -> th.Tensor:
@@ -127,6 +220,36 @@ def nearest_rows(weights: th.Tensor) -> th.Tensor:
     return (weights / scale).round() * scale
 
 
+def moments_of(rows: th.Tensor) -> th.Tensor:
+    """:return: their mean squares and products, damped, shape (inputs, inputs)"""
+    moments = rows.T @ rows / len(rows)
+    return moments + (DAMPING * moments.diagonal().mean() + 1e-12) * th.eye(len(moments), dtype=moments.dtype)
+
+
+def fitted(weights: th.Tensor, before: th.Tensor, now: th.Tensor) -> th.Tensor:
+    """
+    :param weights: shape (outputs, inputs)
+    :param before: rows that they were multiplied with, shape (n, inputs)
+    :param now: what is there in their place
+    :return: weights whose products with these are nearest to what they were, by ridge regression towards the weights
+    """
+    damped = moments_of(now)
+    crossed = now.T @ before / len(now) + damped - now.T @ now / len(now)
+    return th.linalg.solve(damped, crossed @ weights.T).T
+
+
+def best_scales(weights: th.Tensor, moments: th.Tensor) -> th.Tensor:
+    """
+    :param weights: shape (outputs, inputs)
+    :param moments: of what they are multiplied with
+    :return: of each row, shape (n, 1): that by which rounding to the nearest costs least in the square of its output
+    """
+    tried = th.stack([scales(weights) * share for share in SHARES])
+    errors = (weights / tried).round().clamp(-MOST, MOST) * tried - weights
+    costs = ((errors @ moments) * errors).sum(-1)
+    return tried[..., 0].gather(0, costs.argmin(0, keepdim=True)).T
+
+
 def compensated(weights: th.Tensor, rows: th.Tensor) -> th.Tensor:
     """
     :param weights: shape (outputs, inputs)
@@ -134,11 +257,10 @@ def compensated(weights: th.Tensor, rows: th.Tensor) -> th.Tensor:
     :return: of each row's 255 numbers such that products with the rows stay near what they were
     """
     n_in = weights.shape[1]
-    moments = rows.T @ rows / len(rows)
-    moments += (DAMPING * moments.diagonal().mean() + 1e-12) * th.eye(n_in, dtype=moments.dtype)
+    moments = moments_of(rows)
     upper = th.linalg.cholesky(th.linalg.inv(moments), upper=True)
-    scale = scales(weights)
-    # The largest weight of a row is what its scale is made of: it stays, so that others find the same scale.
+    scale = best_scales(weights, moments)
+    # The largest weight of a row is not moved, so that it is 127 scales, by which others find the same scale.
     largest = nn.functional.one_hot(weights.abs().argmax(dim=1), n_in).bool()
     left, found = weights.clone(), th.empty_like(weights)
     for column in range(n_in):

@@ -10,10 +10,10 @@ import gymnasium as gym
 from stable_baselines3.common.vec_env import DummyVecEnv, VecEnv, VecNormalize
 
 from sb3_distill.agents.training import usual_training
-from sb3_distill.common.own_env import import_environment
+from sb3_distill.common.own_env import find_environment
 from sb3_distill.common.spaces import check_spaces
 from sb3_distill.common.user_code import first_line
-from sb3_distill.exporting.agent import Exportable, as_made, exportable, raw_space
+from sb3_distill.exporting.agent import Exportable, as_asked, as_env_shows, as_made, exportable
 from sb3_distill.exporting.observations import N_ENVS
 from sb3_distill.exporting.recipe import Recipe
 
@@ -40,14 +40,15 @@ def prepared(
     """
     given = _given(env)
     make_env = _maker(env)
-    agent = exportable(source, vec_normalize=vec_normalize, env=given, make_env=make_env, layout=layout)
+    agent = exportable(source, vec_normalize=vec_normalize, make_env=make_env)
+    as_asked(agent, layout)  # or it raises, before an environment is made
     mode = agent.policy.training  # which predict changes
     venv = given if given is not None else _made(agent, asked_for=make_env is not None)
     try:
         if venv is not None:
             _check(agent, venv)
-            if given is None and layout is None:
-                agent = agent._replace(observation_space=raw_space(agent.policy.observation_space, venv))
+            agent = as_env_shows(agent, venv)
+        agent = as_asked(agent, layout)
         yield agent, Recipe(agent.policy, agent.statistics, agent.observation_space), venv
     finally:
         agent.policy.set_training_mode(mode)
@@ -66,7 +67,7 @@ def _maker(env: Any) -> MakeEnv | None:
     if env is None or isinstance(env, (VecEnv, gym.Env)):
         return None
     if isinstance(env, str):
-        return usual_training(import_environment(env)).make_vec_env
+        return usual_training(find_environment(env)).make_vec_env
     if callable(env):
         return env  # type: ignore[no-any-return]
     raise ValueError(f"env must be the id of an environment or an environment, not {type(env).__name__}.")
@@ -89,5 +90,5 @@ def _made(agent: Exportable, asked_for: bool) -> VecEnv | None:
 
 
 def _check(agent: Exportable, env: VecEnv) -> None:
-    own = agent.policy
-    check_spaces(agent.name, own.observation_space, own.action_space, env.observation_space, env.action_space)
+    mine = agent.policy.observation_space, agent.policy.action_space
+    check_spaces(agent.name, *mine, env.observation_space, env.action_space, who="agent")

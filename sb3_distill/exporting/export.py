@@ -3,6 +3,7 @@
 import os
 import warnings
 from contextlib import nullcontext
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,7 @@ from sb3_distill.exporting.agent import Exportable
 from sb3_distill.exporting.agreement import Agreement, Run, agreement, cut
 from sb3_distill.exporting.eight_bits import rounded
 from sb3_distill.exporting.environment import MakeEnv, prepared
+from sb3_distill.exporting.formats import FORMATS
 from sb3_distill.exporting.metadata import metadata_of
 from sb3_distill.exporting.observations import Asked, asked
 from sb3_distill.exporting.recipe import Recipe
@@ -26,12 +28,6 @@ if TYPE_CHECKING:
 
     from sb3_distill.teachers.teacher import Teacher
 
-#: what a file may be, with the suffixes that mean it; the first is the usual one
-FORMATS: dict[str, tuple[str, ...]] = {
-    "onnx": (".onnx",),
-    "torchscript": (".pt", ".ts", ".pth", ".jit"),
-    "c": (".h", ".hpp"),
-}
 #: observations that a file is checked by
 N_OBSERVATIONS = 10_000
 #: by how much an answer may differ from SB3's, in units of max(1, its size)
@@ -98,8 +94,12 @@ def export(
     path, to = target(path, to)
     if int8 and to == "torchscript":
         raise ValueError("int8 is for 'onnx' and 'c', and to is 'torchscript': leave one of them out.")
-    if not isinstance(n_observations, int) or n_observations < 1:
+    if not isinstance(n_observations, int) or isinstance(n_observations, bool) or n_observations < 1:
         raise ValueError(f"n_observations must be a whole number of at least 1, not {n_observations!r}.")
+    if not isinstance(tolerance, Real) or isinstance(tolerance, bool) or not float(tolerance) >= 0:
+        raise ValueError(
+            f"tolerance must be a number of at least 0, by how much answers may differ, not {tolerance!r}."
+        )
     with prepared(source, env, vec_normalize, layout) as made:
         agent, recipe, venv = made
         questions = asked(agent, recipe, n_observations, venv)
@@ -127,7 +127,7 @@ def target(path: str | Path, to: str | None) -> tuple[Path, str]:
     if to is None and meant is None:
         known = ", ".join(suffixes[0] for suffixes in FORMATS.values())
         raise ValueError(
-            f"{path} does not say which format is meant: give to={' or '.join(map(repr, FORMATS))}, or a suffix of {known}."
+            f"{path} does not say which format is meant: give to='onnx', to='torchscript' or to='c', or a suffix of {known}."
         )
     if to is not None and meant is not None and to != meant:
         raise ValueError(f"{path} has the suffix of {meant}, and to is {to!r}: leave one of them out.")

@@ -29,7 +29,10 @@ def with_eight_bits(model: "onnx.ModelProto") -> None:
         weights = numpy_helper.to_array(stored.pop(name))
         transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
         axis = 0 if transposed else LAYERS[node.op_type]
-        whole, scale = whole_numbers(weights, axis)
+        found = whole_numbers(weights, axis)
+        if found is None:
+            continue
+        whole, scale = found
         tensors = [numpy_helper.from_array(whole, f"{name}_int8"), numpy_helper.from_array(scale, f"{name}_scale")]
         model.graph.initializer.remove(next(tensor for tensor in model.graph.initializer if tensor.name == name))
         model.graph.initializer.extend(tensors)

@@ -227,8 +227,8 @@ class Method:
         weight = self.state_weight
         if weight is not None and self.reward is not None:
             raise ValueError(
-                f"{self.name} has a weight, {weight.formula}, which depends on the student, and a reward r̂ that does not carry it: "
-                "leave one of them out."
+                f"{self.name} has a weight, {weight.formula}, which depends on the student, and a reward r̂ that does not carry it: leave "
+                "the weight out, or take a method without r̂, such as 'on_policy_distill' or 'teacher_distill'."
             )
         if weight is not None and STUDENT_VALUE in weight.needs and self.control != "student":
             raise ValueError(

@@ -51,6 +51,10 @@ class AnswerError(ValueError):
     """A teacher of a user's own answers with something that cannot be an answer."""
 
 
+class FunctionError(AnswerError):
+    """A teacher of a user's own raises, which is the cause of this."""
+
+
 def check_kind(answers: str) -> None:
     """
     :param answers: as it was given
@@ -115,7 +119,10 @@ def fault(answers: str, action_space: spaces.Space, rows: np.ndarray) -> tuple[i
     """
     bad = ~np.isfinite(rows).all(axis=1)
     if bad.any():
-        return int(bad.argmax()), "which is not finite"
+        row = rows[bad.argmax()]
+        never = answers == "logits" and bool(np.isneginf(row).any() and not np.isnan(row).any())
+        remedy = ": of an action that it never takes, a logit of -20 is as good, or with answers='probabilities' a probability of 0"
+        return int(bad.argmax()), f"which is not finite{remedy if never else ''}"
     wrong, what = np.zeros_like(rows, dtype=bool), ""
     if answers == "mean_and_std":
         wrong, what = rows <= 0, "and a standard deviation is greater than 0"

@@ -9,8 +9,8 @@ import torch as th
 from gymnasium import spaces
 
 from sb3_distill.common.observations import each_part, length, observation_of
-from sb3_distill.common.user_code import first_line
-from sb3_distill.teachers.answer_kinds import AnswerError, fault, one_answer, width
+from sb3_distill.common.user_code import first_line, innermost, said_by
+from sb3_distill.teachers.answer_kinds import AnswerError, FunctionError, fault, one_answer, width
 
 #: kind of answer of a value function
 VALUE = "value"
@@ -63,7 +63,7 @@ class Asked:
         :param obs: n observations
         :param action_space: of the environment
         :return: the answers, shape (n, columns), of which each is what it has to be
-        :raises AnswerError: if one is not: which, and the observation
+        :raises AnswerError: if one is not: which, and the observation; of an error in the function it is the cause
         """
         said = self.raw(obs)
         rows = self._shaped(said, length(obs), obs, action_space)
@@ -88,10 +88,24 @@ class Asked:
             obs = as_tensors(self.function, obs)
         else:
             obs = each_part(obs, np.array)
+        n = length(obs)
         with th.no_grad():
             if self.batched:
-                return self.function(obs)
-            return [self.function(observation_of(obs, i)) for i in range(length(obs))]
+                return self._said(obs, f"a batch of {n} observations of shape {shapes(obs)}", obs)
+            return [self._said(one, f"observation {i + 1} of {n}", one) for i, one in enumerate(_each(obs))]
+
+    def _said(self, given: Any, about: str, obs: Any) -> Any:
+        """What it answers, or the error of a user's code with whose it is and what it was asked about."""
+        try:
+            return self.function(given)
+        except AnswerError:
+            raise
+        except Exception as error:
+            place = innermost(error)
+            raise FunctionError(
+                f"{self.name} raises {said_by(error)}{f' in {place}' if place else ''} when it is asked about {about}. "
+                f"{'They are' if self.batched else 'It is'} {_short(obs)}."
+            ) from error
 
     def _shaped(self, said: Any, n: int, obs: Any, action_space: spaces.Space) -> np.ndarray:
         parts = self._two(said) if self.answers == "mean_and_std" else (said,)
@@ -153,6 +167,10 @@ class Asked:
         if self.batched:
             return " If it takes one observation at a time, give batched=False."
         return " If it takes a batch of observations, give batched=True."
+
+
+def _each(obs: Any) -> list[Any]:
+    return [observation_of(obs, i) for i in range(length(obs))]
 
 
 def as_array(said: Any) -> np.ndarray:

@@ -18,9 +18,10 @@ from sb3_distill.common.layers import Layer
 from sb3_distill.common.masks import forbidden
 from sb3_distill.common.observations import each_part, length, observation_of
 from sb3_distill.common.questions import as_dones
-from sb3_distill.common.user_code import first_line
+from sb3_distill.common.user_code import innermost, said_by
 from sb3_distill.teachers.answer_kinds import (
     AnswerError,
+    FunctionError,
     beyond,
     check_options,
     check_serves,
@@ -170,9 +171,8 @@ class OwnTeacher(Teacher):
             obs, where = self._tried, "that its environment begins with"
         try:
             rows = self._first_rows(obs)
-        except AnswerError:
-            raise
-        except Exception as error:
+        except FunctionError as raised:
+            error = raised.__cause__ or raised
             n = self._n_failing(obs) or length(obs)  # a batch of one may be another matter
             if n == length(obs) or self._tried is not None:
                 raise AnswerError(self._raised(error, obs, n, where)) from error
@@ -200,14 +200,14 @@ class OwnTeacher(Teacher):
         for i in range(length(obs)):
             try:
                 self._first_rows(observation_of(obs, slice(i, i + 1)))
-            except Exception:
+            except FunctionError:
                 n += 1
         return n
 
     def _raised(self, error: BaseException, obs: Any, n: int, where: str) -> str:
         shape = shapes(obs if self.asked.batched else observation_of(obs, 0))
         asked = "a batch of observations" if self.asked.batched else "one observation"
-        hints = []
+        place, hints = innermost(error), []
         if self.asked.batched:
             hints.append("if it takes one at a time, give batched=False")
         else:
@@ -216,9 +216,10 @@ class OwnTeacher(Teacher):
             hints.append("they come as arrays of NumPy")
         if self._tried is None:
             hints.append("if there is no such state, give env='ID', whose first observations it is asked about instead")
+        said = f"{said_by(error)}{f' in {place}' if place else ''}"
         return (
-            f"{self.name} raises {type(error).__name__}: {first_line(error)} when it is asked about {asked} of shape {shape}, for {n} of "
-            f"{length(obs)} {where} ({'; '.join(hints)})."
+            f"{self.name} raises {said} when it is asked about {asked} of shape {shape}, for {n} of {length(obs)} {where} "
+            f"({'; '.join(hints)})."
         )
 
 
@@ -293,9 +294,12 @@ class Controllers(Layer):
         super().__init__(venv, spaces.Box(-np.inf, np.inf, (teacher.row_size,)))
         self.teacher = teacher
         self.copies = [teacher.asked.begun() for _ in range(venv.num_envs)]
+        #: in its episode, of each environment
+        self.steps = [0] * venv.num_envs
 
     def reset(self) -> VecEnvObs:
         obs = self.venv.reset()
+        self.steps = [0] * self.num_envs
         for i in range(self.num_envs):
             self.copies[i].owner.reset()
         return self._all(obs)
@@ -303,6 +307,7 @@ class Controllers(Layer):
     def step_wait(self) -> VecEnvStepReturn:
         obs, rewards, dones, infos = self.venv.step_wait()
         dones = as_dones(dones)
+        self.steps = [step + 1 for step in self.steps]
         for i in map(int, np.flatnonzero(dones)):
             last = infos[i].get("terminal_observation")
             if last is not None:
@@ -310,13 +315,18 @@ class Controllers(Layer):
                     each_part(last, lambda values: np.asarray(values)[None]), i
                 )
             self.copies[i].owner.reset()
+            self.steps[i] = 0
         return self._all(obs), rewards, dones, infos
 
     def _all(self, obs: Any) -> np.ndarray:
         return np.stack([self._one(observation_of(obs, slice(i, i + 1)), i) for i in range(self.num_envs)])
 
     def _one(self, obs: Any, i: int) -> np.ndarray:
-        return self.teacher.first(obs, self.copies[i])[0]
+        try:
+            return self.teacher.first(obs, self.copies[i])[0]
+        except AnswerError as error:
+            where = f"environment {i}, step {self.steps[i]} of its episode"
+            raise type(error)(f"{error} That is in {where}.") from error.__cause__
 
 
 def sampled(space: spaces.Space, n: int = TRIED) -> Any:

@@ -60,6 +60,14 @@ class _Together(Teacher):
         self._numbered = numbered
         self._check_spaces()
 
+    @property
+    def discounts(self) -> str | None:
+        """Of the members; None if they are of one, as far as that is known."""
+        gammas = [(teacher.gamma, teacher.name) for teacher in self._members if teacher.gamma is not None]
+        if len({gamma for gamma, _ in gammas}) < 2:
+            return None
+        return ", ".join(f"{gamma:g} for {name}" for gamma, name in gammas)
+
     def _check_spaces(self) -> None:
         known = [t for t in self._members if t.knows_spaces]
         for other in known[1:]:
@@ -346,12 +354,10 @@ class BestTeacher(_Together):
                 raise ValueError(
                     f"BestTeacher compares values, and {teacher.name} has no value function: leave it out, or give load_teacher value=…."
                 )
-        gammas = [(teacher.gamma, teacher.name) for teacher in self._members if teacher.gamma is not None]
-        if len({gamma for gamma, _ in gammas}) > 1:
-            said = ", ".join(f"{gamma:g} for {name}" for gamma, name in gammas)
+        if self.discounts is not None:
             warnings.warn(
-                f"BestTeacher compares values of several discounts ({said}): of two that are as good, the one that looks further ahead "
-                "is taken to be better.",
+                f"BestTeacher compares values of several discounts ({self.discounts}): of two that are as good, the one that "
+                "looks further ahead is taken to be better.",
                 stacklevel=2,
             )
 

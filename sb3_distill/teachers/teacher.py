@@ -129,6 +129,11 @@ class Teacher(ABC):
         self.gamma = gamma
 
     @property
+    def discounts(self) -> str | None:
+        """Which γ its values are of, for messages, if they are of several: of teachers that are made of teachers."""
+        return None
+
+    @property
     def observation_space(self) -> spaces.Space:
         """The space of the environment's observations, before any normalisation."""
         return self._known(self._observation_space) if self.policy is None else self.policy.observation_space

@@ -241,11 +241,20 @@ def test_a_student_whose_environment_was_played_by_another_begins_anew(named):
         (dict(leash=lambda left: left), "leash must be a number of at least 0"),
         (dict(leash=None), "leash must be a number of at least 0"),
         (dict(leash=-1.0), "leash must be a number of at least 0"),
+        (dict(seed="a"), r"seed must be a whole number from 0 to 2\*\*32 - 1, or None, not 'a'"),
+        (dict(seed=-1), "seed must be a whole number"),
+        (dict(warmup=1.5), "warmup must be a whole number of rollouts"),
+        (dict(log_interval=0), "log_interval must be a whole number"),
+        (dict(callback=3), "callback must be a callback of SB3's"),
+        (dict(learning_rate="a"), "learning_rate must be a number or a schedule"),
+        (dict(env=3), "env must be an environment"),
+        (dict(env="CartPol-v1"), "Unknown environment 'CartPol-v1'"),
+        (dict(total_timesteps=1e3), r"not 1000\.0, which is a float: write 1_000"),
     ],
 )
 def test_settings_that_cannot_be_are_refused_before_any_work(given, message):
     with pytest.raises(ValueError, match=message):
-        then_rl(student_of(), 32, **given)
+        then_rl(student_of(), **({"total_timesteps": 32} | given))
 
 
 def test_a_warm_up_as_long_as_the_run_is_said():

@@ -408,14 +408,14 @@ BAD = [
         lambda o: 0,
         spaces.Discrete(2),
         {"action_std": 0.1},
-        r"action_std is no option of The function.*\(there is epsilon\)",
+        r"action_std is no option of lambda.*\(there is epsilon\)",
     ),
     (lambda o: 0, spaces.Discrete(2), {"temperature": 0.1}, r"temperature is no option"),
     (
         lambda o: 0,
         spaces.Discrete(2),
         {"value": lambda o: o},
-        r"The value function of The function answers ndarray of shape \(3,\)",
+        r"The value function of lambda answers ndarray of shape \(3,\)",
     ),
     (lambda o: 0, spaces.Discrete(2), {"value": 3}, r"value=… is a function from states to V_π"),
     (Counter, spaces.Discrete(2), {}, r"The class Counter is no teacher: give one of its objects, Counter\(…\)"),
@@ -544,3 +544,55 @@ def test_options_of_a_teacher_that_is_one_already_are_refused(option):
 def test_a_standard_deviation_is_a_number():
     with pytest.raises(ValueError, match=r"action_std of .* must be a number, not \[0\.1, 0\.1\]"):
         made(lambda obs: BOX.low, BOX, action_std=[0.1, 0.1])
+
+
+# --- a function that raises ----------------------------------------------------------------------------------------------
+
+
+def fails_late(n):
+    calls = []
+
+    def late(obs):
+        calls.append(obs)
+        return {}["key"] if len(calls) > n else 0
+
+    return late
+
+
+def test_a_function_that_raises_in_play_is_named_with_the_observation_and_its_own_traceback():
+    student = OnPolicyDistill("MlpPolicy", make_vec_env("CartPole-v1", 2, seed=0), teacher=fails_late(30), **SMALL)
+    said = r"late raises KeyError: 'key' in test_own_teachers\.py:\d+ when .* observation \d+ of \d+\. It is \[.*\]"
+    with pytest.raises(ValueError, match=said) as caught:
+        student.learn(200)
+    assert type(caught.value.__cause__) is KeyError
+
+
+def test_one_that_remembers_is_named_with_the_step_of_the_episode():
+    class Short(Counter):
+        def __call__(self, obs):
+            return super().__call__(obs) % 2 if self.n < 5 else [][0]
+
+    env = make_vec_env("CartPole-v1", 2, seed=0)
+    student = OnPolicyDistill("MlpPolicy", env, teacher=load_teacher(Short(), env=env), **SMALL)
+    with pytest.raises(ValueError, match=r"Short raises IndexError.*in environment 0, step 5 of its episode") as caught:
+        student.learn(200)
+    assert type(caught.value.__cause__) is IndexError
+
+
+def test_batches_tell_who_remembers_nothing():
+    with pytest.raises(ValueError, match=r"Counter has a reset\(\).*without batched=True"):
+        made(Counter(), spaces.Discrete(2), batched=True)
+
+    class Net(nn.Linear):
+        def reset(self):
+            pass
+
+    with pytest.warns(UserWarning, match=r"Net has a reset\(\).*If it remembers"):
+        made(Net(3, 2), spaces.Discrete(2), answers="logits")
+
+
+def test_infinite_logits_have_a_remedy():
+    with pytest.raises(ValueError, match=r"not finite: of an action that it never takes.*probabilities"):
+        made(lambda o: np.array([0, -np.inf]), spaces.Discrete(2), answers="logits")
+    with pytest.raises(ValueError, match=r"not finite\. The observation"):
+        made(lambda o: np.array([0, np.nan]), spaces.Discrete(2), answers="logits")

@@ -350,3 +350,15 @@ def test_the_best_by_values_of_several_discounts_is_a_warning():
         BestTeacher(teachers)
     with pytest.raises(TypeError, match="give a list of them"):
         BestTeacher(teachers[0])
+
+
+@pytest.mark.parametrize("several", [EnsembleTeacher, lambda teachers: PerEnvTeacher(teachers)])
+def test_a_critic_that_learns_from_several_discounts_is_warned_of(several):
+    env = DummyVecEnv([lambda: CountdownEnv(OBS, spaces.Discrete(2))] * 2)
+    teachers = [actor_critic_teacher(env) for _ in range(2)]
+    teachers[0].gamma, teachers[1].gamma = 0.9, 0.99
+    settings = SMALL | dict(critic="teacher", env_reward_coef=1.0, vf_coef=0.5)
+    with pytest.warns(
+        UserWarning, match=r"critic='teacher' learns from V_π of .* several discounts \(0\.9 for .*0\.99 for"
+    ):
+        OnPolicyDistill("MlpPolicy", env, teacher=several(teachers), **settings)
