@@ -24,7 +24,7 @@ METHOD = EXPECTED_METHOD_NAME
 IN_INFO = ("action_mask", "action_masks")
 
 
-def factors(space: spaces.Space) -> list[int]:
+def factors(space: spaces.Space | None) -> list[int]:
     """
     :param space: of actions, of which a mask can forbid some
     :return: how many flags each factor of an action has; none for other spaces
@@ -41,9 +41,11 @@ def factors(space: spaces.Space) -> list[int]:
 def has_masks(env: VecEnv | gym.Env) -> bool:
     """
     :param env: any
-    :return: whether it hands out masks, as far as that can be known without harm: SB3's own way to ask a ``VecEnv`` of somebody else's is
-        to have the method itself sent, which may end a worker
+    :return: whether it hands out masks of discrete actions, as far as that can be known without harm: SB3's own way to ask a ``VecEnv``
+        of somebody else's is to have the method itself sent, which may end a worker
     """
+    if not factors(getattr(env, "action_space", None)):
+        return False
     if isinstance(env, VecEnv):
         inner = innermost(env)
         if type(inner).has_attr is VecEnv.has_attr and not isinstance(inner, DummyVecEnv):

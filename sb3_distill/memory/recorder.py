@@ -98,7 +98,7 @@ def prepare(
         raise ValueError(f"env must be a VecEnv, such as make_vec_env of Stable-Baselines3 makes, not {env!r}.")
     path = Path(path).expanduser()
     teacher = load_teacher(teacher, tune=False)
-    check_no_masks(env, "A memory")
+    check_no_masks(env, "a recording")
     env = as_teacher_reads(teacher, raw_env(env)[0])
     about = about_of(teacher, env)._replace(env_kwargs=as_json(env_kwargs), module=module)
     settings = Settings(about, weights_of(teacher), env.num_envs, float(epsilon), int(seed))

@@ -63,6 +63,8 @@ class _BoxTeacher(Teacher):
         return th.cat([low + half * (mean + 1), (half * std).log()], dim=-1)
 
     def act(self, obs: Observation, masks: np.ndarray | None = None) -> np.ndarray:
+        if masks is not None:  # of ARS with discrete actions
+            return super().act(obs, masks)
         self.policy.set_training_mode(False)
         normalised = obs if self.normalize_obs is None else self.normalize_obs(obs)
         return self.policy.predict(normalised, deterministic=True)[0]

@@ -15,6 +15,7 @@ from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_distill.common.layers import Layer
+from sb3_distill.common.masks import forbidden
 from sb3_distill.common.observations import each_part, length, observation_of
 from sb3_distill.common.questions import as_dones
 from sb3_distill.common.user_code import innermost, said_by
@@ -53,7 +54,7 @@ class OwnTeacher(Teacher):
         self.asked, self.value_of = asked, value
         self.has_value = value is not None
         self._tried, self._is_tried = tried, False
-        self._told_clipping = False
+        self._told_clipping = self._told_forbidden = False
         if self._observation_space is not None and self._action_space is not None:
             self._try()
 
@@ -248,6 +249,19 @@ class RuleTeacher(OwnTeacher):
     def _answer(self, obs: th.Tensor, with_value: bool) -> Answer:
         rows = obs[:, : width(self.asked.answers, self.action_space)]
         return Answer(parameters_of(self.asked.answers, self.action_space, rows, self.epsilon, self.action_std), None)
+
+    def _masked_answer(self, obs: th.Tensor, with_value: bool, masks: np.ndarray) -> Answer:
+        if self.asked.answers == "action" and not self._told_forbidden:
+            actions = obs[:, : width("action", self.action_space)].numpy()
+            n = int(forbidden(self.action_space, masks, actions).sum())
+            if n:
+                self._told_forbidden = True
+                warnings.warn(
+                    f"{self.name} answers with an action that the environment forbids in {n} of {len(masks)} states: there it says nothing "
+                    "of the others, and those that are allowed are equally likely. Let it answer with one that is allowed, or with logits.",
+                    stacklevel=2,
+                )
+        return super()._masked_answer(obs, with_value, masks)
 
 
 class OwnQTeacher(OwnTeacher, QTeacher):
