@@ -28,7 +28,7 @@ def predict(self: MaskablePPO, observation: Any, *args: Any, action_masks: Any =
     env = _MADE[-1] if _MADE else None
     if action_masks is None and env is not None and length(observation) == env.num_envs and has_masks(env):
         action_masks = masks_now(env, "of what is played")
-    return MaskablePPO.predict(self, observation, *args, action_masks=action_masks, **kwargs)
+    return MaskablePPO.predict(self, observation, *args, action_masks=action_masks, **kwargs)  # type: ignore[misc]
 
 
 def heed_masks() -> None:

@@ -197,11 +197,12 @@ class Prepared(LoggableLearningRate, SavesPlain):
         """
         if has_masks(env):
             name = cls.__name__
-            for engine in ("A2C", "TRPO", "PPO"):
+            for engine in ("A2C", "TRPO", "RecurrentPPO", "PPO"):
                 name = name.removesuffix(engine)
+            forgets = ", which does not remember" if cls.remembers else ""
             raise ValueError(
                 f"The environment says which actions are allowed (action_masks()), and {cls.__name__} does not heed it: its student and "
-                f"its teacher would take those that are forbidden. Take {name}MaskablePPO, engine='maskable_ppo', whose "
+                f"its teacher would take those that are forbidden. Take {name}MaskablePPO{forgets}, engine='maskable_ppo', whose "
                 "learn(…, use_masking=False) does without masks."
             )
 
@@ -333,9 +334,10 @@ class Prepared(LoggableLearningRate, SavesPlain):
         weights = [self._weights_at(progress) for progress in TRIED]
         is_optimised = any(at.policy_gradient > 0 for at in weights)
         has_clip = hasattr(self, "clip_range")  # PPO's, of which TRPO's target_kl is another thing
-        if self.control == "mixed" and is_optimised and has_clip and getattr(self, "target_kl", None) is not None:
+        target_kl = getattr(self, "target_kl", None)
+        if self.control == "mixed" and is_optimised and has_clip and target_kl is not None:
             raise ValueError(
-                f"target_kl={self.target_kl!r} is measured from the density that has drawn the actions, which in a mixture is not the "
+                f"target_kl={target_kl!r} is measured from the density that has drawn the actions, which in a mixture is not the "
                 "student's: nothing would be learnt. Leave target_kl out, or let the student act alone."
             )
         for progress in TRIED:

@@ -156,7 +156,7 @@ def rl_callbacks(
     model: OnPolicyAlgorithm,
     total_timesteps: int,
     warmup: int | None = None,
-    leash: float = 1.0,
+    leash: float | None = None,
     policy: ActorCriticPolicy | None = None,
 ) -> list[BaseCallback]:
     """
@@ -165,16 +165,23 @@ def rl_callbacks(
     :param model: to learn
     :param total_timesteps: of ``learn``: no more than a quarter of it goes to the critic alone
     :param warmup: rollouts in which the critic learns alone, by default as :func:`rl_settings` has it
-    :param leash: at first; it falls to 0 in the first half. 0 for none; TRPO and RecurrentPPO have none
+    :param leash: at first, by default 1; it falls to 0 in the first half. 0 for none, as TRPO and RecurrentPPO have
     :param policy: what the leash is tied to, by default the model's as ``learn`` begins
     :return: callbacks
+    :raises ValueError: for a leash of TRPO or RecurrentPPO
     """
+    has_leash = not isinstance(model, (TRPO, RecurrentPPO))
+    if leash and not has_leash:
+        raise ValueError(
+            f"{type(model).__name__} has no leash, its target_kl holds it, and leash={leash!r} would do nothing: leave it out."
+        )
     if warmup is None:
         rollout = model.n_steps * model.n_envs
         usual = rl_settings(type(model), model.action_space)
         warmup = max(1, min(usual.warmup * usual.rollout, total_timesteps // 4) // rollout)
     callbacks: list[BaseCallback] = [CriticWarmup(warmup, WARMUP_RATE)]
-    if leash and not isinstance(model, (TRPO, RecurrentPPO)):
+    leash = 1.0 if leash is None else leash
+    if leash and has_leash:
         callbacks.append(Leash(LinearSchedule(leash, 0.0, 0.5), policy))
     return callbacks
 
@@ -186,7 +193,7 @@ def then_rl(
     algorithm: str | type[OnPolicyAlgorithm] | None = None,
     env: GymEnv | None = None,
     warmup: int | None = None,
-    leash: float = 1.0,
+    leash: float | None = None,
     callback: BaseCallback | list[BaseCallback] | Callable[..., bool] | None = None,
     progress_bar: bool = False,
     log_interval: int = 1,
@@ -210,7 +217,7 @@ def then_rl(
         a student that remembers goes on with ``"recurrent_ppo"``, and no other does
     :param env: to learn in, by default the student's
     :param warmup: rollouts in which the critic learns alone, at least 0; by default some thousand steps
-    :param leash: the coefficient of the KL at first, at least 0; TRPO's trust region is its own, and RecurrentPPO has
+    :param leash: the coefficient of the KL at first, at least 0, by default 1; TRPO's trust region is its own, and RecurrentPPO has
         ``target_kl`` in its place
     :param callback: of the user's, besides
     :param progress_bar: whether to show one
@@ -222,7 +229,8 @@ def then_rl(
     :raises TypeError: for a setting that the algorithm does not have
     """
     if isinstance(total_timesteps, bool) or not isinstance(total_timesteps, Integral) or total_timesteps < 1:
-        whole = isinstance(total_timesteps, float) and total_timesteps.is_integer() and total_timesteps >= 1
+        given: Any = total_timesteps
+        whole = isinstance(given, float) and given.is_integer() and given >= 1
         raise ValueError(
             f"total_timesteps must be a whole number, at least 1, not {total_timesteps!r}"
             f"{f', which is a float: write {int(total_timesteps):_}' if whole else ''}."
@@ -233,7 +241,9 @@ def then_rl(
         raise ValueError(f"warmup must be a whole number of rollouts, at least 0, not {warmup!r}.")
     if not (callback is None or isinstance(callback, (BaseCallback, list)) or callable(callback)):
         raise ValueError(f"callback must be a callback of SB3's, a list of such, or a function, not {callback!r}.")
-    if isinstance(leash, bool) or not isinstance(leash, Real) or not 0 <= float(leash) < math.inf:
+    if leash is not None and (
+        isinstance(leash, bool) or not isinstance(leash, Real) or not 0 <= float(leash) < math.inf
+    ):
         raise ValueError(
             f"leash must be a number of at least 0, with which the pull begins, not {leash!r}. Another course is a callback: leash=0, "
             "callback=Leash(schedule)."

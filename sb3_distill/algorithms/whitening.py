@@ -90,7 +90,7 @@ def first_layers(policy: ActorCriticPolicy) -> list[nn.Module]:
 
 def _first_parts(layer: Any) -> tuple[th.Tensor, th.Tensor]:
     """Weight and bias that what the layer reads goes through."""
-    return (layer.weight_ih_l0, layer.bias_ih_l0) if isinstance(layer, nn.LSTM) else (layer.weight, layer.bias)
+    return (layer.weight_ih_l0, layer.bias_ih_l0) if isinstance(layer, nn.LSTM) else (layer.weight, layer.bias)  # type: ignore[return-value]
 
 
 @contextmanager

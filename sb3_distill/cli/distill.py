@@ -42,7 +42,8 @@ def add_options(distill: argparse.ArgumentParser) -> None:
     add(
         "--engine",
         metavar="NAME",
-        help="whose machinery trains: ppo, a2c, trpo, or recurrent_ppo for a student that remembers (default: ppo); of "
+        help="whose machinery trains: ppo, a2c, trpo, recurrent_ppo for a student that remembers, or maskable_ppo for one that "
+        "heeds masks (default: ppo); of "
         "policy-distillation dqn or ppo: what the student is "
         "(default: dqn)",
     )

@@ -38,7 +38,7 @@ def factors(space: spaces.Space | None) -> list[int]:
     return []
 
 
-def has_masks(env: VecEnv | gym.Env) -> bool:
+def has_masks(env: VecEnv | gym.Env | str) -> bool:
     """
     :param env: any
     :return: whether it hands out masks of discrete actions, as far as that can be known without harm: SB3's own way to ask a ``VecEnv``
@@ -57,7 +57,7 @@ def has_masks(env: VecEnv | gym.Env) -> bool:
     return isinstance(said, (bool, np.bool_)) and bool(said)
 
 
-def check_no_masks(env: VecEnv | gym.Env, who: str) -> None:
+def check_no_masks(env: VecEnv | gym.Env | str, who: str) -> None:
     """
     :param env: any
     :param who: would play and learn there without heeding masks, for the message
@@ -143,7 +143,8 @@ def forbidden(space: spaces.Space, masks: np.ndarray, actions: Any) -> np.ndarra
     """
     starts = np.cumsum([0, *factors(space)[:-1]])
     columns = np.asarray(actions).reshape(len(masks), -1).astype(int) + starts
-    return ~np.take_along_axis(masks, columns, axis=1).all(axis=1)
+    allowed: np.ndarray = np.take_along_axis(masks, columns, axis=1).all(axis=1)
+    return ~allowed
 
 
 def mask_in(info: dict[str, Any]) -> Any:

@@ -170,7 +170,11 @@ def restore_student(student: "Distillation | PolicyDistillation", state: Mapping
         if state.get("returns"):  # of the last episodes, by which a weight may go
             student.ep_info_buffer = deque(state["returns"], maxlen=student._stats_window_size)
             student.ep_success_buffer = deque(maxlen=student._stats_window_size)  # SB3 makes both or none
-        in_place = go_on(student, state.get("episodes"))
+        binding = getattr(student, "_binding", None)
+        # What a teacher sees of its own or remembers is not played again.
+        in_place = not (binding is not None and binding.begins_with_an_episode) and go_on(
+            student, state.get("episodes")
+        )
         if in_place and state.get("memory") is not None:
             _restore_memory(student, state["memory"])
         if student.env is not None and not in_place:

@@ -59,10 +59,13 @@ def spread(q_values: th.Tensor) -> float:
     """
     The unit in which temperatures are looked for.
 
-    :param q_values: Q(s, ·) of a batch of states, shape (n, |A|)
+    :param q_values: Q(s, ·) of a batch of states, shape (n, |A|); −inf for an action that is forbidden, and is none
     :return: √ of the mean over states and actions of (Q(s,a) − mean_a Q(s,a))²; 0 where no state tells actions apart
     """
     q = q_values.detach().cpu().double()
+    if (q == -math.inf).any():
+        q = th.where(q == -math.inf, math.nan, q)
+        return float((q - q.nanmean(-1, keepdim=True)).square().nanmean().sqrt())
     return float((q - q.mean(-1, keepdim=True)).square().mean().sqrt())
 
 
@@ -152,16 +155,16 @@ def softest_by_loss(q_values: th.Tensor, share: float = 1 / 80) -> float:
     What they give away in a state is max_a Q − Σ_a π Q. States in which it makes no difference what is done do not count, as they do
     by confidence. Of the agents of ten tasks, the τ at which they play as greedily is this one or its neighbour.
 
-    :param q_values: Q(s, ·) of a batch of states, shape (n, |A|), which differ in some
+    :param q_values: Q(s, ·) of a batch of states, shape (n, |A|), which differ in some; −inf for an action that is forbidden
     :param share: of what uniformly drawn actions give away on average
     :return: τ (the grid's smallest if none will do)
     """
     q = q_values.detach().cpu().double()
     unit = spread(q)
-    below = q.amax(-1, keepdim=True) - q
+    below, is_action = q.amax(-1, keepdim=True) - q, q != -math.inf
     for value in reversed(GRID):
-        given_away = float((soften(q, value * unit).exp() * below).sum(-1).mean())
-        if given_away <= share * float(below.mean()):
+        given_away = float((soften(q, value * unit).exp() * th.where(is_action, below, 0.0)).sum(-1).mean())
+        if given_away <= share * float(below[is_action].mean()):
             break
     return value * unit
 
@@ -170,15 +173,19 @@ def softest_by_confidence(q_values: th.Tensor, confidence: float = 0.9) -> Choic
     """
     The largest τ of the grid at which the greedy action has a mean probability of at least ``confidence``.
 
-    :param q_values: Q(s, ·) of a batch of states, shape (n, |A|), finite
+    :param q_values: Q(s, ·) of a batch of states, shape (n, |A|), finite; −inf for an action that is forbidden. States that leave one
+        action do not count
     :param confidence: in (0, 1)
     :return: τ (the grid's smallest if none will do, 1 where Q tells no actions apart), a sentence with the probability, and a
         doubt in these two cases
     """
-    n, n_actions = q_values.shape
+    n_actions = (q_values != -math.inf).sum(-1)
+    if n_actions.max() > 1:
+        q_values = q_values[n_actions > 1]
+    n = len(q_values)
     unit = spread(q_values)
     if unit == 0.0:
-        if n_actions == 1:
+        if n_actions.max() == 1:
             return Choice(1.0, "auto: there is one action, whatever the temperature")
         report = f"all actions have the same Q-values, whatever the temperature, in each of {n} observations"
         return Choice(1.0, f"auto: {report}", f"{report}: is it trained? Its policy is uniform there")

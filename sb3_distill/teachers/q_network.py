@@ -91,15 +91,16 @@ class QTeacher(Teacher):
     def _answer(self, obs: Any, with_value: bool) -> Answer:
         q_values = self._q_values(obs)
         if self.temperature is None or self._first:
-            self._choose(q_values)
+            self._choose(q_values, q_values)
         assert self.temperature is not None
         log_probs = soften(q_values, self.temperature, self.epsilon)
         return Answer(log_probs, _expected(log_probs, q_values) if with_value else None)
 
     def _masked_answer(self, obs: Any, with_value: bool, masks: np.ndarray) -> Answer:
-        q_values = among_allowed(self._q_values(obs), masks)
+        q_values = self._q_values(obs)
         if self.temperature is None or self._first:
-            self._choose(q_values)
+            self._choose(q_values, allowed_values(q_values, masks))
+        q_values = among_allowed(q_values, masks)
         assert self.temperature is not None
         log_probs = soften(allowed_values(q_values, masks), self.temperature)
         log_probs = th.where(th.as_tensor(masks, device=log_probs.device), log_probs, FORBIDDEN)
@@ -126,16 +127,15 @@ class QTeacher(Teacher):
         if choice.doubt is not None:
             warnings.warn(f"The temperature of {self.name} is doubtful: {choice.doubt}.", stacklevel=2)
 
-    def _choose(self, q_values: th.Tensor) -> None:
-        """From the first observations: the temperature is settled when there are enough."""
-        self._first.append(q_values)
+    def _choose(self, q_values: th.Tensor, allowed: th.Tensor) -> None:
+        """From the first observations, where −inf is what is forbidden: the temperature is settled when there are enough."""
+        check_q_values(q_values, self.name)
+        self._first.append(allowed)
         n = sum(map(len, self._first))
         if n >= ENOUGH_STATES:
-            self.choose_temperature(th.cat(self._first))
+            self.settle(softest_by_confidence(th.cat(self._first)))
         elif n >= 2 * self._n_chosen_by:
-            seen = th.cat(self._first)
-            check_q_values(seen, self.name)
-            self.temperature, self.temperature_report, _ = softest_by_confidence(seen)
+            self.temperature, self.temperature_report, _ = softest_by_confidence(th.cat(self._first))
             self._n_chosen_by = n
 
     def __repr__(self) -> str:

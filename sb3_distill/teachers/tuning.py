@@ -19,7 +19,7 @@ from sb3_distill.rules.temperature import (
     spread,
 )
 from sb3_distill.teachers.limited_play import BoundedEnv, Clock, TooSlow, in_time
-from sb3_distill.teachers.q_network import QTeacher, among_allowed
+from sb3_distill.teachers.q_network import QTeacher
 from sb3_distill.teachers.teacher import Observation
 
 
@@ -98,8 +98,9 @@ def _by_play(
             passed = clock.passed()
             if passed > share or (passed > _LOOK and len(met) < _LEAST * passed / share):
                 raise TooSlow(f"{env.n_steps} steps took {passed:.2g} seconds")
-            q_values = among_allowed(teacher.q_values(obs), masks)
+            q_values = teacher.q_values(obs)
             check_q_values(q_values, teacher.name)
+            q_values = q_values if masks is None else allowed_values(q_values, masks)
             met.append(q_values)
             return q_values.argmax(-1).cpu().numpy()
 

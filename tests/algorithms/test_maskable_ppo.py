@@ -25,6 +25,7 @@ from sb3_distill import (
     NDistill,
     NDistillA2C,
     NDistillMaskablePPO,
+    NDistillRecurrentPPO,
     OnPolicyDistillMaskablePPO,
     TeacherDistillMaskablePPO,
     load_teacher,
@@ -287,6 +288,8 @@ def test_what_does_not_go_together_is_refused_before_any_work():
 def test_an_engine_that_heeds_no_masks_names_the_one_that_does(cls):
     with pytest.raises(ValueError, match=r"does not heed it.* Take NDistillMaskablePPO, engine='maskable_ppo'"):
         cls("MlpPolicy", masked_envs())
+    with pytest.raises(ValueError, match=r"Take NDistillMaskablePPO, which does not remember, engine='maskable_ppo'"):
+        NDistillRecurrentPPO("MlpLstmPolicy", masked_envs())
     plain = cls("MlpPolicy", countdown_envs(spaces.Box(-1, 1, (3,)), spaces.Discrete(7)))
     plain.set_env(masked_envs())
     plain.teacher = masked_teacher(masked_envs())

@@ -73,6 +73,11 @@ def test_settings_are_of_the_kind_of_action():
     )
 
 
+def test_a_leash_that_would_do_nothing_is_refused():
+    with pytest.raises(ValueError, match=r"^TRPO has no leash, its target_kl holds it, and leash=2.0 would do nothing"):
+        student_of().then_rl(32, algorithm="trpo", leash=2.0)
+
+
 @pytest.mark.parametrize("algorithm", ["ppo", "a2c", "trpo"])
 def test_then_rl_trains_and_is_saved_plain(algorithm, tmp_path):
     """What is saved opens where this package is not."""
@@ -239,7 +244,6 @@ def test_a_student_whose_environment_was_played_by_another_begins_anew(named):
         (dict(n_steps=0), "n_steps must be at least 1"),
         (dict(policy_kwargs=dict(net_arch=[4])), "is the student's, and so are its policy_kwargs"),
         (dict(leash=lambda left: left), "leash must be a number of at least 0"),
-        (dict(leash=None), "leash must be a number of at least 0"),
         (dict(leash=-1.0), "leash must be a number of at least 0"),
         (dict(seed="a"), r"seed must be a whole number from 0 to 2\*\*32 - 1, or None, not 'a'"),
         (dict(seed=-1), "seed must be a whole number"),

@@ -7,6 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
+from sb3_contrib import RecurrentPPO
 
 from sb3_distill import distill
 from sb3_distill.experiment.checkpoints import read_checkpoint, write_checkpoint
@@ -71,6 +72,19 @@ def test_a_killed_run_ends_like_one_that_was_not(tmp_path, monkeypatch, settings
     # The test would see it if episodes began anew.
     monkeypatch.setattr("sb3_distill.experiment.checkpoints.go_on", lambda student, saved: False)
     assert not th.equal(weights(distill(out=saved, **SETTINGS | settings)), weights(whole))
+
+
+def test_new_episodes_begin_where_the_teacher_remembers(tmp_path, monkeypatch):
+    """What it remembers is not played again, and nobody is told that it were."""
+    path = tmp_path / "teacher.zip"
+    small = dict(n_steps=8, batch_size=8, policy_kwargs=dict(lstm_hidden_size=4, net_arch=[4]), device="cpu")
+    RecurrentPPO("MlpLstmPolicy", "CartPole-v1", **small).save(path)
+    settings = dict(teacher=str(path), env="CartPole-v1", method="n_distill", steps=256, temperature=None)
+    out = killed_at(monkeypatch, tmp_path / "killed", 1, **settings)
+    asked = []
+    monkeypatch.setattr("sb3_distill.experiment.checkpoints.go_on", lambda *args: asked.append(args))
+    again = distill(out=out, **SETTINGS | settings)
+    assert again.student.num_timesteps == 256 and not asked
 
 
 class Unseeded(gym.Env):

@@ -11,6 +11,7 @@ from sb3_distill import EnsembleTeacher, load_teacher
 from sb3_distill.rules import losses
 from sb3_distill.rules.distributions import from_parameters, parameter_size, plain
 from sb3_distill.rules.masking import FORBIDDEN, masked
+from sb3_distill.rules.temperature import GRID, softest_by_loss
 from sb3_distill.teachers.noise import made_noisy
 
 RNG = np.random.default_rng(0)
@@ -102,6 +103,32 @@ def test_a_q_network_is_asked_about_what_is_allowed_alone():
     chosen = load_teacher(q, answers="q_values", batched=True)
     chosen.meet(spaces.Box(-9, 9, (3,)), spaces.Discrete(7))
     assert th.isfinite(chosen.answer(OBS, masks=MASKS).parameters).all() and chosen.temperature > 0
+
+
+@pytest.mark.parametrize("n", [40, 400])
+def test_a_temperature_is_chosen_by_what_is_allowed(n):
+    """Against float64 over the allowed actions, states that leave one of them apart: forbidden ones are none, however low their value."""
+    rng = np.random.default_rng(1)
+    obs = rng.normal(size=(n, 7)).astype(np.float32)
+    masks = rng.random((n, 7)) < 0.3
+    masks[np.arange(n), rng.integers(7, size=n)] = True
+    free = masks.sum(1) > 1
+    assert 0 < (~free).sum() < 0.5 * n
+    teacher = load_teacher(lambda x: 3 * x, answers="q_values", batched=True)
+    teacher.meet(spaces.Box(-9, 9, (7,)), spaces.Discrete(7))
+    teacher.answer(obs, masks=masks)
+    values = np.where(masks, 3.0 * obs.astype(np.float64), np.nan)[free]
+    unit = np.sqrt(np.nanmean((values - np.nanmean(values, 1, keepdims=True)) ** 2))
+    scores = np.where(np.isnan(values), -np.inf, values)
+    sure = [tau for tau in GRID if softmax(scores / (tau * unit)).max(1).mean() >= 0.9]
+    assert teacher.temperature == pytest.approx(max(sure) * unit, rel=1e-5)
+
+    def given_away(tau):
+        return np.nansum(softmax(scores / (tau * unit)) * (np.nanmax(values, 1, keepdims=True) - values), 1).mean()
+
+    most = np.nanmean(np.nanmax(values, 1, keepdims=True) - values) / 80
+    q_values = th.as_tensor(np.where(masks, 3.0 * obs, -np.inf))[free]
+    assert softest_by_loss(q_values) == pytest.approx(max(t for t in GRID if given_away(t) <= most) * unit, rel=1e-5)
 
 
 def test_teachers_of_teachers_and_noisy_ones_are_masked_before_they_are_mixed():
