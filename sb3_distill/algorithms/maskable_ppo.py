@@ -24,7 +24,7 @@ from sb3_distill.teachers.teacher import Answer
 SelfDistillMaskablePPO = TypeVar("SelfDistillMaskablePPO", bound="DistillMaskablePPO")
 
 
-class DistillMaskablePPO(Distillation, MaskablePPO):
+class DistillMaskablePPO(Distillation, MaskablePPO):  # type: ignore[misc]
     """
     Distillation with sb3-contrib's MaskablePPO, in environments that say which actions are allowed: neither the student nor its teacher,
     whoever that is, takes another one.

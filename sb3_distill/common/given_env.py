@@ -62,7 +62,8 @@ def check_maker(env: Any) -> None:
         check_env_id(env)
         return
     how = "give a Gymnasium id, or a function that makes n environments, such as lambda n: make_vec_env(make_one, n)"
-    if isinstance(env, type) or hasattr(env, "reset") or not callable(env):
+    makes_n = isinstance(env, type) and issubclass(env, VecEnv)
+    if not makes_n and (isinstance(env, type) or hasattr(env, "reset") or not callable(env)):
         kind = f"the class {env.__name__}" if isinstance(env, type) else _short(env)
         raise ValueError(f"env={kind} cannot be made for n episodes: {how}.")
     try:

@@ -51,7 +51,7 @@ def has_masks(env: VecEnv | gym.Env | str) -> bool:
         if type(inner).has_attr is VecEnv.has_attr and not isinstance(inner, DummyVecEnv):
             return False
     try:
-        said = is_masking_supported(env)
+        said = is_masking_supported(env)  # type: ignore[arg-type]
     except Exception:
         return False
     return isinstance(said, (bool, np.bool_)) and bool(said)
@@ -143,8 +143,7 @@ def forbidden(space: spaces.Space, masks: np.ndarray, actions: Any) -> np.ndarra
     """
     starts = np.cumsum([0, *factors(space)[:-1]])
     columns = np.asarray(actions).reshape(len(masks), -1).astype(int) + starts
-    allowed: np.ndarray = np.take_along_axis(masks, columns, axis=1).all(axis=1)
-    return ~allowed
+    return np.logical_not(np.take_along_axis(masks, columns, axis=1)).any(axis=1)
 
 
 def mask_in(info: dict[str, Any]) -> Any:

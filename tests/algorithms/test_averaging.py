@@ -86,14 +86,18 @@ def test_a_run_that_is_stopped_keeps_the_last_weights_and_leaves_nothing_to_the_
 
 @pytest.mark.parametrize("method", list(METHODS["unbiased"]))
 def test_defaults(method, teacher):
-    """The rows with a loss average, but not where an environment's reward goes on to improve the student, nor as the paper has them."""
+    """
+    The rows with a loss and teacher V reward average, but not where an environment's reward goes on to improve the student, nor as the
+    paper has them.
+    """
 
     def of(engine=DistillPPO, **kwargs):
         kwargs = dict(n_steps=16, seed=0) | kwargs
         return engine("MlpPolicy", make_vec_env("CartPole-v1", 1), teacher=teacher, method=method, **kwargs).averaging
 
     control = {"control": "student"} if method == "teacher_distill" else {}
-    assert of() == (0.8 if method == "n_distill" else 0.5 if METHODS["unbiased"][method].loss else 0.0)
+    own = {"n_distill": 0.8, "teacher_v_reward": 0.3}
+    assert of() == own.get(method, 0.5 if METHODS["unbiased"][method].loss else 0.0)
     assert of(env_reward_coef=1.0, **control) == of(env_reward_coef=lambda _: 0.5, **control) == 0.0
     assert of(form="paper") == of(DistillA2C) == 0.0
     assert of(averaging=0.25) == of(DistillA2C, averaging=0.25) == 0.25

@@ -372,10 +372,10 @@ def test_methods_lists_every_row_of_both_forms(monkeypatch, capsys):
 def test_every_row_has_a_class_for_each_engine():
     assert list(method_classes()) == list(method_names()) == [*METHODS["unbiased"], *NAMED]
     assert (method_classes()["kickstarting"], method_classes()["proximal_distill"]) == (
-        ["Kickstarting", "KickstartingA2C", "KickstartingMaskablePPO"],
-        ["ProximalDistill", "ProximalDistillMaskablePPO"],
+        ["Kickstarting", "KickstartingA2C", "KickstartingRecurrentPPO", "KickstartingMaskablePPO"],
+        ["ProximalDistill", "ProximalDistillRecurrentPPO", "ProximalDistillMaskablePPO"],
     )
-    assert method_classes()["n_distill"] == ["NDistill", "NDistillA2C", "NDistillMaskablePPO"]
+    assert method_classes()["n_distill"] == ["NDistill", "NDistillA2C", "NDistillRecurrentPPO", "NDistillMaskablePPO"]
     assert all(hasattr(sb3_distill, name) for names in method_classes().values() for name in names)
 
 

@@ -120,7 +120,7 @@ def test_json_of_what_is_listed(capsys):
         "reward": "−γ ℓ(s_{i+1})",
         "gradient": "yes",
         "descends": "E_πθ Σ KL(π‖π_θ)",
-        "classes": ["NDistill", "NDistillA2C"],
+        "classes": ["NDistill", "NDistillA2C", "NDistillRecurrentPPO", "NDistillMaskablePPO"],
     }
 
 
