@@ -14,6 +14,8 @@ from sb3_distill.evaluation.learning_curves import LEVEL_COLORS
 from sb3_distill.study.figures import curve_figure, profile_figure, score_figure
 from sb3_distill.study.scores import scores_of
 
+pytestmark = pytest.mark.zoo  # Acrobot's teacher
+
 FILE = """
 title: a | b
 environments: [CartPole-v1, Acrobot-v1]
@@ -34,7 +36,7 @@ def bytes_of(study):
 
 
 @pytest.fixture
-def study(tmp_path):
+def study(zoo, tmp_path):
     (tmp_path / "study.yml").write_text(FILE)
     study = Study(tmp_path / "study.yml", tmp_path / "out")
     write_finished(study)
