@@ -4,7 +4,7 @@ The named classes, RL Zoo's names and the table of ``sb3-distill methods`` are m
 """
 
 from types import ModuleType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sb3_distill.algorithms import a2c, maskable_ppo, ppo, recurrent_ppo, trpo
 from sb3_distill.algorithms.distillation import Distillation
@@ -43,6 +43,16 @@ ENGINES: dict[str, Engine] = {
         _engine(maskable_ppo, maskable_ppo.DistillMaskablePPO, "_maskable_ppo"),
     )
 }
+
+
+def sibling(algorithm: Any, engine: str) -> str:
+    """
+    :param algorithm: a class of students
+    :param engine: the name of another engine
+    :return: the name of the class that has the same row with that one; of the engine's own class where there is none
+    """
+    found = ENGINES[engine]
+    return found.classes.get(algorithm.fixed_method or "", found.algorithm).__name__
 
 
 def loading_class(engine: str) -> type:

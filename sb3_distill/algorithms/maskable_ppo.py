@@ -74,7 +74,9 @@ class DistillMaskablePPO(Distillation, MaskablePPO):  # type: ignore[misc]
     @classmethod
     def _unmasked(cls) -> str:
         """The name of the class that heeds no masks."""
-        return cls.__name__.replace("MaskablePPO", "PPO" if cls.fixed_method is None else "")
+        from sb3_distill.algorithms.engines import sibling  # which imports this
+
+        return sibling(cls, "ppo")
 
     def learn(  # type: ignore[override]
         self: SelfDistillMaskablePPO,

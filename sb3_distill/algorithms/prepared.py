@@ -196,13 +196,12 @@ class Prepared(LoggableLearningRate, SavesPlain):
         :raises ValueError: if this engine cannot do what the environment asks for: it hands out masks, which only some heed
         """
         if has_masks(env):
-            name = cls.__name__
-            for engine in ("A2C", "TRPO", "RecurrentPPO", "PPO"):
-                name = name.removesuffix(engine)
-            forgets = ", which does not remember" if cls.remembers else ""
+            from sb3_distill.algorithms.engines import sibling  # which imports all classes, and they this
+
+            heeds = sibling(cls, "maskable_ppo") + (", which does not remember" if cls.remembers else "")
             raise ValueError(
                 f"The environment says which actions are allowed (action_masks()), and {cls.__name__} does not heed it: its student and "
-                f"its teacher would take those that are forbidden. Take {name}MaskablePPO{forgets}, engine='maskable_ppo', whose "
+                f"its teacher would take those that are forbidden. Take {heeds}, engine='maskable_ppo', whose "
                 "learn(…, use_masking=False) does without masks."
             )
 

@@ -10,6 +10,7 @@ from stable_baselines3.common.utils import LinearSchedule
 
 from sb3_distill.algorithms.buffers import DistillRecurrentDictRolloutBuffer, DistillRecurrentRolloutBuffer
 from sb3_distill.algorithms.distillation import Distillation
+from sb3_distill.algorithms.ppo import DistillPPO
 from sb3_distill.algorithms.remembering import blank, memory_at_ends
 from sb3_distill.algorithms.rollout import Rollout
 from sb3_distill.common.observations import length
@@ -36,29 +37,10 @@ class DistillRecurrentPPO(Distillation, RecurrentPPO):
         "n_epochs": 10,
     }
     remembers: ClassVar[bool] = True
+    #: PPO's, but for the sizes of rollouts and minibatches
     row_defaults: ClassVar[dict[str, dict[str, Any]]] = {
-        # ∇ℓ is exact where a policy gradient is noise, so it may be ten times as long before it is cut.
-        # Without rewards to optimise there is nothing for a critic to do.
-        "teacher_distill": {"vf_coef": 0.0, "max_grad_norm": 5.0, "averaging": 0.5},
-        "on_policy_distill": {"vf_coef": 0.0, "max_grad_norm": 5.0, "averaging": 0.5},
-        "kickstarting": {"env_reward_coef": 1.0},
-        "proximal_distill": {"env_reward_coef": 1.0},
-        # A short horizon: while the student is poor its KL is a cost that ending an episode would save.
-        "n_distill": {
-            "gamma": 0.9,
-            "reward_coef": 0.03,
-            "learning_rate": LinearSchedule(2e-3, 1e-4, 1.0),
-            "max_grad_norm": 5.0,
-            "averaging": 0.8,
-        },
-        "expected_entropy": {"gamma": 0.5, "max_grad_norm": 5.0, "averaging": 0.5},
-        "entropy_regularised": {
-            "gamma": 0.5,
-            "gae_lambda": 0.8,
-            "learning_rate": LinearSchedule(1e-3, 5e-5, 1.0),
-        },
-        # V_π judges the next few steps, and the student's critic what its policy adds to that.
-        "teacher_v_reward": {"gae_lambda": 0.8, "averaging": 0.3},
+        row: {name: value for name, value in settings.items() if name not in ("n_steps", "batch_size", "n_epochs")}
+        for row, settings in DistillPPO.row_defaults.items()
     }
     #: angles and velocities differ by a factor of ten and more
     continuous_defaults: ClassVar[dict[str, Any]] = {"whitening": True}

@@ -58,18 +58,20 @@ def check_memory(algorithm: Any, policy: Any) -> None:
     :param policy: that is asked for, by its class or SB3's name
     :raises ValueError: for a policy with a memory where none is trained, and the other way round; the class that does is named
     """
+    from sb3_distill.algorithms.engines import sibling  # which imports all classes, and they this
+
     name = policy if isinstance(policy, str) else getattr(policy, "__name__", repr(policy))
     mine = algorithm.__name__
     if not algorithm.remembers and _is(policy, RecurrentPPO, RecurrentActorCriticPolicy):
         raise ValueError(
-            f"{name} has a memory, which {mine} does not train: take {_sibling(algorithm, 'recurrent_ppo')}, or give a policy without "
+            f"{name} has a memory, which {mine} does not train: take {sibling(algorithm, 'recurrent_ppo')}, or give a policy without "
             "one, 'MlpPolicy' on stacked observations for example."
         )
     if algorithm.remembers and not _is(policy, RecurrentPPO, RecurrentActorCriticPolicy):
         if _is(policy, PPO, ActorCriticPolicy):
             raise ValueError(
                 f"{name} has no memory, and {mine} trains one: give {', '.join(map(repr, RecurrentPPO.policy_aliases))} or a subclass "
-                f"of RecurrentActorCriticPolicy, or take {_sibling(algorithm, 'ppo')}."
+                f"of RecurrentActorCriticPolicy, or take {sibling(algorithm, 'ppo')}."
             )
 
 
@@ -79,11 +81,3 @@ def _is(policy: Any, algorithm: Any, base: type) -> bool:
         if isinstance(policy, str)
         else (isinstance(policy, type) and issubclass(policy, base))
     )
-
-
-def _sibling(algorithm: Any, engine: str) -> str:
-    """The class of the same row with another engine."""
-    from sb3_distill.algorithms.engines import ENGINES  # which names all classes, those that import this among them
-
-    found = ENGINES[engine]
-    return found.classes.get(algorithm.fixed_method, found.algorithm).__name__

@@ -28,14 +28,12 @@ def _expected(log_probs: th.Tensor, q_values: th.Tensor) -> th.Tensor:
     return best + (log_probs.exp() * (q_values - best.unsqueeze(-1))).sum(-1)
 
 
-def among_allowed(q_values: th.Tensor, masks: np.ndarray | None) -> th.Tensor:
+def among_allowed(q_values: th.Tensor, masks: np.ndarray) -> th.Tensor:
     """
     :param q_values: Q(s, ·), shape (n, |A|)
-    :param masks: of the actions that are allowed, of the same shape; None for all
+    :param masks: of the actions that are allowed, of the same shape
     :return: the same, with the least Q-value of an allowed action for those that are not
     """
-    if masks is None:
-        return q_values
     least = allowed_values(-q_values, masks).amax(-1, keepdim=True).neg()
     return th.where(th.as_tensor(masks, device=q_values.device), q_values, least)
 

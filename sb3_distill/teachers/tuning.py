@@ -98,9 +98,7 @@ def _by_play(
             passed = clock.passed()
             if passed > share or (passed > _LOOK and len(met) < _LEAST * passed / share):
                 raise TooSlow(f"{env.n_steps} steps took {passed:.2g} seconds")
-            q_values = teacher.q_values(obs)
-            check_q_values(q_values, teacher.name)
-            q_values = q_values if masks is None else allowed_values(q_values, masks)
+            q_values = _among(teacher, obs, masks)
             met.append(q_values)
             return q_values.argmax(-1).cpu().numpy()
 
@@ -113,9 +111,7 @@ def _by_play(
             generator = th.Generator(teacher.device).manual_seed(seed)
 
             def softly(obs: Observation, masks: np.ndarray | None = None) -> np.ndarray:
-                q_values = teacher.q_values(obs)
-                q_values = q_values if masks is None else allowed_values(q_values, masks)
-                probabilities = soften(q_values, temperature).exp()
+                probabilities = soften(_among(teacher, obs, masks), temperature).exp()
                 return th.multinomial(probabilities, 1, generator=generator).squeeze(-1).cpu().numpy()
 
             try:
@@ -130,3 +126,10 @@ def _by_play(
         return softest_by_return(greedy, play, unit, softest_by_loss(q_values))
     finally:
         venv.close()
+
+
+def _among(teacher: QTeacher, obs: Observation, masks: np.ndarray | None) -> th.Tensor:
+    """The Q-values, with −inf for what is forbidden."""
+    q_values = teacher.q_values(obs)
+    check_q_values(q_values, teacher.name)
+    return q_values if masks is None else allowed_values(q_values, masks)
