@@ -16,7 +16,8 @@ from sb3_distill.common.layers import raw_env
 from sb3_distill.common.masks import allowed_action, has_masks, masks_now
 from sb3_distill.common.questions import as_dones, as_rewards, is_monitored, returns_so_far, seed_envs
 from sb3_distill.common.spaces import any_action
-from sb3_distill.evaluation.given import check_acts, check_whole, checked
+from sb3_distill.common.whole_numbers import check_whole
+from sb3_distill.evaluation.given import check_acts, checked
 
 #: of the first episode of a comparison: the same for every run, and far from the seeds that training takes
 EVALUATION_SEED = 2_000_000

@@ -1,23 +1,11 @@
-"""What play is given: who acts, and how often; and what that one answers, before an environment gets it."""
+"""What play is given: who acts, and what that one answers, before an environment gets it."""
 
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 
 from sb3_distill.common.spaces import first_action
-
-
-def check_whole(name: str, value: Any, least: int) -> None:
-    """
-    :param name: of an argument
-    :param value: of it
-    :param least: that it may be
-    :raises ValueError: if it is no whole number, or less than that
-    """
-    if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
 
 
 def check_acts(act: Any) -> None:

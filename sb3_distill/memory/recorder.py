@@ -10,7 +10,6 @@ checked: an environment that does not repeat itself is found out.
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from numbers import Integral
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from sb3_distill.common.layers import raw_env
 from sb3_distill.common.masks import check_no_masks
 from sb3_distill.common.observations import copy_obs
 from sb3_distill.common.questions import env_id_of, seed_envs
+from sb3_distill.common.whole_numbers import check_whole
 from sb3_distill.memory.answers import kind_of
 from sb3_distill.memory.disk import DiskMemory
 from sb3_distill.memory.disk_space import check_room
@@ -142,9 +142,8 @@ def check_numbers(n_steps: int, epsilon: float, seed: int) -> None:
     :param seed: at least 0
     :raises ValueError: if one of them is not
     """
-    for name, value, least in (("n_steps", n_steps, 1), ("seed", seed, 0)):
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+    check_whole("n_steps", n_steps, 1)
+    check_whole("seed", seed, 0)
     check_softness(None, epsilon)
 
 
