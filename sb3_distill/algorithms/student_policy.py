@@ -54,13 +54,14 @@ def check_reads_pictures(policy_class: Any, policy_kwargs: dict[str, Any], space
     :raises ValueError: for a policy that would flatten pictures which SB3's network for images can read: in thousands of inputs without an
         order little is found. With ``features_extractor_class`` somebody has said what they wish
     """
-    if not isinstance(policy_class, type) or "features_extractor_class" in policy_kwargs or not is_image_space(space):
+    if not isinstance(policy_class, type) or "features_extractor_class" in policy_kwargs:
+        return
+    if not isinstance(space, spaces.Box) or len(space.shape) != 3 or not is_image_space(space):
         return
     parameter = inspect.signature(policy_class).parameters.get("features_extractor_class")
-    if parameter is None or parameter.default is not FlattenExtractor or len(space.shape or ()) != 3:
-        return
-    shape = space.shape if is_image_space_channels_first(space) else (space.shape[-1], *space.shape[:-1])  # type: ignore[index,misc]
-    if min(shape[1:]) >= 36:  # of SB3's NatureCNN
+    height, width = space.shape[1:] if is_image_space_channels_first(space) else space.shape[:2]
+    flattens = parameter is not None and parameter.default is FlattenExtractor
+    if flattens and min(height, width) >= 36:  # of SB3's NatureCNN
         raise ValueError(
             f"{policy_class.__name__} flattens what it sees, and the student sees pictures, {space}: give 'CnnPolicy' (or "
             "'MultiInputPolicy' for a Dict of them), or say features_extractor_class=FlattenExtractor in policy_kwargs."

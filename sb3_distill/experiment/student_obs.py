@@ -1,5 +1,6 @@
 """What a student is to see, where its teacher sees something else: ``pixels``, or a part of Dict observations."""
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import gymnasium as gym
@@ -60,7 +61,7 @@ def parsed(text: str) -> Seen:
         if option == "rgb":
             seen = seen._replace(rgb=True)
         elif number.isdecimal() and number.isascii() and name in ("", "frames") and len(number) < 9:
-            seen = seen._replace(**{name or "size": int(number)})
+            seen = seen._replace(frames=int(number)) if name else seen._replace(size=int(number))
         else:
             raise ValueError(
                 f"student_obs={text!r} has {option!r}, which is none of a size in pixels, rgb and frames=N: write 'pixels', 'pixels:42', "
@@ -91,7 +92,8 @@ class Sight(NamedTuple):
     teacher_obs: "TeacherObs"
 
 
-class TeacherObs(NamedTuple):
+@dataclass(frozen=True)
+class TeacherObs:
     """
     Puts a teacher's wrappers around an environment of Dict observations, as ``teacher_obs``.
 
@@ -179,12 +181,9 @@ def read_by(teacher: Teacher, env: VecEnv, trained: Training, shown: str) -> str
     if not teacher.knows_spaces:  # a function of the user's, for this environment
         return every
     mine = teacher.observation_space
-    choices = [every, *(key for key in every if key != shown), *([shown] if shown in every else [])]
-    fits = [
-        keys
-        for keys in choices
-        if (space := _space(TeacherObs(trained, keys), env)) is not None and same_kind(space, mine)
-    ]
+    choices: list[str | tuple[str, ...]] = [every, *sorted(every, key=lambda key: key == shown)]
+    seen = [(keys, _space(TeacherObs(trained, keys), env)) for keys in choices]
+    fits = [keys for keys, space in seen if space is not None and same_kind(space, mine)]
     if not fits:
         raise ValueError(
             f"The teacher {teacher.name} can read nothing of what the environment shows: its observation space is {mine}, the "
