@@ -33,7 +33,9 @@ class OnnxMemory:
     def reset(self) -> None:
         """Forget: an episode begins."""
         self.begins = True
-        self.state = {name: np.zeros(self._shape(name), DTYPES[self._type(name)]) for name in self.function.states}
+        self.state: dict[str, np.ndarray] = {
+            name: np.zeros(self._shape(name), DTYPES[self._type(name)]) for name in self.function.states
+        }
 
     def __call__(self, obs: Any) -> Any:
         """

@@ -141,7 +141,8 @@ def compare_int8(agents: list[str], n_episodes: int) -> None:
     """
     for name in agents:
         with tempfile.TemporaryDirectory() as temporary, prepared(name, None, None, None) as (agent, recipe, _):
-            whole = export(name, Path(temporary) / "whole.onnx", n_observations=1_000)  # plays as predict does, and faster
+            # It plays as predict does, and faster.
+            whole = export(name, Path(temporary) / "whole.onnx", n_observations=1_000)
             own = returns(agent, recipe, run_onnx(whole.path), n_episodes)
             done = export(name, Path(temporary) / "agent.onnx", int8=True)
             rounded = returns(agent, recipe, run_onnx(done.path), n_episodes)
