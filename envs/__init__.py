@@ -7,6 +7,7 @@ from sb3_distill.common.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from sb3_distill.envs.corridor import Corridor
+    from sb3_distill.envs.forked_road import ForkedRoad
     from sb3_distill.envs.grid_world import GridWorld
     from sb3_distill.envs.oscillation import Oscillation
     from sb3_distill.envs.ray_vec_env import RayVecEnv
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Corridor",
+    "ForkedRoad",
     "GridWorld",
     "GymnasiumVecEnv",
     "LogTeacherReward",
@@ -31,6 +33,7 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Corridor": "sb3_distill.envs.corridor",
+        "ForkedRoad": "sb3_distill.envs.forked_road",
         "GridWorld": "sb3_distill.envs.grid_world",
         "Oscillation": "sb3_distill.envs.oscillation",
         "RayVecEnv": "sb3_distill.envs.ray_vec_env",

@@ -13,6 +13,7 @@ ATARI_SUFFIX = "NoFrameskip-v4"
 
 register("sb3_distill/GridWorld-v0", entry_point="sb3_distill.envs.grid_world:GridWorld")
 register("sb3_distill/Corridor-v0", entry_point="sb3_distill.envs.corridor:Corridor", max_episode_steps=200)
+register("sb3_distill/ForkedRoad-v0", entry_point="sb3_distill.envs.forked_road:ForkedRoad")
 register("sb3_distill/Oscillation-v0", entry_point="sb3_distill.envs.oscillation:Oscillation")
 
 # An episode of Seaquest has no end while the submarine stays at the surface, so all games are cut, long after any that was ever
