@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from sb3_distill.common.observations import length
+from sb3_distill.common.observations import as_laid_out, length
 from sb3_distill.common.user_code import first_line
 from sb3_distill.teachers.answer_kinds import AnswerError
 from sb3_distill.teachers.asked import shapes
@@ -132,7 +132,11 @@ class OnnxFunction:
         if MASKS in names and not (isinstance(obs, dict) and MASKS in obs):
             names.remove(MASKS)
             masks[MASKS] = np.ones((n, *self.by_name[MASKS].shape[1:]), DTYPES[self.by_name[MASKS].type])
-        found = self._named(obs, names)
+        found = {
+            # Where SB3 has put the channels of an image first, or has not, the file says which it takes.
+            name: as_laid_out(np.asarray(values), tuple(self.by_name[name].shape[1:]), first=1)
+            for name, values in self._named(obs, names).items()
+        }
         for name, values in found.items():
             self._check(self.by_name[name], np.shape(values), obs)
         return {name: np.asarray(found[name], DTYPES[self.by_name[name].type]) for name in found} | masks

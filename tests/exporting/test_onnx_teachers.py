@@ -158,3 +158,26 @@ def test_another_layout_is_told_what_is_expected(layout, tmp_path):
 def test_batches_have_no_memory(remembering):
     with pytest.raises(ValueError, match="batched=True: nothing says which states of a batch are of one"):
         load_teacher(remembering[1], batched=True)
+
+
+def test_images_are_laid_out_as_the_file_takes_them(tmp_path):
+    """A student with a CnnPolicy has its environment's channels first, and the file has them last; so has a function of a user's."""
+    image, actions = spaces.Box(0, 255, (36, 40, 2), np.uint8), spaces.Discrete(3)
+    model = made(PPO, image, actions, policy="CnnPolicy", randomise=False)
+    path = written(model, tmp_path / "agent.onnx", n_observations=4).path
+    last = np.random.default_rng(0).integers(256, size=(5, 36, 40, 2), dtype=np.uint8)
+    right = load_teacher(model).answer(last).parameters
+    for space in (image, model.observation_space):
+        teacher = load_teacher(path, answers="logits", observation_space=space, action_space=actions)
+        for obs in (last, last.transpose(0, 3, 1, 2)):
+            np.testing.assert_allclose(teacher.answer(obs).parameters, right, atol=1e-5)
+    shapes = set()
+
+    def controller(obs):
+        shapes.add(obs.shape)
+        return 1
+
+    own = load_teacher(controller, observation_space=image, action_space=actions)
+    env = DummyVecEnv([lambda: CountdownEnv(image, actions)])
+    OnPolicyDistill("CnnPolicy", env, teacher=own, n_steps=8, batch_size=8, device="cpu").learn(8)
+    assert shapes == {(36, 40, 2)}

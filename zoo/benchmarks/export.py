@@ -291,17 +291,28 @@ def draw(rows: list[tuple[str, ...]], path: Path) -> None:
 
     labels = list(dict.fromkeys(row[0] for row in rows))
     kinds = list(dict.fromkeys(row[1] for row in rows))
-    drawing = Figure(figsize=(10, 3.4), layout="constrained")
-    axes = drawing.subplots(1, 2)
+    found = {row[:2]: [float(cell) for cell in row[2:]] for row in rows}
+    drawing = Figure(figsize=(11, 6.5), layout="constrained")
+    axes = drawing.subplots(2, 2).flatten()
+    titles = ("bytes", "actions per second, one at a time", "actions per second, 256 at once", "return, % of predict's")
     for k, kind in enumerate(kinds):
-        for axis, column in zip(axes, (2, 3), strict=True):
-            values = [float(next(row[column] for row in rows if row[:2] == (label, kind))) for label in labels]
-            axis.bar(np.arange(len(labels)) + 0.16 * (k - 2), values, 0.16, label=kind)
-    for axis, title in zip(axes, ("bytes", "actions per second, one at a time"), strict=True):
+        places = np.arange(len(labels)) + 0.16 * (k - (len(kinds) - 1) / 2)
+        for axis, column in zip(axes[:3], range(3), strict=True):
+            axis.bar(places, [found[label, kind][column] for label in labels], 0.16, label=kind)
+        own, mean, error = (
+            np.array([found[label, which][column] for label in labels])
+            for which, column in ((kinds[0], 3), (kind, 3), (kind, 4))
+        )
+        share = 100 * (1 + (mean - own) / abs(own))
+        axes[3].bar(places, share, 0.16, yerr=100 * error / abs(own), error_kw={"lw": 0.8}, capsize=2)
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title, fontsize=10)
+        axis.set_xticks(range(len(labels)), [label.replace(" ", "\n") for label in labels], fontsize=8)
+        axis.grid(axis="y", alpha=0.3)
+        axis.set_axisbelow(True)
+    for axis in axes[:3]:
         axis.set_yscale("log")
-        axis.set_title(title)
-        axis.set_xticks(range(len(labels)), [label.replace(" ", "\n") for label in labels], fontsize=7)
-    axes[0].legend(fontsize=7, loc="upper right")
+    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds), fontsize=8)
     write_figure(path, drawing)
 
 
