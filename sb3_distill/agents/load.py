@@ -30,11 +30,9 @@ from sb3_distill.agents.find import (
     resolve_env_id,
 )
 from sb3_distill.agents.known_temperatures import known_choice
-from sb3_distill.agents.normalization import (
-    normalize_statistics,
-)
+from sb3_distill.agents.normalization import normalize_statistics, undoing
 from sb3_distill.agents.own_source import from_name, is_function, own_teacher
-from sb3_distill.agents.rebuilt import _in_a_line, _normalization, policy_and_settings, read_given
+from sb3_distill.agents.rebuilt import _in_a_line, policy_and_settings, read_given
 from sb3_distill.agents.training import Training, usual_training
 from sb3_distill.common.articles import with_article
 from sb3_distill.common.env_ids import is_atari
@@ -312,7 +310,7 @@ def _policy_of(
             "file or folder, a name such as 'zoo:dqn/CartPole-v1', or a function from observations to actions."
         )
     if vec_normalize is not None:
-        kwargs |= _normalization(read_given(vec_normalize, policy.observation_space))
+        kwargs |= undoing(read_given(vec_normalize, policy.observation_space))
     elif isinstance(source, OnPolicyAlgorithm) and source.get_vec_normalize_env() is None and _was_normalized(source):
         warnings.warn(
             f"{kwargs['name']} was trained under a VecNormalize, and was loaded without it: it is asked about observations as they "
@@ -345,5 +343,5 @@ def _from_model(model: BaseAlgorithm) -> tuple[BasePolicy, dict[str, Any]]:
         kwargs["make_env"] = partial(_make_no_second_env, name, kwargs["env_id"])
     vec_normalize = model.get_vec_normalize_env()
     if vec_normalize is not None:
-        kwargs |= _normalization(normalize_statistics(vec_normalize))
+        kwargs |= undoing(normalize_statistics(vec_normalize))
     return model.policy, kwargs

@@ -136,6 +136,14 @@ def normalizer(statistics: NormalizeStatistics) -> Callable[[Any], Any] | None:
     return None if statistics.obs_mean is None else Normalizer(statistics)
 
 
+def undoing(statistics: NormalizeStatistics) -> dict[str, Any]:
+    """
+    :param statistics: of a ``VecNormalize``
+    :return: the arguments of a :class:`~sb3_distill.Teacher` that was trained under it, in an environment without it
+    """
+    return {"normalize_obs": normalizer(statistics), "value_scale": statistics.reward_scale}
+
+
 class Normalizer:
     """
     What :func:`normalizer` makes. Unlike a function within one it can be pickled, for workers in other processes.

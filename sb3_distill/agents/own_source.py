@@ -13,7 +13,8 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize
 
 from sb3_distill.agents.find import resolve_env_id
 from sb3_distill.agents.foreign import Foreign, read_foreign
-from sb3_distill.agents.rebuilt import _normalization, read_given
+from sb3_distill.agents.normalization import undoing
+from sb3_distill.agents.rebuilt import read_given
 from sb3_distill.agents.training import usual_training
 from sb3_distill.common.env_ids import is_atari
 from sb3_distill.common.layers import raw_env
@@ -100,7 +101,7 @@ def own_teacher(
     if vec_normalize is not None:
         if kwargs["observation_space"] is None:
             raise ValueError(f"vec_normalize=… of {name} needs the space of its observations: give env=…, too.")
-        kwargs |= _normalization(read_given(vec_normalize, kwargs["observation_space"]))
+        kwargs |= undoing(read_given(vec_normalize, kwargs["observation_space"]))
     return (OwnQTeacher if answers == "q_values" else RuleTeacher)(asked, **kwargs)
 
 

@@ -21,8 +21,8 @@ from sb3_distill.agents.normalization import (
     NormalizeStatistics,
     check_observations,
     normalize_statistics,
-    normalizer,
     read_vecnormalize,
+    undoing,
 )
 from sb3_distill.agents.own_classes import remedy
 from sb3_distill.agents.policy_file import read_agent
@@ -74,7 +74,7 @@ def policy_and_settings(
     kwargs["gamma"] = checkpoint.gamma
     statistics = statistics_of(agent, trained, checkpoint, policy.observation_space, vec_normalize)
     if statistics is not None:
-        kwargs |= _normalization(statistics)
+        kwargs |= undoing(statistics)
     return policy, kwargs
 
 
@@ -188,8 +188,3 @@ def rebuild(checkpoint: Checkpoint) -> BasePolicy:
         raise CheckpointError(
             f"{checkpoint.path} has weights that do not fit the network it describes: {in_short(error)}"
         ) from error
-
-
-def _normalization(statistics: NormalizeStatistics) -> dict[str, Any]:
-    """The arguments of :class:`Teacher` that undo a ``VecNormalize`` of its training."""
-    return {"normalize_obs": normalizer(statistics), "value_scale": statistics.reward_scale}

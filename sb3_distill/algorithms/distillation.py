@@ -74,8 +74,8 @@ class Distillation(Prepared, OnPolicyAlgorithm):
     :param env: the student's environment, or its Gymnasium id
     :param teacher: a :class:`~sb3_distill.Teacher`, or whatever :func:`~sb3_distill.load_teacher` takes. It may
         wait until ``learn``, and is never saved
-    :param teacher_obs: puts the teacher's wrappers around an environment, where it does not see what the student sees; see
-        :mod:`~sb3_distill.teachers.view`
+    :param teacher_obs: puts the teacher's wrappers around an environment, where it does not see what the student sees, or is the key of
+        its part of Dict observations, ``"state"``; see :mod:`~sb3_distill.teachers.view`
     :param method: a row of :data:`~sb3_distill.METHODS` by name, or a row of one's own; by default ``"n_distill"``.
         The named classes fix it
     :param form: ``"unbiased"`` (default) or ``"paper"``, see :mod:`~sb3_distill.rules.methods`; of a named row

@@ -37,7 +37,7 @@ from sb3_distill.algorithms.settings import (
     check_names,
     resolve_settings,
 )
-from sb3_distill.algorithms.student_policy import check_numbers, check_policy, check_rate
+from sb3_distill.algorithms.student_policy import check_numbers, check_policy, check_rate, check_reads_pictures
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.given_env import check_env
 from sb3_distill.common.masks import has_masks
@@ -104,7 +104,7 @@ class Prepared(LoggableLearningRate, ScheduledDiscount, SavesPlain):
         env: GymEnv | str,
         *,
         teacher: Any = None,
-        teacher_obs: Wrap | None = None,
+        teacher_obs: Wrap | str | None = None,
         method: str | Method | None = None,
         form: str | None = None,
         baseline: str | None = None,
@@ -179,6 +179,7 @@ class Prepared(LoggableLearningRate, ScheduledDiscount, SavesPlain):
         self.whitening = settings["whitening"]
         self.mixed_precision = mixed_precision
         if _init_setup_model:
+            check_reads_pictures(self.policy_class, self.policy_kwargs, self.observation_space)
             self._setup_model()
 
     @classmethod

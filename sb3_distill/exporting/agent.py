@@ -19,7 +19,7 @@ from sb3_distill.agents import normalization
 from sb3_distill.agents.foreign import Foreign
 from sb3_distill.agents.load import FAMILIES, _policy_of, family_of
 from sb3_distill.agents.own_source import from_name
-from sb3_distill.agents.rebuilt import _normalization, read_given
+from sb3_distill.agents.rebuilt import read_given
 from sb3_distill.common.articles import with_article
 from sb3_distill.common.spaces import signature
 from sb3_distill.evaluation.episodes import make_plain_envs
@@ -203,7 +203,7 @@ def _of_teacher(teacher: Teacher, vec_normalize: Any) -> tuple[BasePolicy, dict[
         raise ValueError(_no_agent(teacher))
     kwargs = {name: getattr(teacher, name, None) for name in ("name", "env_id", "normalize_obs", "vec_wrapper")}
     if vec_normalize is not None:
-        kwargs |= _normalization(read_given(vec_normalize, policy.observation_space))
+        kwargs |= normalization.undoing(read_given(vec_normalize, policy.observation_space))
     return policy, kwargs
 
 

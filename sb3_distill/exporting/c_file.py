@@ -13,40 +13,17 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from sb3_distill.exporting.c_code import Code, translate
+from sb3_distill.exporting.c_code import Code
+from sb3_distill.exporting.c_layers import functions
+from sb3_distill.exporting.c_operations import translate
 from sb3_distill.exporting.c_values import C_TYPES, Buffer, Value
 from sb3_distill.exporting.recipe import Port, Recipe
 from sb3_distill.exporting.traced import traced
 
 #: the compilers that are looked for
 COMPILERS = ("cc", "gcc", "clang")
-
-LINEAR = """static void {name}_linear{kind}(const float *x, const {weight} *w, {scales}const float *b, float *y, int n, int m) {{
-    int i, k;
-    for (k = 0; k < m; ++k, w += n) {{
-        float a = 0;
-        for (i = 0; i < n; ++i) a += {cast}w[i] * x[i];
-        y[k] = a{scale} + (b ? b[k] : 0);
-    }}
-}}
-"""
-CONV2D = """static void {name}_conv2d{kind}(const float *x, const {weight} *w, {scales}const float *b, float *y, int c, int h, int l,
-        int m, int kh, int kw, int sh, int sw, int ph, int pw, int oh, int ow) {{
-    int i, j, k, p, q, r;
-    for (k = 0; k < m; ++k, w += c * kh * kw) for (i = 0; i < oh; ++i) for (j = 0; j < ow; ++j) {{
-        float a = 0;
-        for (r = 0; r < c; ++r) for (p = 0; p < kh; ++p) {{
-            const int u = i * sh + p - ph;
-            if (u < 0 || u >= h) continue;
-            for (q = 0; q < kw; ++q) {{
-                const int v = j * sw + q - pw;
-                if (v >= 0 && v < l) a += {cast}w[(r * kh + p) * kw + q] * x[(r * h + u) * l + v];
-            }}
-        }}
-        y[(k * oh + i) * ow + j] = a{scale} + (b ? b[k] : 0);
-    }}
-}}
-"""
+#: how they are told to compile for this machine: with a fused multiply-add, if it has one
+NATIVE = ["-march=native"]
 
 
 def write_c(
@@ -140,30 +117,16 @@ def _text(recipe: Recipe, code: Code, metadata: Mapping[str, str]) -> str:
         ]
     )
     guard = f"{name.upper()}_H"
-    helpers = "".join(_helper(name, kind) for kind in sorted(code.helpers))
     return (
         f"/* Written by sb3-distill. {name}_act: from an observation to an action. No allocation, no dependencies but C's own headers.\n"
         f" * One state at a time; an output that is not needed may be NULL.\n{shapes}\n *\n{about}\n */\n"
         f"#ifndef {guard}\n#define {guard}\n#include <math.h>\n#include <stddef.h>\n#include <stdint.h>\n\n"
         + "\n".join(code.constants)
-        + f"\n\n{helpers}\nstatic void {name}_act({', '.join(arguments(recipe))}) {{\n"
+        + f"\n\n{functions(name, code.helpers)}\nstatic void {name}_act({', '.join(arguments(recipe))}) {{\n"
         + memory
         + (f"    int {counters};\n" if counters else "")
         + "".join(code.statements)
         + f"}}\n\n#endif /* {guard} */\n"
-    )
-
-
-def _helper(name: str, kind: str) -> str:
-    """A function that computes a layer."""
-    layer, _, int8 = kind.partition("_")
-    return (LINEAR if layer == "linear" else CONV2D).format(
-        name=name,
-        kind="_i8" if int8 else "",
-        weight="int8_t" if int8 else "float",
-        scales="const float *s, " if int8 else "",
-        cast="(float)" if int8 else "",
-        scale=" * s[k]" if int8 else "",
     )
 
 
@@ -261,8 +224,9 @@ def compiled(path: Path, recipe: Recipe, name: str) -> tuple[Any, str]:
         f"    long k;\n    for (k = 0; k < n; ++k) {name}_act({steps});\n}}\n"
     )
     command = [program, "-std=c99", "-O2", "-Wall", "-shared", "-fPIC", str(source), "-o", f"{folder}/run.so", "-lm"]
-    done = subprocess.run(command, capture_output=True, text=True)  # noqa: S603 - our own text
-    if done.returncode:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise RuntimeError(f"{program} cannot compile {path}: {done.stderr[:2000]}")
-    return ctypes.CDLL(f"{folder}/run.so"), folder
+    for more in (NATIVE, []):  # for this very processor, if the compiler knows how to say that
+        done = subprocess.run([*command, *more], capture_output=True, text=True)  # noqa: S603 - our own text
+        if not done.returncode:
+            return ctypes.CDLL(f"{folder}/run.so"), folder
+    shutil.rmtree(folder, ignore_errors=True)
+    raise RuntimeError(f"{program} cannot compile {path}: {done.stderr[:2000]}")

@@ -12,7 +12,16 @@ from gymnasium.utils.env_checker import check_env as gymnasium_check_env
 from stable_baselines3 import PPO
 from stable_baselines3.common.env_checker import check_env as sb3_check_env
 
-from sb3_distill.envs import Corridor, GridWorld, Oscillation, corridor, grid_world, oscillation
+from sb3_distill.envs import (
+    Corridor,
+    ForkedRoad,
+    GridWorld,
+    Oscillation,
+    corridor,
+    forked_road,
+    grid_world,
+    oscillation,
+)
 from sb3_distill.envs.corridor import corridor_teacher
 from sb3_distill.envs.grid_world import CELLS, EMPTY, KINDS, WALL, grid_mdp, random_cells, windows
 from sb3_distill.envs.oscillation import oscillation_policy, oscillation_teacher
@@ -26,6 +35,7 @@ IDS = {
         {"world_seed": 3, "probabilities": {"wall": 0.3}},
     ],
     "sb3_distill/Corridor-v0": [{}, {"length": 4}],
+    "sb3_distill/ForkedRoad-v0": [{}, {"length": 0, "forks": 3, "cue": True}],
     "sb3_distill/Oscillation-v0": [{}],
 }
 CASES = [pytest.param(env_id, kwargs, id=f"{env_id}-{kwargs}") for env_id, many in IDS.items() for kwargs in many]
@@ -80,7 +90,7 @@ def test_sb3_trains_on_windows():
     assert model.policy.features_extractor.features_dim == 9 * len(KINDS)
 
 
-@pytest.mark.parametrize("module", [grid_world, corridor, oscillation])
+@pytest.mark.parametrize("module", [grid_world, corridor, forked_road, oscillation])
 def test_doctests_run(module):
     assert doctest.testmod(module).failed == 0
 
@@ -295,6 +305,43 @@ def test_corridor_teachers_walk_to_the_reward_and_to_the_penalty():
         env.teacher("lazy")
     with pytest.raises(ValueError, match="at least 3"):
         Corridor(length=2)
+
+
+def test_the_forked_road_shows_the_student_no_more_than_where_it_is():
+    """Every episode of both bits, step by step: what is seen is the same, what the teacher sees and what a door pays is not."""
+    env = ForkedRoad(length=1, forks=2, detour=0.25, wrong=-3.0)
+    for bit in (0, 1):
+        for door in (0, 1):
+            env.reset(seed=0)
+            env.state = 4 * bit
+            seen, states, paid = [], [], []
+            for action in (0, 1, door, door):
+                obs, reward, done, truncated, _ = env.step(action)
+                assert not truncated
+                seen.append(obs["seen"])
+                states.append(obs["state"])
+                paid.append(reward)
+            assert done and seen == [1, 2, 3, 4] and states == [4 * bit + k for k in (1, 2, 3)] + [8]
+            assert paid == [0.0, 0.0, *[0.5 if door == bit else -1.5] * 2]
+        env.reset(seed=0)
+        env.state = 4 * bit
+        assert env.step(1)[1:3] == (0.25, True)
+    starts = {int(env.reset(seed=k)[0]["state"]) for k in range(20)}
+    assert starts == {0, 4} and {int(env.reset(seed=k)[0]["seen"]) for k in range(20)} == {0}
+    cued = ForkedRoad(length=1, forks=2, cue=True)
+    assert {tuple(map(int, cued.reset(seed=k)[0].values())) for k in range(20)} == {(0, 0), (5, 4)}
+    assert np.array_equal(cued.seen[[1, 2, 3]], cued.seen[[5, 6, 7]])  # at the start alone
+
+
+def test_the_teacher_of_the_forked_road_goes_through_the_right_door():
+    policy = ForkedRoad(length=1, forks=2).teacher(0.2)
+    assert np.allclose(policy[[0, 4], 1], 1 / (1 + np.exp(0.5 / 0.2)))
+    assert np.allclose(policy[[2, 3], 0], 1 / (1 + np.exp(-1 / 0.2))) and np.allclose(policy[2:4], policy[6:8, ::-1])
+    for argument in ({"length": -1}, {"forks": 0}, {"length": 1.5}, {"wrong": 1.0}, {"wrong": float("nan")}):
+        with pytest.raises(ValueError, match=next(iter(argument))):
+            ForkedRoad(**argument)
+    with pytest.raises(ValueError, match="temperature"):
+        ForkedRoad().teacher(0.0)
 
 
 def test_the_oscillation_is_a_tree_of_seven_states():

@@ -1,19 +1,21 @@
 """A C header does what predict does, in float and with weights of eight bits, and says which layer it cannot have."""
 
+import platform
 import re
 import subprocess
 
 import numpy as np
 import pytest
 import torch as th
-from agents import ALGORITHMS, STRANGE, VECTOR, Own, made, written
+from agents import ALGORITHMS, STRANGE, UNEVEN, VECTOR, Own, made, written
 from gymnasium import spaces
-from stable_baselines3 import DQN, PPO
+from stable_baselines3 import DQN, PPO, SAC
 from stable_baselines3.common.vec_env import DummyVecEnv, VecFrameStack, VecNormalize
 from torch import nn
 
 from envs_for_tests import CountdownEnv
-from sb3_distill.exporting.c_file import c_prefix, compiler
+from sb3_distill.exporting.agreement import ExportError
+from sb3_distill.exporting.c_file import NATIVE, c_prefix, compiler
 from sb3_distill.exporting.eight_bits import compensated, nearest_rows, scales
 from sb3_distill.students.features import min_atar_student
 
@@ -27,13 +29,43 @@ AGENTS = {
 } | STRANGE
 
 
+def has_fused_multiply_add():
+    if compiler() is None:
+        return False
+    said = subprocess.run([compiler(), *NATIVE, "-dM", "-E", "-"], input="", capture_output=True, text=True).stdout
+    return platform.machine() == "x86_64" and "__FP_FAST_FMAF" in said
+
+
 @pytest.mark.parametrize("name", AGENTS)
 def test_agents_as_c(name, tmp_path):
     cls, observations, actions, kwargs = AGENTS[name]
     found = written(made(cls, observations, actions, **kwargs), tmp_path / "agent.h").agreement
     assert found.n == 1_000 and found.n_different == found.n_ties
     assert found.max_difference <= max(1e-5, found.rounding)
-    assert found.mean_difference > 0 or name == "ARS"  # another program computed it
+
+
+def test_the_header_is_what_is_compared(tmp_path, monkeypatch):
+    """Answers may be equal to the last bit, so that no difference shows that another program computed them: a wrong one is noticed."""
+    from sb3_distill.exporting import c_layers
+
+    wrong = c_layers.MULTIPLY_ADD.replace("fmaf(w, x, a)", "fmaf(w, x, a + 0.01f)").replace("+ (a))", "+ (a) + 0.01f)")
+    monkeypatch.setattr(c_layers, "MULTIPLY_ADD", wrong)
+    with pytest.raises(ExportError, match="does not answer as SB3's predict"):
+        written(made(PPO, VECTOR, spaces.Discrete(3)), tmp_path / "agent.h")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not has_fused_multiply_add(), reason="no fused multiply-add, with which torch sums")
+def test_sums_of_hundreds_are_those_of_predict(tmp_path):
+    """Layers of hundreds whose answers hang on the last bits of their sums: the same order, the same bits."""
+    model = made(
+        SAC, spaces.Box(-9, 9, (11,), np.float32), UNEVEN, policy_kwargs=dict(net_arch=[257, 130]), randomise=False
+    )
+    with th.no_grad():
+        for weights in model.policy.actor.parameters():
+            weights *= 12
+    done = written(model, tmp_path / "agent.h")
+    assert done.agreement.max_difference <= 1e-5
 
 
 @pytest.mark.parametrize("size", ["25%", "4%"])

@@ -11,9 +11,7 @@
 """
 
 import argparse
-import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -27,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_distill.agents.find import find_agent
+from sb3_distill.agents.find import find_agent, zoo_roots
 from sb3_distill.common.files import write_csv, write_figure, write_json
 from sb3_distill.common.observations import observation_of
 from sb3_distill.evaluation.episodes import EVALUATION_SEED, episode_returns, standard_error
@@ -39,6 +37,7 @@ from sb3_distill.exporting.export import Exported, export
 from sb3_distill.exporting.observations import asked
 from sb3_distill.exporting.onnx_file import run_onnx
 from sb3_distill.exporting.recipe import ACTION, Recipe
+from sb3_distill.zoo.benchmarks.csv_lines import read
 
 DQNS = ("CartPole-v1", "Acrobot-v1", "LunarLander-v2", "MountainCar-v0")
 HEADER = ("agent", "as", "bytes", "actions_per_second_1", "actions_per_second_256", "return", "standard_error")
@@ -109,8 +108,7 @@ def agent_folders() -> list[Path]:
     """
     :return: folders ``ALGO/ENV_1`` of all agents
     """
-    roots = [Path(root).expanduser() for root in os.environ["RL_TRAINED_AGENTS"].split(os.pathsep) if root]
-    return sorted(folder for root in roots for folder in root.glob("*/*_*") if folder.is_dir())
+    return sorted(folder for root in zoo_roots()[0] for folder in root.glob("*/*_*") if folder.is_dir())
 
 
 def measured(folder: Path, file: Path, to: str) -> dict[str, Any]:
@@ -184,7 +182,7 @@ def what_it_buys(agents: list[str], out: Path, figure: str | None, n_episodes: i
     :param n_episodes: of the returns
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    rows = [tuple(row.values()) for row in csv.DictReader(out.open(encoding="utf-8"))] if out.exists() else []
+    rows = [tuple(row.values()) for row in read(out)]
     for text in agents:
         label, _, name = text.rpartition("=")
         label = label or name
