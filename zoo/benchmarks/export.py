@@ -4,7 +4,7 @@
     Every agent in the folders that RL_TRAINED_AGENTS names, as ONNX: how its answers to 10,000 observations differ from SB3's
     ``predict``. What was measured is kept in ``--out`` and not repeated.
 ``python -m sb3_distill.zoo.benchmarks.export int8``
-    The RL Zoo's four DQNs with weights of eight bits: the return of 100 episodes against that of their own weights.
+    The RL Zoo's four DQNs with weights of eight bits: their return against that of their own weights, in the same episodes.
 ``python -m sb3_distill.zoo.benchmarks.export buys AGENT …``
     Of each agent, in SB3, ONNX and C, in float and with eight bits: size, actions per second, and return; as a CSV file, with
     ``--figure`` drawn. Seconds are those of one thread's CPU time, so that other programs do not count.
@@ -43,7 +43,8 @@ DQNS = ("CartPole-v1", "Acrobot-v1", "LunarLander-v2", "MountainCar-v0")
 HEADER = ("agent", "as", "bytes", "actions_per_second_1", "actions_per_second_256", "return", "standard_error")
 #: CPU seconds that a speed is measured for, and observations that are asked about in turn
 SECONDS, N_OBS = 0.4, 256
-EPISODES = 100
+#: of a return, and of a difference of two that is small
+EPISODES, INT8_EPISODES = 100, 400
 
 
 def main() -> None:
@@ -58,7 +59,8 @@ def main() -> None:
     int8.add_argument(
         "agents", nargs="*", default=[f"zoo:dqn/{env}" for env in DQNS], help="default: the zoo's four DQNs"
     )
-    int8.set_defaults(run=lambda args: compare_int8(args.agents))
+    int8.add_argument("--episodes", type=int, default=INT8_EPISODES, help="(default: %(default)s)")
+    int8.set_defaults(run=lambda args: compare_int8(args.agents, args.episodes))
     buys = commands.add_parser("buys", help="size, speed and return")
     buys.add_argument("agents", nargs="+", metavar="[LABEL=]AGENT", help="with the name that it has in the table")
     buys.add_argument("--out", default="runs/export/buys.csv", help="the table; rows that it has are kept")
@@ -130,20 +132,24 @@ def measured(folder: Path, file: Path, to: str) -> dict[str, Any]:
 # --- returns ----------------------------------------------------------------------------------------------------------
 
 
-def compare_int8(agents: list[str]) -> None:
+def compare_int8(agents: list[str], n_episodes: int) -> None:
     """
     :param agents: names or paths
+    :param n_episodes: with the same seeds for both
     """
     for name in agents:
         with tempfile.TemporaryDirectory() as temporary, prepared(name, None, None, None) as (agent, recipe, _):
-            own = returns(agent, recipe, None)
+            # It plays as predict does, and faster.
+            whole = export(name, Path(temporary) / "whole.onnx", n_observations=1_000)
+            own = returns(agent, recipe, run_onnx(whole.path), n_episodes)
             done = export(name, Path(temporary) / "agent.onnx", int8=True)
-            rounded = returns(agent, recipe, run_onnx(done.path))
+            rounded = returns(agent, recipe, run_onnx(done.path), n_episodes)
         assert done.agreement is not None
-        share = 100 * (1 + (rounded.mean() - own.mean()) / abs(own.mean()))
+        lost = (rounded - own) / abs(own.mean())
         say(
-            f"{name}: {own.mean():.1f} ± {standard_error(own):.1f} in float, {rounded.mean():.1f} ± {standard_error(rounded):.1f} "
-            f"with eight bits, {share:.1f}%; {100 * done.agreement.share_of_equal:.1f}% of actions equal, {done.size:,} bytes"
+            f"{name}: {own.mean():.1f} ± {standard_error(own):.1f} in float, {rounded.mean():.1f} ± {standard_error(rounded):.1f} with "
+            f"eight bits, {100 * (1 + lost.mean()):.1f}% ± {100 * standard_error(lost):.1f} of it; "
+            f"{100 * done.agreement.share_of_equal:.1f}% of actions equal, {done.size:,} bytes"
         )
 
 
