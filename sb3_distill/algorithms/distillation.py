@@ -110,7 +110,8 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         By default where actions are continuous, but for the paper's form
     :param mixed_precision: whether the student's features extractors multiply in bfloat16 while it learns, see
         :func:`~sb3_distill.students.pixels.fast_pixels`; None where it sees images, on a device that does that faster
-    :param kwargs: of the SB3 algorithm, with its names and meanings. Of ``n_steps`` and ``batch_size``, what is left out is chosen
+    :param kwargs: of the SB3 algorithm, with its names and meanings; ``gamma`` may be a schedule, too, whose number as a rollout begins is
+        that rollout's. Of ``n_steps`` and ``batch_size``, what is left out is chosen
         so that no minibatch is cut short, if that can be done near its default
     :raises ValueError: before any work, for unknown names, a teacher that does not fit the environment or lacks the value
         function that the row needs, coefficients that are negative or weigh a term that the row does not have, a share outside

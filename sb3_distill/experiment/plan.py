@@ -20,7 +20,7 @@ from sb3_distill.agents.training_envs import environment_of, training_in
 from sb3_distill.algorithms.coefficients import COEFFICIENTS
 from sb3_distill.algorithms.distillation import Distillation
 from sb3_distill.algorithms.maskable_ppo import DistillMaskablePPO
-from sb3_distill.algorithms.schedules import described_schedule
+from sb3_distill.algorithms.schedules import described_schedule, schedule_of
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.folders import check_folder
 from sb3_distill.common.layers import innermost
@@ -274,13 +274,15 @@ def describe_settings(
     given |= {"net_arch": list(settings.net_arch), "env_kwargs": dict(env_kwargs)}
     if not isinstance(student, Distillation):
         return given | offline.settings(student)
-    return given | {name: _at_first(name, getattr(student, name)) for name in ROW_OPTIONS}
+    own = {name: getattr(student, name) for name in ROW_OPTIONS}
+    own["gamma"] = student.gamma_schedule or student.gamma
+    return given | {name: _at_first(name, value) for name, value in own.items()}
 
 
 def _at_first(name: str, value: Any) -> Any:
     """An option as JSON has it: a coefficient is a schedule by then, and what older runs say nothing of is as they had it."""
-    if name in COEFFICIENTS:
-        return described_schedule(value)
+    if name in COEFFICIENTS or (name == "gamma" and callable(value)):
+        return described_schedule(schedule_of(name, value))
     return None if name == "beta_per" and value == "step" else value
 
 
