@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from sb3_distill.envs.forked_road import ForkedRoad
     from sb3_distill.envs.grid_world import GridWorld
     from sb3_distill.envs.oscillation import Oscillation
+    from sb3_distill.envs.pixels import PixelObservation, make_pixel_vec_env
     from sb3_distill.envs.ray_vec_env import RayVecEnv
+    from sb3_distill.envs.small_cart_pole import SmallCartPole
     from sb3_distill.envs.tabular import TabularEnv, TabularMDP
     from sb3_distill.envs.vector_env import GymnasiumVecEnv
     from sb3_distill.wrappers.teacher_reward import LogTeacherReward, TeacherReward, VecTeacherReward
@@ -22,11 +24,14 @@ __all__ = [
     "GymnasiumVecEnv",
     "LogTeacherReward",
     "Oscillation",
+    "PixelObservation",
     "RayVecEnv",
+    "SmallCartPole",
     "TabularEnv",
     "TabularMDP",
     "TeacherReward",
     "VecTeacherReward",
+    "make_pixel_vec_env",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -37,6 +42,9 @@ __getattr__, __dir__ = lazy_names(
         "GridWorld": "sb3_distill.envs.grid_world",
         "Oscillation": "sb3_distill.envs.oscillation",
         "RayVecEnv": "sb3_distill.envs.ray_vec_env",
+        "PixelObservation": "sb3_distill.envs.pixels",
+        "make_pixel_vec_env": "sb3_distill.envs.pixels",
+        "SmallCartPole": "sb3_distill.envs.small_cart_pole",
         "TabularEnv": "sb3_distill.envs.tabular",
         "TabularMDP": "sb3_distill.envs.tabular",
         "GymnasiumVecEnv": "sb3_distill.envs.vector_env",

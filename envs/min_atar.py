@@ -4,6 +4,7 @@ The games are the package's own, ``pip install 'sb3-distill[minatar]'``. :mod:`s
 ``Breakout``, ``Freeway``, ``Seaquest`` and ``SpaceInvaders``: v1 with the actions that matter in the game, v0 with all six.
 """
 
+from functools import cache
 from typing import Any
 
 import gymnasium as gym
@@ -11,6 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 try:
+    import seaborn  # MinAtar's own
     from minatar.gym import BaseEnv
 except ImportError as error:
     raise ImportError(f"MinAtar is not installed ({error}): pip install 'sb3-distill[minatar]'.") from error
@@ -54,10 +56,25 @@ class MinAtarEnv(BaseEnv):
         return channels_first(state), float(reward), terminated, truncated, info
 
     def render(self) -> np.ndarray | None:
-        picture = super().render()
         if self.render_mode != "rgb_array":
-            return picture  # type: ignore[no-any-return]
-        return np.rint(255 * picture).astype(np.uint8).repeat(CELL, axis=0).repeat(CELL, axis=1)
+            return super().render()  # type: ignore[no-any-return]
+        state = self.game.state()
+        # Of the channels that are in a cell, the last one is seen.
+        top = (state * np.arange(1, state.shape[2] + 1)).max(axis=2)
+        cells = palette(state.shape[2])[top][:, None, :, None]
+        height, width = top.shape
+        return np.broadcast_to(cells, (height, CELL, width, CELL, 3)).reshape(height * CELL, width * CELL, 3)
+
+
+@cache
+def palette(n_channels: int) -> np.ndarray:
+    """
+    :param n_channels: of a game
+    :return: the package's colours, made once, for that takes longer than all else of a picture: black for an empty cell, then one for each
+        channel; uint8, shape (1 + n_channels, 3)
+    """
+    colours = [(0.0, 0.0, 0.0), *seaborn.color_palette("cubehelix", n_channels)]
+    return np.rint(255 * np.array(colours)).astype(np.uint8)
 
 
 def channels_first(state: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 pytest.importorskip("sphinx")
 
@@ -23,12 +24,15 @@ DOCS = ROOT / "docs"
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", "-d", str(folder / "doctrees"), str(DOCS)]
-    done = subprocess.run([*command, str(folder / "html")], capture_output=True, text=True)
+def site():
+    """Where ``make doc`` puts it: what it has built already is not built again."""
+    folder = DOCS / "_build" / "html"
+    folder.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "sphinx", "-W", "--keep-going", "-q", str(DOCS), str(folder)]
+    with FileLock(folder.with_name("tests.lock")):  # of another process of the tests
+        done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return folder / "html"
+    return folder
 
 
 def test_every_public_name_is_in_the_api(site):

@@ -26,6 +26,7 @@ from sb3_distill.evaluation.episodes import make_plain_envs
 from sb3_distill.teachers.answer_kinds import check_kind, check_options
 from sb3_distill.teachers.asked import VALUE, Asked
 from sb3_distill.teachers.onnx_function import OnnxFunction
+from sb3_distill.teachers.onnx_memory import OnnxMemory
 from sb3_distill.teachers.own import TRIED, OwnQTeacher, OwnTeacher, RuleTeacher
 
 
@@ -86,6 +87,7 @@ def own_teacher(
     check_kind(answers)
     if isinstance(source, OnnxFunction):
         source.choose(answers)
+        source = OnnxMemory(source) if source.states else source
     check_options(answers, None, options, name)
     whole = isinstance(source, (th.nn.Module, OnnxFunction)) if batched is None else batched
     asked = Asked(source, name, answers, whole)

@@ -7,7 +7,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from sb3_distill.agents.training import Training, training, usual_training
+from sb3_distill.agents.training import PART, Training, training, usual_training
 
 #: what a run is called in its folder
 STUDENT = "student.zip"
@@ -62,10 +62,12 @@ def environment_config(trained: Training) -> dict[str, Any]:
     :param trained: where a student is trained
     :return: what :func:`read_run` reads as ``environment``, for JSON: in the words of the RL Zoo's config.yml
     """
+    part = {} if trained.key is None else {"vec_env_wrapper": [{PART: {"key": trained.key}}]}
     return {
         "env_kwargs": dict(trained.env_kwargs),
         "env_wrapper": [{name: arguments} for name, arguments in trained.wrappers],
         "frame_stack": trained.frame_stack,
+        **part,
     }
 
 

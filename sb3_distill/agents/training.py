@@ -23,6 +23,8 @@ from sb3_distill.common.mujoco import WRAPPER as FORMER_OBSERVATIONS
 from sb3_distill.common.mujoco import FormerObservations, VecFormerObservations
 from sb3_distill.common.user_code import told, users_frame
 from sb3_distill.envs.atari import make_atari_vec_env
+from sb3_distill.envs.parts import VecParts
+from sb3_distill.envs.pixels import PixelObservation
 
 #: bytes of the longest settings file: the zoo's longest have 1,000, and Python parses YAML slowly
 MAX_SETTINGS = 1 << 15
@@ -40,7 +42,10 @@ _WRAPPERS: dict[str, Callable[..., gym.Env]] = {
     "GrayscaleObservation": gym_wrappers.GrayscaleObservation,
     "GrayScaleObservation": gym_wrappers.GrayscaleObservation,
     FORMER_OBSERVATIONS: FormerObservations,
+    "PixelObservation": PixelObservation,
 }
+#: the one wrapper of the ``VecEnv`` that can be made from a file: what it shows of Dict observations
+PART = "stable_baselines3.common.vec_env.VecExtractDictObs"
 _ZOO_WRAPPERS = (
     "HistoryWrapper",
     "HistoryWrapperObsDict",
@@ -151,6 +156,7 @@ class Training(NamedTuple):
     :param frame_stack: how many frames an observation has
     :param normalized: whether a ``VecNormalize`` was around it all
     :param vec_env_wrappers: names of wrappers of the ``VecEnv``, which cannot be made here
+    :param key: the part of Dict observations that was seen, of SB3's ``VecExtractDictObs``; None for all that there is
     """
 
     env_id: str | None
@@ -159,11 +165,13 @@ class Training(NamedTuple):
     frame_stack: int = 1
     normalized: bool = False
     vec_env_wrappers: tuple[str, ...] = ()
+    key: str | None = None
 
     @property
     def plain(self) -> bool:
         """Whether ``gym.make(env_id)`` alone is that environment."""
-        return not self.env_kwargs and not self.wrappers and self.frame_stack == 1 and not self.vec_env_wrappers
+        around = self.wrappers or self.frame_stack > 1 or self.vec_env_wrappers or self.key is not None
+        return not self.env_kwargs and not around
 
     def make_env(self) -> gym.Env:
         """
@@ -188,7 +196,7 @@ class Training(NamedTuple):
     @property
     def atari(self) -> dict[str, Any] | None:
         """What :func:`~sb3_distill.envs.atari.make_atari_vec_env` is to be told; None if it does not make this environment."""
-        if self.env_id is None or not is_atari(self.env_id) or self.env_kwargs or len(self.wrappers) != 1:
+        if self.env_id is None or not is_atari(self.env_id) or self.env_kwargs or len(self.wrappers) != 1 or self.key:
             return None
         name, kwargs = self.wrappers[0]
         if name.rpartition(".")[2] != "AtariWrapper":
@@ -226,7 +234,8 @@ class Training(NamedTuple):
         What training added to observations, for environments that are not in its wrappers.
 
         :param env: environments
-        :return: the same with former observations of MuJoCo's, a time feature and stacked frames, as far as training had them
+        :return: the same with former observations of MuJoCo's, a time feature, a part of a Dict and stacked frames, as far as training
+            had them
         """
         self._check_vec_env_wrappers()
         for name, kwargs in self.wrappers:
@@ -246,8 +255,11 @@ class Training(NamedTuple):
     def stack(self, env: VecEnv) -> VecEnv:
         """
         :param env: environments in their own wrappers
-        :return: the same with stacked frames, if training had them
+        :return: the same with the part of Dict observations that was seen, and stacked frames, if training had them
+        :raises ValueError: if there is no such part
         """
+        if self.key is not None:
+            env = VecParts(env, self.key)
         return VecFrameStack(env, self.frame_stack) if self.frame_stack > 1 else env
 
 
@@ -292,7 +304,7 @@ def training(env_id: str | None, config: Mapping[str, Any], env_kwargs: Any, sou
     """
     try:
         wrappers = config.get("env_wrapper") or []
-        vec_wrappers = config.get("vec_env_wrapper") or []
+        vec_wrappers, key = _vec_wrappers(config.get("vec_env_wrapper") or [])
         frames = config.get("frame_stack") or 1
         if type(frames) is not int or not 1 <= frames <= 64:
             raise ValueError(f"frame_stack is {str(frames)[:80]!r}")
@@ -302,10 +314,23 @@ def training(env_id: str | None, config: Mapping[str, Any], env_kwargs: Any, sou
             tuple(_wrapper(item) for item in (wrappers if isinstance(wrappers, list) else [wrappers])),
             frames,
             bool(config.get("normalize")) and config.get("normalize") != "False",
-            tuple(_wrapper(item)[0] for item in (vec_wrappers if isinstance(vec_wrappers, list) else [vec_wrappers])),
+            vec_wrappers,
+            key,
         )
     except (ValueError, TypeError) as error:
         raise CheckpointError(f"{source} is not a hyperparameter file of the RL Zoo: {error}") from error
+
+
+def _vec_wrappers(given: Any) -> tuple[tuple[str, ...], str | None]:
+    """Names of the wrappers of a ``VecEnv`` that cannot be made here, and the key of the one that can, if it is alone."""
+    found = [_wrapper(item) for item in (given if isinstance(given, list) else [given])]
+    if (
+        len(found) == 1
+        and found[0][0].rpartition(".")[2] == PART.rpartition(".")[2]
+        and isinstance(found[0][1].get("key"), str)
+    ):
+        return (), found[0][1]["key"]
+    return tuple(name for name, _ in found), None
 
 
 def _wrapper(item: Any) -> tuple[str, dict[str, Any]]:

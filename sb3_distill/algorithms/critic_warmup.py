@@ -14,6 +14,7 @@ from torch import nn
 
 from sb3_distill.algorithms.around_train import AroundTrain
 from sb3_distill.common.replaced import replaced
+from sb3_distill.common.whole_numbers import check_whole
 
 
 class CriticWarmup(AroundTrain):
@@ -33,8 +34,7 @@ class CriticWarmup(AroundTrain):
 
     def __init__(self, n_rollouts: int, learning_rate: float | None = None) -> None:
         super().__init__()
-        if isinstance(n_rollouts, bool) or not isinstance(n_rollouts, int) or n_rollouts < 0:
-            raise ValueError(f"n_rollouts must be a whole number, at least 0, not {n_rollouts!r}.")
+        check_whole("n_rollouts", n_rollouts, 0)
         if learning_rate is not None and not (isinstance(learning_rate, Real) and 0 < learning_rate < float("inf")):
             raise ValueError(
                 f"learning_rate must be greater than 0, or None for the algorithm's, not {learning_rate!r}."

@@ -74,8 +74,8 @@ class Distillation(Prepared, OnPolicyAlgorithm):
     :param env: the student's environment, or its Gymnasium id
     :param teacher: a :class:`~sb3_distill.Teacher`, or whatever :func:`~sb3_distill.load_teacher` takes. It may
         wait until ``learn``, and is never saved
-    :param teacher_obs: puts the teacher's wrappers around an environment, where it does not see what the student sees; see
-        :mod:`~sb3_distill.teachers.view`
+    :param teacher_obs: puts the teacher's wrappers around an environment, where it does not see what the student sees, or is the key of
+        its part of Dict observations, ``"state"``; see :mod:`~sb3_distill.teachers.view`
     :param method: a row of :data:`~sb3_distill.METHODS` by name, or a row of one's own; by default ``"n_distill"``.
         The named classes fix it
     :param form: ``"unbiased"`` (default) or ``"paper"``, see :mod:`~sb3_distill.rules.methods`; of a named row
@@ -110,7 +110,8 @@ class Distillation(Prepared, OnPolicyAlgorithm):
         By default where actions are continuous, but for the paper's form
     :param mixed_precision: whether the student's features extractors multiply in bfloat16 while it learns, see
         :func:`~sb3_distill.students.pixels.fast_pixels`; None where it sees images, on a device that does that faster
-    :param kwargs: of the SB3 algorithm, with its names and meanings. Of ``n_steps`` and ``batch_size``, what is left out is chosen
+    :param kwargs: of the SB3 algorithm, with its names and meanings; ``gamma`` may be a schedule, too, whose number as a rollout begins is
+        that rollout's. Of ``n_steps`` and ``batch_size``, what is left out is chosen
         so that no minibatch is cut short, if that can be done near its default
     :raises ValueError: before any work, for unknown names, a teacher that does not fit the environment or lacks the value
         function that the row needs, coefficients that are negative or weigh a term that the row does not have, a share outside

@@ -68,8 +68,8 @@ class PolicyDistillation(PreparedOffline, OffPolicyAlgorithm):
     :param teacher: a :class:`~sb3_distill.Teacher`, or whatever :func:`~sb3_distill.load_teacher` takes. It may wait
         until ``learn``. With a memory it is not asked; if it is given, the memory has to be its own
     :param memory: a :class:`~sb3_distill.memory.memory.Memory`, or the path of one that was recorded: nothing is played then
-    :param teacher_obs: puts the teacher's wrappers around an environment, where it does not see what the student sees; see
-        :mod:`~sb3_distill.teachers.view`
+    :param teacher_obs: puts the teacher's wrappers around an environment, where it does not see what the student sees, or is the key of
+        its part of Dict observations, ``"state"``; see :mod:`~sb3_distill.teachers.view`
     :param student: ``"dqn"``, a Q-network (for ``Discrete`` actions), or ``"ppo"``, an actor-critic of which the critic is not
         trained
     :param loss: ``"kl"``, ``"nll"`` or ``"mse"``, see :mod:`~sb3_distill.rules.offline_losses`; ``"mse"`` needs a teacher and a student

@@ -52,7 +52,8 @@ class DistillPPO(Distillation, PPO):
             "n_epochs": 10,
         },
         # V_π judges the next few steps, and the student's critic what its policy adds to that.
-        "teacher_v_reward": {"gae_lambda": 0.8, "averaging": 0.3},
+        # A short horizon at first, in which V_π is most of the judgement, then that of the return: it corrects V_π where that is wrong.
+        "teacher_v_reward": {"gamma": LinearSchedule(0.8, 0.99, 0.5), "gae_lambda": 0.8, "averaging": 0.3},
     }
     #: angles and velocities differ by a factor of ten and more
     continuous_defaults: ClassVar[dict[str, Any]] = {"whitening": True}

@@ -21,7 +21,14 @@ from sb3_distill.algorithms.place import Place
 from sb3_distill.algorithms.remembering import check_memory
 from sb3_distill.algorithms.returns import known_returns
 from sb3_distill.algorithms.saving import SavesPlain
-from sb3_distill.algorithms.schedules import TRIED, LoggableLearningRate, value_at
+from sb3_distill.algorithms.schedules import (
+    TRIED,
+    LoggableLearningRate,
+    ScheduledDiscount,
+    described_schedule,
+    schedule_of,
+    value_at,
+)
 from sb3_distill.algorithms.settings import (
     OWN,
     about_env,
@@ -30,7 +37,7 @@ from sb3_distill.algorithms.settings import (
     check_names,
     resolve_settings,
 )
-from sb3_distill.algorithms.student_policy import check_numbers, check_policy, check_rate
+from sb3_distill.algorithms.student_policy import check_numbers, check_policy, check_rate, check_reads_pictures
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.given_env import check_env
 from sb3_distill.common.masks import has_masks
@@ -43,7 +50,7 @@ from sb3_distill.teachers.binding import Binding
 from sb3_distill.teachers.view import Wrap
 
 
-class Prepared(LoggableLearningRate, SavesPlain):
+class Prepared(LoggableLearningRate, ScheduledDiscount, SavesPlain):
     """All of :class:`~sb3_distill.algorithms.distillation.Distillation` but its learning; the arguments are described there."""
 
     #: what distillation changes of SB3's defaults: for every row, then for single rows
@@ -97,7 +104,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         env: GymEnv | str,
         *,
         teacher: Any = None,
-        teacher_obs: Wrap | None = None,
+        teacher_obs: Wrap | str | None = None,
         method: str | Method | None = None,
         form: str | None = None,
         baseline: str | None = None,
@@ -149,6 +156,8 @@ class Prepared(LoggableLearningRate, SavesPlain):
         settings = resolve_settings(type(self), row, form, kwargs | given, *about_env(env))
         theirs = {name: value for name, value in settings.items() if name not in OWN}
         super().__init__(policy, env, **theirs, _init_setup_model=False)
+        if not _init_setup_model:
+            self.gamma_schedule = None  # load() has that of the file, and SB3's own files have none
         self.teacher = teacher
         self.teacher_obs = teacher_obs
         self.method = method
@@ -170,6 +179,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         self.whitening = settings["whitening"]
         self.mixed_precision = mixed_precision
         if _init_setup_model:
+            check_reads_pictures(self.policy_class, self.policy_kwargs, self.observation_space)
             self._setup_model()
 
     @classmethod
@@ -265,27 +275,29 @@ class Prepared(LoggableLearningRate, SavesPlain):
     def _check_discounts(self) -> None:
         """Say if values that are compared are not of one discount."""
         weight, critic, theirs = self._row.state_weight, self._row.critic, self.teacher.gamma
+        schedule = self.gamma_schedule
+        mine = self.gamma if schedule is None else described_schedule(schedule_of("gamma", schedule))
         parts = [part for part in (weight, self._row.reward) if part is not None]
         compares = any({STUDENT_VALUE, TEACHER_VALUE} <= part.needs for part in parts)
         if (critic is not None or compares) and self.teacher.discounts is not None:
             user = f"critic={critic.name!r} learns from" if critic is not None else f"{self._row.name} compares"
             warnings.warn(
                 f"{user} V_π of {self.teacher.name}, whose values are of several discounts ({self.teacher.discounts}), and the "
-                f"student's are of gamma={self.gamma}. Give teachers of one gamma.",
+                f"student's are of gamma={mine}. Give teachers of one gamma.",
                 stacklevel=2,
             )
-        if critic is not None and theirs not in (None, self.gamma):
+        if critic is not None and theirs not in (None, mine):
             warnings.warn(
                 f"critic={critic.name!r} learns from V_π of {self.teacher.name}, a return of gamma={theirs}, and the student's is of "
-                f"gamma={self.gamma}. Give gamma={theirs}.",
+                f"gamma={mine}. Give gamma={theirs}.",
                 stacklevel=2,
             )
         for part in (weight, self._row.reward):
-            if part is None or not {STUDENT_VALUE, TEACHER_VALUE} <= part.needs or theirs in (None, self.gamma):
+            if part is None or not {STUDENT_VALUE, TEACHER_VALUE} <= part.needs or theirs in (None, mine):
                 continue
             warnings.warn(
                 f"{part.formula} compares values that are not of one discount: V_π of {self.teacher.name} is of gamma={theirs}, and "
-                f"V_πθ of the student's gamma={self.gamma}. Give gamma={theirs}.",
+                f"V_πθ of the student's gamma={mine}. Give gamma={theirs}.",
                 stacklevel=2,
             )
 

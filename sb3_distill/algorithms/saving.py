@@ -12,6 +12,7 @@ from stable_baselines3.common.type_aliases import GymEnv
 
 from sb3_distill.algorithms.optimizers import in_few_calls, same_kind
 from sb3_distill.algorithms.rollout_size import warn_of_cut_minibatch
+from sb3_distill.algorithms.schedules import discount_of
 
 SelfSavesPlain = TypeVar("SelfSavesPlain", bound="SavesPlain")
 
@@ -69,6 +70,8 @@ class SavesPlain(OnPolicyAlgorithm):
         :return: the student
         :raises ValueError: for a file of another kind of algorithm, and as the constructor does
         """
+        if "gamma" in kwargs:  # SB3 puts it where no setter hears of it
+            kwargs |= discount_of(kwargs["gamma"])
         model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
         batch_size = getattr(model, "batch_size", None)
         if model.env is not None and batch_size:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from stable_baselines3.common.base_class import BaseAlgorithm
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.type_aliases import Schedule
 from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 
@@ -52,6 +53,39 @@ class LoggableLearningRate(BaseAlgorithm):
 
     def _setup_lr_schedule(self) -> None:
         self.lr_schedule = FloatSchedule(vars(self)["learning_rate"])
+
+
+class ScheduledDiscount(OnPolicyAlgorithm):
+    """
+    An on-policy algorithm whose ``gamma`` may be a schedule: a rollout's is the number that it gives as the rollout begins. What is saved
+    has that number as ``gamma``, and the schedule beside it. Put it before the SB3 algorithm in a class's bases.
+    """
+
+    gamma_schedule: Schedule | None = None
+
+    @property
+    def gamma(self) -> float:
+        """Of the present rollout. A number that is set takes the place of a schedule."""
+        return float(vars(self)["gamma"])
+
+    @gamma.setter
+    def gamma(self, value: float | Schedule) -> None:
+        vars(self).update(discount_of(value))
+
+    def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
+        super()._update_current_progress_remaining(num_timesteps, total_timesteps)
+        if self.gamma_schedule is not None:
+            gamma = value_at("gamma", self.gamma_schedule, self._current_progress_remaining)
+            vars(self)["gamma"] = self.rollout_buffer.gamma = gamma
+
+
+def discount_of(gamma: Any) -> dict[str, Any]:
+    """
+    :param gamma: a number, or a schedule
+    :return: the attributes of :class:`ScheduledDiscount` that it becomes
+    """
+    schedule = gamma if callable(gamma) else None
+    return {"gamma": value_at("gamma", gamma, 1.0) if schedule is not None else gamma, "gamma_schedule": schedule}
 
 
 def schedule_of(name: str, value: Any) -> FloatSchedule:

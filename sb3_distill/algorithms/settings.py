@@ -78,6 +78,8 @@ def resolve_settings(
         settings["batch_size"] = batch_that_fits(settings["batch_size"], n_steps * n_envs)
     if (is_paid or STUDENT_VALUE in row.needs) and settings.get("vf_coef") == 0:
         del settings["vf_coef"]  # its critic has to learn: SB3's weight
+    if STUDENT_VALUE in row.needs and callable(settings.get("gamma")):
+        del settings["gamma"]  # values are compared: of one discount
     settings["env_reward_coef"] = settings.get("env_reward_coef", 0.0)
     settings["loss_coef"] = 0.0 if row.loss is None else settings.get("loss_coef", 1.0)
     settings["reward_coef"] = 0.0 if row.reward is None else settings.get("reward_coef", 1.0)

@@ -1,13 +1,18 @@
 """Which policies and sizes a student may have: what is wrong is said before any work."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Any
 
 import torch as th
+from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
+from stable_baselines3.common.torch_layers import FlattenExtractor
 
+from sb3_distill.algorithms.schedules import TRIED, value_at
 from sb3_distill.common.torch_draws import same_draws
 from sb3_distill.rules.distributions import check_readable, unvalidated
 
@@ -42,6 +47,28 @@ def check_policy(policy_class: Any, policy_kwargs: dict[str, Any], base: type = 
         )
 
 
+def check_reads_pictures(policy_class: Any, policy_kwargs: dict[str, Any], space: spaces.Space) -> None:
+    """
+    :param policy_class: of the student
+    :param policy_kwargs: its arguments
+    :param space: of its observations
+    :raises ValueError: for a policy that would flatten pictures which SB3's network for images can read: in thousands of inputs without an
+        order little is found. With ``features_extractor_class`` somebody has said what they wish
+    """
+    if not isinstance(policy_class, type) or "features_extractor_class" in policy_kwargs:
+        return
+    if not isinstance(space, spaces.Box) or len(space.shape) != 3 or not is_image_space(space):
+        return
+    parameter = inspect.signature(policy_class).parameters.get("features_extractor_class")
+    height, width = space.shape[1:] if is_image_space_channels_first(space) else space.shape[:2]
+    flattens = parameter is not None and parameter.default is FlattenExtractor
+    if flattens and min(height, width) >= 36:  # of SB3's NatureCNN
+        raise ValueError(
+            f"{policy_class.__name__} flattens what it sees, and the student sees pictures, {space}: give 'CnnPolicy' (or "
+            "'MultiInputPolicy' for a Dict of them), or say features_extractor_class=FlattenExtractor in policy_kwargs."
+        )
+
+
 def check_numbers(settings: Mapping[str, Any]) -> None:
     """
     :param settings: of an algorithm, by their names; what is missing or None is SB3's default
@@ -53,7 +80,14 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
         raise ValueError(f"seed must be a whole number from 0 to 2**32 - 1, or None, not {seed!r}.")
     for name in ("gamma", "gae_lambda"):
         value = settings.get(name)
-        if value is not None and not is_share(value):
+        if name == "gamma" and callable(value):
+            at = {progress: value_at(name, value, progress) for progress in TRIED}
+            bad = next((progress for progress in TRIED if not is_share(at[progress])), None)
+            if bad is not None:
+                raise ValueError(
+                    f"gamma must lie between 0 and 1, and its schedule gives {at[bad]:g} for progress_remaining={bad:g}."
+                )
+        elif value is not None and not is_share(value):
             raise ValueError(f"{name} must lie between 0 and 1, not {value!r}.")
     rate = settings.get("learning_rate")
     if rate is not None and not callable(rate) and not isinstance(rate, str):

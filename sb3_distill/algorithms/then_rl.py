@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, NamedTuple
 
 import gymnasium as gym
@@ -28,6 +28,7 @@ from sb3_distill.common.given_env import check_env
 from sb3_distill.common.layers import raw_env
 from sb3_distill.common.nearest import nearest
 from sb3_distill.common.spaces import same_kind
+from sb3_distill.common.whole_numbers import check_whole
 
 #: by the names that ``algorithm`` takes
 ALGORITHMS: dict[str, type[OnPolicyAlgorithm]] = {
@@ -228,17 +229,10 @@ def then_rl(
         algorithm
     :raises TypeError: for a setting that the algorithm does not have
     """
-    if isinstance(total_timesteps, bool) or not isinstance(total_timesteps, Integral) or total_timesteps < 1:
-        given: Any = total_timesteps
-        whole = isinstance(given, float) and given.is_integer() and given >= 1
-        raise ValueError(
-            f"total_timesteps must be a whole number, at least 1, not {total_timesteps!r}"
-            f"{f', which is a float: write {int(total_timesteps):_}' if whole else ''}."
-        )
-    if isinstance(log_interval, bool) or not isinstance(log_interval, Integral) or log_interval < 1:
-        raise ValueError(f"log_interval must be a whole number, at least 1, not {log_interval!r}.")
-    if warmup is not None and (isinstance(warmup, bool) or not isinstance(warmup, Integral) or warmup < 0):
-        raise ValueError(f"warmup must be a whole number of rollouts, at least 0, not {warmup!r}.")
+    check_whole("total_timesteps", total_timesteps, 1)
+    check_whole("log_interval", log_interval, 1)
+    if warmup is not None:
+        check_whole("warmup", warmup, 0)
     if not (callback is None or isinstance(callback, (BaseCallback, list)) or callable(callback)):
         raise ValueError(f"callback must be a callback of SB3's, a list of such, or a function, not {callback!r}.")
     if leash is not None and (

@@ -15,6 +15,12 @@ register("sb3_distill/GridWorld-v0", entry_point="sb3_distill.envs.grid_world:Gr
 register("sb3_distill/Corridor-v0", entry_point="sb3_distill.envs.corridor:Corridor", max_episode_steps=200)
 register("sb3_distill/ForkedRoad-v0", entry_point="sb3_distill.envs.forked_road:ForkedRoad")
 register("sb3_distill/Oscillation-v0", entry_point="sb3_distill.envs.oscillation:Oscillation")
+register(
+    "sb3_distill/SmallCartPole-v1",
+    entry_point="sb3_distill.envs.small_cart_pole:SmallCartPole",
+    max_episode_steps=500,
+    reward_threshold=475.0,
+)
 
 # An episode of Seaquest has no end while the submarine stays at the surface, so all games are cut, long after any that was ever
 # played in earnest; the package's own environments are not.

@@ -31,6 +31,7 @@ SAME = (
     *(
         "net_arch",
         "size",
+        "student_obs",
         "teacher",
         "env",
         "env_kwargs",

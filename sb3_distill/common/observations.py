@@ -103,3 +103,18 @@ def check_finite(obs: Any, when: str, first: int = 0) -> None:
             raise ValueError(
                 f"The observation{key} of environment {first + bad} {when} is not finite: {values[bad]}. Mend the environment."
             )
+
+
+def as_laid_out(values: np.ndarray, shape: tuple[int, ...], first: int = 0) -> np.ndarray:
+    """
+    :param values: an image, or n of them
+    :param shape: of one
+    :param first: of its axes
+    :return: the image, its channels moved from one end to the other if that makes it one of this shape
+    """
+    given = values.shape[first:]
+    if len(shape) != 3 or given == shape:
+        return values
+    if (*given[1:], given[0]) == shape:
+        return np.moveaxis(values, first, -1)
+    return np.moveaxis(values, -1, first) if (given[2], *given[:2]) == shape else values

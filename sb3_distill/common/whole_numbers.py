@@ -12,4 +12,6 @@ def check_whole(name: str, value: Any, least: int) -> None:
     :raises ValueError: if it is no whole number, or less than that
     """
     if isinstance(value, bool) or not isinstance(value, Integral) or int(value) < least:
-        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}.")
+        is_written_otherwise = isinstance(value, float) and value.is_integer() and value >= least
+        hint = f", which is a float: write {int(value):_}" if is_written_otherwise else ""
+        raise ValueError(f"{name} must be a whole number of at least {least}, not {value!r}{hint}.")

@@ -62,8 +62,9 @@ def play_episodes(
     Play one episode in each of n environments, side by side. Where a ``Monitor`` beneath other wrappers counts whole games and
     unclipped rewards, as on Atari, these are the episodes.
 
-    :param act: from a batch of n observations to n actions, or a model, whose ``predict`` acts greedily; a :class:`Heeding` player is
-        told which are allowed, and one that remembers has a method ``begin``, as :class:`Greedy` does
+    :param act: from a batch of n observations to n actions; or a model, whose ``predict`` acts greedily, or a teacher, who acts greedily on
+        what it was trained to see. A :class:`Heeding` player is told which are allowed, and one that remembers has a method ``begin``,
+        as :class:`Greedy` does
     :param env: a Gymnasium id, or a function that makes n environments, which are closed in the end; or an environment or ``VecEnv`` that
         was made, which is left open, and in which the episodes follow each other where there are fewer than n side by side
     :param n_episodes: n
@@ -81,11 +82,13 @@ def play_episodes(
         check_whole("max_steps", max_steps, 1)
     if isinstance(env, (gym.Env, VecEnv)):
         given = env if isinstance(env, VecEnv) else DummyVecEnv([lambda: env])
-        return _in_turns(act, given, n_episodes, seed, max_steps)
+        player, seen = _seated(act, given)
+        return _in_turns(player, seen, n_episodes, seed, max_steps)
     check_maker(env)
     venv = make_plain_envs(env, n_episodes) if isinstance(env, str) else made(env, n_episodes)
     try:
-        return _side_by_side(act, venv, n_episodes, seed, max_steps)
+        player, seen = _seated(act, venv)
+        return _side_by_side(player, seen, n_episodes, seed, max_steps)
     finally:
         venv.close()
 
@@ -101,9 +104,19 @@ def _in_turns(act: Any, venv: VecEnv, n_episodes: int, seed: int, max_steps: int
     return Episodes(np.concatenate(returns), sum(cut), sum(steps))
 
 
+def _seated(act: Any, venv: VecEnv) -> tuple[Any, VecEnv]:
+    """Who acts, and what that one sees of an environment: a teacher says both, all others see what the environment shows."""
+    return act.seated(venv) if _is_teacher(act) else (act, venv)
+
+
+def _is_teacher(act: Any) -> bool:
+    """By what it can do: what a teacher is is known on a higher floor."""
+    return not isinstance(act, type) and callable(getattr(act, "seated", None))
+
+
 def _player(act: Any) -> Callable[..., Any]:
-    if isinstance(act, (Heeding, Greedy)):
-        return act
+    if isinstance(act, (Heeding, Greedy)) or _is_teacher(act):
+        return act  # type: ignore[no-any-return]
     predict = None if isinstance(act, type) else getattr(act, "predict", None)
     if callable(predict):
         return greedy(predict)
@@ -162,8 +175,9 @@ def episode_returns(
     """
     Play one episode in each of n environments, side by side; :func:`play_episodes` says besides how many were cut.
 
-    :param act: from a batch of n observations to n actions, or a model, whose ``predict`` acts greedily; a :class:`Heeding` player is
-        told which are allowed, and one that remembers has a method ``begin``, as :class:`Greedy` does
+    :param act: from a batch of n observations to n actions; or a model, whose ``predict`` acts greedily, or a teacher, who acts greedily on
+        what it was trained to see. A :class:`Heeding` player is told which are allowed, and one that remembers has a method ``begin``,
+        as :class:`Greedy` does
     :param env: a Gymnasium id, or a function that makes n environments, which are closed in the end; or an environment or ``VecEnv`` that
         was made, which is left open, and in which the episodes follow each other where there are fewer than n side by side
     :param n_episodes: n

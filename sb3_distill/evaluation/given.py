@@ -16,7 +16,8 @@ def check_acts(act: Any) -> None:
     if not callable(act) or isinstance(act, type):
         given = " ".join(repr(act).split())[:80]
         raise ValueError(
-            f"act must be a function from n observations to n actions, or a model with a predict, not {type(act).__name__} {given}."
+            f"act must be a function from n observations to n actions, a teacher, load_teacher(…), or a model with a predict, not "
+            f"{type(act).__name__} {given}."
         )
 
 

@@ -113,6 +113,7 @@ CHECKS: dict[str, tuple[str, Check]] = {
     "env_kwargs": ("a dict from names to numbers, text, lists and the like, which JSON can hold", _arguments),
     "net_arch": ("a list of whole numbers of at least 1", _layers),
     "size": ("'25%', '7%' or '4%'", _text),
+    "student_obs": ("'pixels', 'pixels:42' or a key of the environment's Dict, as text", _text),
     "steps": _whole(1),
     "n_envs": _whole(1),
     "seed": _whole(0),

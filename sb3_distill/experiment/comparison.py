@@ -84,7 +84,7 @@ def likeness(
     teacher: Teacher,
     env: VecEnv,
     n_states: int = 2_000,
-    teacher_obs: Wrap | None = None,
+    teacher_obs: Wrap | str | None = None,
     seconds: float = 20.0,
 ) -> Likeness:
     """

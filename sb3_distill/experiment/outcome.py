@@ -100,19 +100,18 @@ def _play(
 ) -> list[Player]:
     """Teacher, student and random play, each in the episodes of the comparison."""
     n, limit = plan.settings.eval_episodes, episode_limit(plan.settings.env_id)
+    teachers = plan.make_teacher_env  # which draws no pictures
 
-    def play(
-        name: str, act: Callable[[Any], np.ndarray], *about: Any, view: Callable[[VecEnv], VecEnv] = lambda env: env
-    ) -> Player:
+    def play(name: str, act: Callable[[Any], np.ndarray], make: Callable[[int], VecEnv], *about: Any) -> Player:
         with phase(f"{n} episodes of {name}", quiet):
-            episodes = play_episodes(act, lambda n: view(plan.make_env(n)), n, EVALUATION_SEED, limit)
+            episodes = play_episodes(act, make, n, EVALUATION_SEED, limit)
         return Player(name, episodes.returns, *about)._replace(n_cut=episodes.n_cut)
 
     steps = None if plan.settings.memory else before + student.num_timesteps  # those of a memory were taken before
     return [
-        play("teacher", Heeding(teacher.act), teacher.n_parameters or None, view=teacher.view),
-        play("student", greedy(student.predict), actor_size(student.policy), steps, training_seconds),
-        play("random play", random_play(student.action_space, n)),
+        play("teacher", Heeding(teacher.act), lambda n: teacher.view(teachers(n)), teacher.n_parameters or None),
+        play("student", greedy(student.predict), plan.make_env, actor_size(student.policy), steps, training_seconds),
+        play("random play", random_play(student.action_space, n), teachers),
     ]
 
 
@@ -123,7 +122,7 @@ def _likeness(
     env = plan.make_env(min(8, plan.settings.eval_episodes))
     try:
         env.seed(EVALUATION_SEED)
-        return likeness(student, teacher, env, COMPARED_STATES)
+        return likeness(student, teacher, env, COMPARED_STATES, plan.teacher_obs)
     except Exception as error:
         # Whatever an environment does not like: the student is trained, and this alone is missing.
         warnings.warn(f"How alike teacher and student act could not be measured: {type(error).__name__}: {error}")

@@ -20,12 +20,14 @@ from sb3_distill.agents.training_envs import environment_of, training_in
 from sb3_distill.algorithms.coefficients import COEFFICIENTS
 from sb3_distill.algorithms.distillation import Distillation
 from sb3_distill.algorithms.maskable_ppo import DistillMaskablePPO
-from sb3_distill.algorithms.schedules import described_schedule
+from sb3_distill.algorithms.schedules import described_schedule, schedule_of
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.folders import check_folder
+from sb3_distill.common.layers import innermost
 from sb3_distill.common.spaces import check_spaces
 from sb3_distill.experiment import offline
 from sb3_distill.experiment.settings import ROW_OPTIONS, Settings
+from sb3_distill.experiment.student_obs import sight
 from sb3_distill.memory.check import check_arguments
 from sb3_distill.memory.fingerprint import memory_fingerprint
 from sb3_distill.rules.temperature import check_softness
@@ -33,6 +35,7 @@ from sb3_distill.students.features import min_atar_student
 from sb3_distill.students.nature_cnn import student_arch
 from sb3_distill.teachers.fingerprint import fingerprint_of
 from sb3_distill.teachers.teacher import Teacher
+from sb3_distill.teachers.view import Wrap
 
 if TYPE_CHECKING:
     from sb3_distill.algorithms.policy_distillation import PolicyDistillation
@@ -45,9 +48,11 @@ class Plan(NamedTuple):
     :param described: the settings, with the method's own values for those that were left out, for JSON
     :param environment: what the environments are made with, for JSON
     :param build: makes the student from its teacher
-    :param make_env: makes n environments to play in
+    :param make_env: makes n environments to play in, as the student sees them
     :param device: of student and teacher
-    :param seen: the observation and the action space of the environments
+    :param seen: the observation and the action space of the environments, as the teacher reads them
+    :param make_teacher_env: makes n environments for the teacher and for random play
+    :param teacher_obs: what the teacher sees of the student's environment, where that is something else
     """
 
     settings: Settings
@@ -57,6 +62,8 @@ class Plan(NamedTuple):
     make_env: Callable[[int], VecEnv]
     device: str
     seen: tuple[spaces.Space, spaces.Space]
+    make_teacher_env: Callable[[int], VecEnv]
+    teacher_obs: Wrap | None = None
 
 
 def prepare(settings: Settings, verbose: int = 0) -> Plan:
@@ -78,14 +85,17 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     trained = training_in(agent, settings.env_id)
     if settings.env_kwargs:
         trained = trained._replace(env_kwargs={**trained.env_kwargs, **settings.env_kwargs})
+    read, teacher_obs = trained, None
+    if settings.student_obs is not None:
+        trained, read, teacher_obs = sight(trained, settings.student_obs, teacher, remembers(settings))
     env = trained.make_monitored(settings.n_envs, settings.seed)
-    teacher.meet(env.observation_space, env.action_space)
+    seen = (env if teacher_obs is None else teacher_obs(innermost(env))).observation_space, env.action_space
+    teacher.meet(*seen)
     check_spaces(
         settings.teacher,
         teacher.observation_space,
         teacher.action_space,
-        env.observation_space,
-        env.action_space,
+        *seen,
         lambda: (environment_of(agent), settings.env_id),
     )
 
@@ -104,6 +114,7 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
         device=device,
         verbose=verbose,
         tensorboard_log=settings.tensorboard_log,
+        **({} if teacher_obs is None else {"teacher_obs": teacher_obs}),
     )
     # A student without a teacher takes no time and checks the rest, before the teacher's temperature takes some.
     student = build(teacher=None, verbose=0)
@@ -111,9 +122,10 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
         student.check_hands_out_masks(env)
     if not isinstance(student, Distillation) and student.memory is not None:
         check_arguments(student.memory.about, trained.env_kwargs, f"The memory {settings.memory}")
-    described = describe_settings(settings, trained.env_kwargs, student) | fingerprints(teacher, student)
-    seen = env.observation_space, env.action_space
-    return Plan(settings, described, environment_config(trained), build, partial(second_copy, trained), device, seen)
+    described = describe_settings(settings, read.env_kwargs, student) | fingerprints(teacher, student)
+    make_env, make_teacher_env = (partial(second_copy, where) for where in (trained, read))
+    environment = environment_config(trained)
+    return Plan(settings, described, environment, build, make_env, device, seen, make_teacher_env, teacher_obs)
 
 
 def check_values(settings: Settings) -> None:
@@ -133,6 +145,10 @@ def check_values(settings: Settings) -> None:
         )
     if settings.size:
         student_arch(settings.size)
+    if settings.student_obs is not None and settings.memory is not None:
+        raise ValueError(
+            f"student_obs={settings.student_obs!r} is seen while the teacher plays, and memory=… has what it saw itself: leave one out."
+        )
     softness = None if settings.temperature == "auto" else float(settings.temperature)
     check_softness(softness, settings.epsilon or 0.0)
     check_device(settings.device)
@@ -252,19 +268,21 @@ def describe_settings(
     """
     foreign = offline.OPTIONS if isinstance(student, Distillation) else ROW_OPTIONS
     given = {name: value for name, value in asdict(settings).items() if name not in foreign}
-    for name in ("then_rl", "noise"):
+    for name in ("then_rl", "noise", "student_obs"):
         if given[name] is None:
             del given[name]  # as older runs have it
     given |= {"net_arch": list(settings.net_arch), "env_kwargs": dict(env_kwargs)}
     if not isinstance(student, Distillation):
         return given | offline.settings(student)
-    return given | {name: _at_first(name, getattr(student, name)) for name in ROW_OPTIONS}
+    own = {name: getattr(student, name) for name in ROW_OPTIONS}
+    own["gamma"] = student.gamma_schedule or student.gamma
+    return given | {name: _at_first(name, value) for name, value in own.items()}
 
 
 def _at_first(name: str, value: Any) -> Any:
     """An option as JSON has it: a coefficient is a schedule by then, and what older runs say nothing of is as they had it."""
-    if name in COEFFICIENTS:
-        return described_schedule(value)
+    if name in COEFFICIENTS or (name == "gamma" and callable(value)):
+        return described_schedule(schedule_of(name, value))
     return None if name == "beta_per" and value == "step" else value
 
 

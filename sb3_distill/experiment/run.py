@@ -104,7 +104,8 @@ class Experiment:
 
     def _find_teacher(self) -> Teacher:
         settings = self.plan.settings
-        load = partial(load_teacher_for, settings.teacher, settings.env_id, self.plan.make_env, device=self.plan.device)
+        make_env = self.plan.make_teacher_env
+        load = partial(load_teacher_for, settings.teacher, settings.env_id, make_env, device=self.plan.device)
         load = partial(load, noise=settings.noise or 0.0, as_registered=not settings.env_kwargs)
         if settings.offline:
             return load(tune=False)

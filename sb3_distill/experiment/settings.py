@@ -38,6 +38,8 @@ class Settings:
     :param env_kwargs: of ``gymnasium.make``
     :param net_arch: hidden layers of the student
     :param size: of a student that sees images, in place of ``net_arch``: ``"25%"``, ``"7%"`` or ``"4%"``
+    :param student_obs: what the student sees, if it is not what its teacher reads: ``"pixels"``, which are drawn, ``"pixels:42"`` of
+        another size, ``"pixels:84:rgb:frames=2"``, or a key of the environment's Dict
     :param steps: of all environments together; with a memory, minibatches
     :param n_envs: environments side by side
     :param seed: of everything random
@@ -63,6 +65,7 @@ class Settings:
     env_kwargs: Mapping[str, Any] = field(default_factory=dict)
     net_arch: tuple[int, ...] = (32, 32)
     size: str | None = None
+    student_obs: str | None = None
     steps: int = 16_384
     n_envs: int = 8
     seed: int = 0

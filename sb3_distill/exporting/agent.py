@@ -21,6 +21,7 @@ from sb3_distill.agents.load import FAMILIES, _policy_of, family_of
 from sb3_distill.agents.own_source import from_name
 from sb3_distill.agents.rebuilt import read_given
 from sb3_distill.common.articles import with_article
+from sb3_distill.common.observations import as_laid_out
 from sb3_distill.common.spaces import signature
 from sb3_distill.evaluation.episodes import make_plain_envs
 from sb3_distill.teachers.onnx_function import OnnxFunction
@@ -257,18 +258,3 @@ def cast(obs: Any, space: spaces.Space) -> Any:
         return {key: cast(obs[key], sub) for key, sub in space.spaces.items()}
     values = np.asarray(obs)
     return as_laid_out(values, tuple(space.shape or ()), first=1).astype(space.dtype, copy=False)
-
-
-def as_laid_out(values: np.ndarray, shape: tuple[int, ...], first: int = 0) -> np.ndarray:
-    """
-    :param values: an image, or n of them
-    :param shape: of one
-    :param first: of its axes
-    :return: the image, its channels moved from one end to the other if that makes it one of this shape
-    """
-    given = values.shape[first:]
-    if len(shape) != 3 or given == shape:
-        return values
-    if (*given[1:], given[0]) == shape:
-        return np.moveaxis(values, first, -1)
-    return np.moveaxis(values, -1, first) if (given[2], *given[:2]) == shape else values

@@ -10,8 +10,9 @@ from gymnasium import spaces
 from sb3_distill.common.observations import observation_of
 from sb3_distill.exporting.agent import Exportable
 from sb3_distill.exporting.observations import Asked
-from sb3_distill.exporting.recipe import ACTION, MASKS, NEXT_STATES, SCORES, START, STATES, Recipe
+from sb3_distill.exporting.recipe import ACTION, NEXT_STATES, SCORES, STATES, Recipe
 from sb3_distill.exporting.traced import tensors, tracing
+from sb3_distill.teachers.onnx_function import MASKS, START
 from sb3_distill.teachers.teacher import size_of
 
 #: from inputs by name to outputs by name

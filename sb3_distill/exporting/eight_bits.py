@@ -8,7 +8,8 @@ RL Zoo's LunarLander. So, on the inputs that a layer has in play:
 * weights are rounded one column after the other, and after each the rest of its row is moved to where the outputs stay what they were
   (Frantar et al. 2022, arXiv 2210.17323, equations 2 and 3); what is left of the mean error goes into the bias;
 * the last layers, from which actions are chosen and nothing else is computed, stay as they are: they are small, and nothing makes up for
-  what they lose.
+  what they lose. So do the first ones, which read the observation, where they have few of the weights: there are few of them to make
+  up for each other.
 
 Of LSTMs and of layers with many inputs or in groups, weights are rounded to the nearest.
 """
@@ -33,6 +34,8 @@ N_STATES, N_IMAGES, N_ROWS = 8_192, 512, 8_192
 WIDEST = 2_048
 #: of the mean square of an input, added to each, so that inputs that never differ do not make up for others
 DAMPING = 0.01
+#: the first layers stay as they are if they have at most this share of all weights
+SMALL = 1 / 8
 #: shares of the scale that keeps the largest weight, among which each row's is chosen
 SHARES = np.linspace(0.4, 1.0, 13)
 
@@ -57,9 +60,9 @@ def rounded(recipe: Recipe, questions: Asked) -> Iterator[None]:
     try:
         with tracing(recipe), th.no_grad():
             before = inputs_of(recipe, given)
-            last_ones = heads(recipe, tensors([np.take(x, [0, 1], axis=p.batch_axis) for x, p in _few(part, recipe)]))
+            ends = ends_of(recipe, tensors([np.take(x, [0, 1], axis=p.batch_axis) for x, p in _few(part, recipe)]))
             for layer in before:
-                if layer not in last_ones:
+                if layer not in ends:
                     kept += [(weights, weights.clone()) for weights in layer.parameters()]
                     _round(layer, before[layer], _input_of(recipe, given, layer))
             for module in modules:
@@ -129,14 +132,16 @@ def _input_of(recipe: Recipe, given: tuple[th.Tensor, ...], wanted: Any) -> th.T
     return found[0]
 
 
-def heads(recipe: Recipe, given: tuple[th.Tensor, ...]) -> list[Any]:
+def ends_of(recipe: Recipe, given: tuple[th.Tensor, ...]) -> list[Any]:
     """
     :param recipe: of a policy
     :param given: a small batch of each of its inputs
-    :return: the layers from which no other layer computes: where they give NaN, nobody is given one
+    :return: the layers that stay as they are: those from which no other layer computes, and, if they are small, those that compute from
+        no other layer. Where one gives NaN, those that compute from it are given some
     """
-    found = []
-    for layer in inputs_of(recipe, given):
+    layers = list(inputs_of(recipe, given))
+    first, last = list(layers), []
+    for layer in layers:
         reached: list[Any] = []
 
         def hear(other: Any, values: th.Tensor, layer: Any = layer, reached: list[Any] = reached) -> None:
@@ -149,9 +154,15 @@ def heads(recipe: Recipe, given: tuple[th.Tensor, ...]) -> list[Any]:
                 recipe(*given)
         finally:
             handle.remove()
+        first = [one for one in first if one not in reached]
         if not reached:
-            found.append(layer)
-    return found
+            last.append(layer)
+    small = _size(first) <= SMALL * _size(layers)
+    return last + first if small else last
+
+
+def _size(layers: list[Any]) -> int:
+    return sum(layer.weight.numel() for layer in layers)
 
 
 def _rows(layer: Any, values: th.Tensor) -> th.Tensor:

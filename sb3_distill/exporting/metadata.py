@@ -10,7 +10,8 @@ from gymnasium import spaces
 
 from sb3_distill.agents.inspection import describe_space
 from sb3_distill.exporting.agent import Exportable
-from sb3_distill.exporting.recipe import MASKS, Port, Recipe
+from sb3_distill.exporting.recipe import Port, Recipe
+from sb3_distill.teachers.onnx_function import MASKS
 
 
 def metadata_of(agent: Exportable, recipe: Recipe) -> dict[str, str]:

@@ -10,7 +10,8 @@ from stable_baselines3.common.vec_env import VecEnv
 from sb3_distill.common.observations import concatenate_obs, copy_obs, each_part, length
 from sb3_distill.common.questions import as_dones
 from sb3_distill.exporting.agent import Exportable, cast
-from sb3_distill.exporting.recipe import MASKS, START, STATES, Recipe
+from sb3_distill.exporting.recipe import STATES, Recipe
+from sb3_distill.teachers.onnx_function import MASKS, START
 
 #: ranges wider than that are drawn from a Gaussian: the ends of float32 are no observation
 WIDEST = 1e4

@@ -21,10 +21,12 @@ from torch import nn
 
 from sb3_distill.agents.normalization import NormalizeStatistics
 from sb3_distill.rules.distributions import parameters
+from sb3_distill.teachers.onnx_function import MASKS, NEXT, START
 
 #: names of the inputs and outputs that are no observations
-ACTION, SCORES, MASKS, START = "action", "scores", "action_masks", "episode_start"
-STATES, NEXT_STATES = ("lstm_hidden", "lstm_cell"), ("next_lstm_hidden", "next_lstm_cell")
+ACTION, SCORES = "action", "scores"
+STATES = ("lstm_hidden", "lstm_cell")
+NEXT_STATES = (NEXT + STATES[0], NEXT + STATES[1])
 OBSERVATION = "observation"
 RESERVED = (ACTION, SCORES, MASKS, START, *STATES, *NEXT_STATES)
 

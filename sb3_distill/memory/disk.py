@@ -7,13 +7,13 @@ buffer in random order, and fills it again. Frames that several states share are
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from numbers import Integral
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from sb3_distill.common.observations import concatenate_obs
+from sb3_distill.common.whole_numbers import check_whole
 from sb3_distill.memory.episode import (
     Entry,
     Episode,
@@ -100,8 +100,7 @@ class DiskMemory(Memory):
                     yield read_episode(file, entry, self.about)
 
     def batches(self, batch_size: int, seed: int) -> Iterator[Batch]:
-        if not isinstance(batch_size, Integral) or batch_size < 1:
-            raise ValueError(f"batch_size must be a whole number of at least 1, not {batch_size!r}.")
+        check_whole("batch_size", batch_size, 1)
         return self._batches(int(batch_size), np.random.default_rng(seed))
 
     def _batches(self, batch_size: int, dice: np.random.Generator) -> Iterator[Batch]:

@@ -27,11 +27,11 @@ class Binding:
         """Whose view it is, if one was bound."""
         return self._of[0]  # type: ignore[no-any-return]
 
-    def is_of(self, teacher: Teacher, env: VecEnv, teacher_obs: Wrap | None) -> bool:
+    def is_of(self, teacher: Teacher, env: VecEnv, teacher_obs: Wrap | str | None) -> bool:
         """:return: whether these very objects were bound last"""
         return all(a is b for a, b in zip(self._of, (teacher, env, teacher_obs), strict=True))
 
-    def bind(self, teacher: Teacher, env: VecEnv, teacher_obs: Wrap | None) -> None:
+    def bind(self, teacher: Teacher, env: VecEnv, teacher_obs: Wrap | str | None) -> None:
         """
         :param teacher: who is asked
         :param env: the student's environment, in all its wrappers

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
-from sb3_distill.common.observations import length
+from sb3_distill.common.observations import as_laid_out, length
 from sb3_distill.common.user_code import first_line
 from sb3_distill.teachers.answer_kinds import AnswerError
 from sb3_distill.teachers.asked import shapes
@@ -20,7 +20,12 @@ _NAMES = {
     "q_values": ("q_values", "scores"),
     "probabilities": ("probabilities", "probs"),
 }
-_DTYPES = {
+#: inputs that are no observations, besides states: where an episode begins, and which actions are allowed
+START, MASKS = "episode_start", "action_masks"
+#: what the output is called that is the next step's input
+NEXT = "next_"
+#: NumPy's of ONNX's
+DTYPES = {
     "tensor(float)": np.float32,
     "tensor(double)": np.float64,
     "tensor(float16)": np.float16,
@@ -59,7 +64,11 @@ class OnnxFunction:
             self.session = onnxruntime.InferenceSession(str(self.path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # of its own classes
             raise ValueError(f"ONNX Runtime cannot read {path}: {first_line(error)}") from error
-        self.known = [output.name for output in self.session.get_outputs()]
+        self.by_name = {one.name: one for one in self.session.get_inputs()}
+        named = [output.name for output in self.session.get_outputs()]
+        #: inputs that a step before gives, and the outputs that give them
+        self.states = {name: NEXT + name for name in self.by_name if NEXT + name in named}
+        self.known = [name for name in named if name not in self.states.values()]
         given = [outputs] if isinstance(outputs, str) else list(outputs or [])
         for name in given:
             if name not in self.known:
@@ -96,31 +105,62 @@ class OnnxFunction:
         :param obs: n observations, an array or a dict of arrays by the names of inputs
         :return: n answers; a tuple of several outputs
         """
-        inputs = self.session.get_inputs()
-        given = self._named(obs, [one.name for one in inputs])
         n, size = length(obs), 0
-        for one in inputs:
-            batch = one.shape[0] if one.shape else None
+        given = self.given(obs, n)
+        for name in given:
+            shape = self.by_name[name].shape
+            batch = shape[0] if shape else None
             size = batch if isinstance(batch, int) and batch > 0 else size
-            self._check(one, np.shape(given[one.name]), obs)
         parts = []
         for start in range(0, n, size or n):
-            cut = {one.name: self._cut(given[one.name], one, start, size) for one in inputs}
+            cut = {name: self._cut(values, self.by_name[name], start, size) for name, values in given.items()}
             parts.append(self.session.run(self.outputs, cut))
         whole = [
             np.concatenate(rows)[:n] if np.ndim(rows[0]) else np.asarray(rows[0]) for rows in zip(*parts, strict=True)
         ]
         return tuple(whole) if len(whole) > 1 else whole[0]
 
+    def given(self, obs: Any, n: int) -> dict[str, np.ndarray]:
+        """
+        :param obs: n observations
+        :param n: how many
+        :return: what the file takes of them, by name; where it takes masks, all actions are allowed
+        :raises AnswerError: if it takes something else
+        """
+        names = [name for name in self.by_name if name not in self.states and not (name == START and self.states)]
+        masks = {}
+        if MASKS in names and not (isinstance(obs, dict) and MASKS in obs):
+            names.remove(MASKS)
+            masks[MASKS] = np.ones((n, *self.by_name[MASKS].shape[1:]), DTYPES[self.by_name[MASKS].type])
+        found = {
+            # Where SB3 has put the channels of an image first, or has not, the file says which it takes.
+            name: as_laid_out(np.asarray(values), tuple(self.by_name[name].shape[1:]), first=1)
+            for name, values in self._named(obs, names).items()
+        }
+        for name, values in found.items():
+            self._check(self.by_name[name], np.shape(values), obs)
+        return {name: np.asarray(found[name], DTYPES[self.by_name[name].type]) for name in found} | masks
+
     def _named(self, obs: Any, names: list[str]) -> dict[str, Any]:
         if isinstance(obs, dict):
-            if set(names) <= set(obs):
-                return {name: obs[name] for name in names}
+            # Where a key is also the name of another input, files of sb3-distill's have "observation.KEY".
+            parts = obs if set(names) <= set(obs) else {f"observation.{key}": values for key, values in obs.items()}
+            if set(names) <= set(parts):
+                return {name: parts[name] for name in names}
         elif len(names) == 1:
             return {names[0]: obs}
         raise AnswerError(
-            f"{self.path} takes {', '.join(map(repr, names))}, and the observations are {shapes(obs)}: an input for each of them is "
-            "needed, of its name. What keeps a memory between calls is not read."
+            f"{self.path} takes {', '.join(map(repr, self.by_name))}, and the observations are {shapes(obs)}: an input for each of them is "
+            f"needed, of its name, and no other one. {self.expected}"
+        )
+
+    @property
+    def expected(self) -> str:
+        """Of a file that remembers, for messages."""
+        return (
+            f"What it remembers may be inputs, too, of one state or of any number, each with an output {NEXT}… from which the next step "
+            f"has it, such as lstm_hidden and {NEXT}lstm_hidden, of shape (layers, n, units), zeros at first; and {START}, of shape (n,), "
+            "1 where an episode begins."
         )
 
     def _check(self, one: Any, shape: tuple[int, ...], obs: Any) -> None:
@@ -128,7 +168,7 @@ class OnnxFunction:
         fits = fits and all(
             not isinstance(a, int) or a in (b, -1) for a, b in zip(one.shape[1:], shape[1:], strict=True)
         )
-        if not fits or one.type not in _DTYPES:
+        if not fits or one.type not in DTYPES:
             wanted = tuple(s if isinstance(s, int) else "n" for s in one.shape)
             raise AnswerError(
                 f"{self.path} takes {one.name!r} of shape {wanted}, {one.type}, and the observations are of shape {shapes(obs)}: it is "
@@ -140,4 +180,4 @@ class OnnxFunction:
         part = np.asarray(values)[start : start + size] if size else np.asarray(values)
         if size and len(part) < size:
             part = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
-        return np.ascontiguousarray(part, _DTYPES[one.type])
+        return np.ascontiguousarray(part, DTYPES[one.type])

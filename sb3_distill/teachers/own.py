@@ -16,7 +16,7 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepR
 
 from sb3_distill.common.layers import Layer
 from sb3_distill.common.masks import forbidden
-from sb3_distill.common.observations import each_part, length, observation_of
+from sb3_distill.common.observations import as_laid_out, each_part, length, observation_of
 from sb3_distill.common.questions import as_dones
 from sb3_distill.common.user_code import innermost, said_by
 from sb3_distill.teachers.answer_kinds import (
@@ -111,11 +111,24 @@ class OwnTeacher(Teacher):
         :param asked: who is asked about them
         :return: answers, and values if there are any, shape (n, :attr:`row_size`)
         """
-        obs = obs if self.normalize_obs is None else self.normalize_obs(obs)
+        obs = self._seen(obs)
         rows = self._clipped(asked.rows(obs, self.action_space))
         if self.value_of is None:
             return rows
         return np.concatenate([rows, self.value_of.rows(obs, self.action_space)], axis=1)
+
+    def _seen(self, obs: Any) -> Any:
+        """
+        Observations as the function takes them: normalised, and images laid out as in its own space, wherever a student's network has
+        their channels. Networks take them as they come, and see to that themselves.
+        """
+        if not isinstance(self.asked.owner, th.nn.Module):
+            space = self.observation_space
+            if isinstance(space, spaces.Dict):
+                obs = {key: as_laid_out(np.asarray(obs[key]), tuple(sub.shape or ()), 1) for key, sub in space.items()}
+            else:
+                obs = as_laid_out(np.asarray(obs), tuple(space.shape or ()), 1)
+        return obs if self.normalize_obs is None else self.normalize_obs(obs)
 
     def prepare(self, obs: Observation) -> th.Tensor:
         if self.asked.remembers:
@@ -126,8 +139,7 @@ class OwnTeacher(Teacher):
                 )
             rows = np.asarray(obs)
         else:
-            obs = obs if self.normalize_obs is None else self.normalize_obs(obs)
-            rows = self._clipped(self.asked.rows(obs, self.action_space))
+            rows = self._clipped(self.asked.rows(self._seen(obs), self.action_space))
         return th.from_numpy(rows).float()
 
     def answer(self, obs: Observation, with_value: bool = False, masks: np.ndarray | None = None) -> Answer:
@@ -137,8 +149,7 @@ class OwnTeacher(Teacher):
         if self.asked.remembers:
             values = np.asarray(obs)[:, -1]
         else:
-            normalised = obs if self.normalize_obs is None else self.normalize_obs(obs)
-            values = self.value_of.rows(normalised, self.action_space)[:, 0]
+            values = self.value_of.rows(self._seen(obs), self.action_space)[:, 0]
         return answer._replace(value=th.from_numpy(values).float() * self.value_scale)
 
     def _clipped(self, rows: np.ndarray) -> np.ndarray:

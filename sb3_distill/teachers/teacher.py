@@ -17,13 +17,14 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.common.vec_env import VecEnv
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from stable_baselines3.dqn.policies import DQNPolicy
 
+from sb3_distill.common.layers import raw_env
 from sb3_distill.common.observations import length, observation_of
 from sb3_distill.common.questions import env_id_of
 from sb3_distill.common.spaces import channels_last, check_spaces, env_actions, signature
-from sb3_distill.evaluation.episodes import make_plain_envs
+from sb3_distill.evaluation.episodes import Heeding, make_plain_envs
 from sb3_distill.rules.distributions import from_parameters
 from sb3_distill.rules.masking import masked
 from sb3_distill.teachers.noise import noisy_actions, with_noise
@@ -317,6 +318,21 @@ class Teacher(ABC):
     def reads_a_view(self) -> bool:
         """Whether it reads something else than an environment says: what :meth:`view` makes of it, as one who remembers does."""
         return type(self).view is not Teacher.view
+
+    def seated(self, env: VecEnv) -> tuple[Callable[..., np.ndarray], VecEnv]:
+        """
+        Who plays, for :func:`~sb3_distill.evaluation.episodes.play_episodes`: with ``act``, among the actions that are allowed.
+
+        :param env: any stack of wrappers; what it says beneath a ``VecNormalize`` is read, as everywhere
+        :return: the player, and the environment as this teacher reads it, which remembers the episode for one that does
+        :raises ValueError: if the teacher cannot read its observations or does other actions; both spaces are shown
+        """
+        layer = env
+        while isinstance(layer, VecEnvWrapper):
+            if getattr(layer, "teacher", None) is self:  # of training_env, or of view
+                return Heeding(self.act), env
+            layer = layer.venv
+        return Heeding(self.act), self.view(as_teacher_reads(self, raw_env(env)[0]))
 
     def training_env(self, n_envs: int) -> VecEnv:
         """

@@ -58,7 +58,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecNormalize, is_vecenv_wra
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
 from sb3_distill.common.given_env import check_single_env, check_vec_env
-from sb3_distill.common.layers import Layer
+from sb3_distill.common.layers import Layer, innermost
 from sb3_distill.common.masks import (
     METHOD,
     checked_masks,
@@ -85,7 +85,7 @@ from sb3_distill.rules.distributions import from_parameters
 from sb3_distill.rules.methods import LOG_PROB, NEXT_STATE, TEACHER_V, TEACHER_VALUE
 from sb3_distill.rules.rewards import Transitions
 from sb3_distill.teachers.teacher import Answer, Teacher, masks_if_any
-from sb3_distill.teachers.view import Wrap, view_of
+from sb3_distill.teachers.view import TeacherView, Wrap, view_of
 
 REWARDS = {"log_prob": LOG_PROB, "teacher_value": TEACHER_V}
 SHIFTS = ("teacher_entropy", None)
@@ -300,7 +300,8 @@ class VecTeacherReward(Layer):
     :param gamma: γ in ``"teacher_value"``
     :param reward_coef: weight of r̂
     :param env_reward_coef: weight of the environment's own reward
-    :param teacher_obs: puts the teacher's wrappers around an environment, see :mod:`~sb3_distill.teachers.view`
+    :param teacher_obs: puts the teacher's wrappers around an environment, or a key of its Dict observations, see
+        :mod:`~sb3_distill.teachers.view`: around ``venv``, or, where that does not go, around what is beneath its wrappers
     :param reward_bound: as of :class:`TeacherReward`
     :raises ValueError: for unknown names, spaces that differ, a teacher without the value function that is asked for, or
         a ``VecNormalize`` inside; in a step, for a reward of the environment that has a weight and is not finite
@@ -316,7 +317,7 @@ class VecTeacherReward(Layer):
         gamma: float = 0.99,
         reward_coef: float = 1.0,
         env_reward_coef: float = 0.0,
-        teacher_obs: Wrap | None = None,
+        teacher_obs: Wrap | str | None = None,
         reward_bound: float | None = None,
     ) -> None:
         _check_names(reward, shift)
@@ -328,15 +329,21 @@ class VecTeacherReward(Layer):
             )
         teacher = _loaded(teacher)
         super().__init__(venv)
-        self._view = view_of(teacher, venv, venv, teacher_obs)
+        self._view = _view(teacher, venv, teacher_obs)
         self._payer = _Payer(venv, teacher, reward, shift, gamma, reward_coef, env_reward_coef, reward_bound)
         self._monitored = is_monitored(venv)
         self._warned = self._said_no_mask = False
         self._has_masks = has_masks(venv)
 
     def reset(self) -> VecEnvObs:
-        obs = self.venv.reset()
-        self._payer.start(obs if self._view is None else self._view.reset(obs), self._masks())
+        if self._view is None or self._view.env is self.venv:
+            obs = self.venv.reset()
+            seen = obs if self._view is None else self._view.reset(obs)
+        else:  # beneath the wrappers, of whose observations nothing is needed
+            with self._view.hearing(steps=False):
+                obs = self.venv.reset()
+            seen = self._view.obs
+        self._payer.start(seen, self._masks())
         return copy_obs(obs)  # SB3 keeps it for a step, in which the environment may write over it
 
     def step_async(self, actions: np.ndarray) -> None:
@@ -344,11 +351,18 @@ class VecTeacherReward(Layer):
         self.venv.step_async(actions)
 
     def step_wait(self) -> VecEnvStepReturn:
-        needs_next = NEXT_STATE in self._payer.reward.needs
-        with told_at_time_limits(self.venv) if self._has_masks and needs_next else nullcontext():
+        needs_next, view = NEXT_STATE in self._payer.reward.needs, self._view
+        beneath = view is not None and view.env is not self.venv
+        with (
+            told_at_time_limits(self.venv) if self._has_masks and needs_next else nullcontext(),
+            view.hearing(steps=True) if view is not None and beneath else nullcontext(),
+        ):
             obs, env_rewards, dones, infos = self.venv.step_wait()
         env_rewards, dones = as_rewards(env_rewards), as_dones(dones)
-        seen, ends = (obs, infos) if self._view is None else self._view.step(obs, env_rewards, dones, infos)
+        if view is None:
+            seen, ends = obs, list(infos)
+        else:
+            seen, ends = (view.obs, view.infos) if beneath else view.step(obs, env_rewards, dones, infos)
         ended = np.flatnonzero(dones).tolist()
         truncated = {i: ends[i]["terminal_observation"] for i in ended if is_truncated(ends[i])}
         lost = sum(lost_its_state(infos[i]) for i in ended)
@@ -387,6 +401,21 @@ class VecTeacherReward(Layer):
             i: self._payer.masks[i] if mask is None else checked_masks([mask], self.action_space, when, first=i)[0]
             for i, mask in told.items()
         }
+
+
+def _view(teacher: Teacher, venv: VecEnv, teacher_obs: Wrap | str | None) -> TeacherView | None:
+    """What the teacher sees of an environment in its wrappers, or else beneath them, where a Dict may have what it reads."""
+    try:
+        return view_of(teacher, venv, venv, teacher_obs)
+    except ValueError:
+        base = innermost(venv)
+        if teacher_obs is None or base is venv:
+            raise
+        try:
+            return view_of(teacher, venv, base, teacher_obs)
+        except ValueError:
+            pass  # what is around it is what the user has in mind
+        raise
 
 
 class Info(dict[str, Any]):

@@ -684,24 +684,33 @@ def test_load_resumes(mode, student, tmp_path):
     alone.learn(10)
 
 
-@pytest.mark.parametrize("student", ["dqn", "ppo"])
-def test_it_plays_in_rl_zoo3s_enjoy(student, tmp_path):
+ENJOYS_BOTH = """
+import sys
+from rl_zoo3.enjoy import enjoy
+for algo in ("dqn", "ppo"):
+    sys.argv = ["enjoy", "--algo", algo, "--env", "CartPole-v1", "-f", sys.argv[-1]]
+    sys.argv[1:1] = ["--no-render", "-n", "1100", "--device", "cpu"]
+    enjoy()
+"""
+
+
+def test_it_plays_in_rl_zoo3s_enjoy(tmp_path):
     """As dqn or ppo, from a folder in the zoo's layout."""
     env = make_vec_env("CartPole-v1", 4, seed=0)
     teacher = load_teacher("zoo:dqn/CartPole-v1", temperature=1.0)
-    model = PolicyDistillation("MlpPolicy", env, teacher=teacher, student=student, seed=0, device="cpu").learn(2_048)
-    folder = tmp_path / student / "CartPole-v1_1"
-    (folder / "CartPole-v1").mkdir(parents=True)
-    (folder / "CartPole-v1" / "config.yml").write_text("!!python/object/apply:collections.OrderedDict\n- []\n")
-    model.save(folder / "CartPole-v1")
-    command = [sys.executable, "-m", "rl_zoo3.enjoy", "--algo", student, "--env", "CartPole-v1", "-f", tmp_path]
-    command += ["--no-render", "-n", "1100", "--device", "cpu"]
+    for student in ("dqn", "ppo"):
+        model = PolicyDistillation("MlpPolicy", env, teacher=teacher, student=student, seed=0, device="cpu")
+        folder = tmp_path / student / "CartPole-v1_1"
+        (folder / "CartPole-v1").mkdir(parents=True)
+        (folder / "CartPole-v1" / "config.yml").write_text("!!python/object/apply:collections.OrderedDict\n- []\n")
+        model.learn(2_048).save(folder / "CartPole-v1")
+    command = [sys.executable, "-c", ENJOYS_BOTH, str(tmp_path)]
     done = subprocess.run(
-        list(map(str, command)), env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
+        command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     rewards = [float(line.split(": ")[1]) for line in done.stdout.splitlines() if line.startswith("Episode Reward")]
-    assert len(rewards) > 0 and min(rewards) > 400
+    assert len(rewards) == 4 and min(rewards) > 400
 
 
 # --- bad input --------------------------------------------------------------------------------------------------------

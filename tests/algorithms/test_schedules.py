@@ -12,7 +12,7 @@ from stable_baselines3.common.utils import FloatSchedule, LinearSchedule
 from stable_baselines3.common.vec_env import DummyVecEnv
 
 from envs_for_tests import CountdownEnv, actor_critic_teacher
-from sb3_distill import DistillA2C, DistillPPO, NDistill, PolicyDistillation, TeacherDistill
+from sb3_distill import DistillA2C, DistillPPO, NDistill, PolicyDistillation, TeacherDistill, TeacherVReward
 from sb3_distill.algorithms.schedules import LoggableSchedule, schedule_of, value_at
 
 SMALL = dict(n_steps=16, batch_size=16, n_epochs=1)
@@ -169,3 +169,74 @@ def test_a_student_of_one_method_is_not_loaded_as_one_of_another(tmp_path):
     assert DistillPPO.load(tmp_path / "student.zip").method == "n_distill"
     with pytest.raises(ValueError, match=r"^This is a student of 'n_distill', and TeacherDistill is 'teacher_distill'"):
         TeacherDistill.load(tmp_path / "student.zip")
+
+
+def test_gamma_may_be_a_schedule():
+    """A rollout has the number that it gives as the rollout begins, in the student's rewards and in SB3's advantages."""
+    seen = []
+
+    class Seen(BaseCallback):
+        def _on_step(self):
+            return True
+
+        def _on_rollout_end(self):
+            buffer, model = self.model.rollout_buffer, self.model
+            seen.append(model.gamma)
+            assert model.gamma == buffer.gamma
+            ahead = np.append(buffer.values[1:, 0], model.policy.predict_values(th.tensor(model._last_obs)).item())
+            begins = np.append(buffer.episode_starts[1:, 0], model._last_episode_starts[0])
+            one_step = buffer.rewards[:, 0] + seen[-1] * ahead * (1 - begins) - buffer.values[:, 0]
+            np.testing.assert_allclose(buffer.advantages[:, 0], one_step, atol=1e-5)
+
+    model = make(method="teacher_v_reward", gamma=LinearSchedule(0.5, 0.9, 0.5), gae_lambda=0.0, averaging=0.0)
+    model.learn(64, callback=Seen())
+    assert seen == pytest.approx([0.5, 0.7, 0.9, 0.9])
+
+
+@pytest.mark.parametrize("engine", [DistillPPO, DistillA2C])
+def test_a_schedule_of_one_number_is_that_number(engine):
+    """To the bit, r̂ = −γ ℓ included."""
+    one, other = (make(engine, method="n_distill", gamma=gamma, seed=0).learn(64) for gamma in (0.9, lambda _: 0.9))
+    for a, b in zip(one.policy.parameters(), other.policy.parameters(), strict=True):
+        assert th.equal(a, b)
+
+
+def test_a_student_with_a_scheduled_gamma_is_saved_and_loaded(tmp_path):
+    """As SB3's own PPO, with the number of its last rollout, and as itself, with the schedule; a number that is given replaces it."""
+    schedule = LinearSchedule(0.5, 0.9, 0.5)
+    model = make(gamma=schedule).learn(64)
+    model.save(tmp_path / "student")
+    assert PPO.load(tmp_path / "student", env=model.env, device="cpu").gamma == 0.9
+    loaded = DistillPPO.load(tmp_path / "student", env=model.env, teacher=model.teacher, device="cpu")
+    assert loaded.gamma_schedule(1.0) == 0.5
+    assert loaded.learn(16).gamma == schedule(0.0)
+    fixed = DistillPPO.load(tmp_path / "student", env=model.env, teacher=model.teacher, gamma=0.7, device="cpu")
+    assert fixed.learn(16).gamma == 0.7
+    loaded.gamma = 0.6
+    assert loaded.learn(16).gamma == 0.6
+
+
+def test_a_class_with_a_scheduled_gamma_loads_sb3s_own(tmp_path):
+    PPO("MlpPolicy", DummyVecEnv([CountdownEnv]), gamma=0.95, device="cpu", **SMALL).save(tmp_path / "plain")
+    teacher = actor_critic_teacher(CountdownEnv())
+    model = TeacherVReward.load(tmp_path / "plain", DummyVecEnv([CountdownEnv]), teacher=teacher, device="cpu")
+    assert callable(TeacherVReward.settings(CountdownEnv())["gamma"])
+    assert model.learn(16).gamma == 0.95
+
+
+def test_values_that_are_compared_are_of_one_discount():
+    """V_πθ beside V_π: the class's default does not rise there, and one that is given is a warning."""
+    assert not callable(TeacherVReward.settings(CountdownEnv(), baseline="student")["gamma"])
+    teacher = actor_critic_teacher(CountdownEnv())
+    teacher.gamma = 0.99
+    model = make(method="teacher_v_reward", baseline="student", gamma=LinearSchedule(0.5, 0.9, 0.5))
+    model.teacher = teacher
+    with pytest.warns(UserWarning, match=r"V_πθ of the student's gamma=0\.5 rising to 0\.9\. Give gamma=0\.99\."):
+        model.learn(16)
+
+
+def test_a_gamma_outside_its_range_is_refused():
+    with pytest.raises(
+        ValueError, match=r"^gamma must lie between 0 and 1, and its schedule gives 1\.5 for progress_remaining=0\."
+    ):
+        make(gamma=LinearSchedule(0.5, 1.5, 1.0))

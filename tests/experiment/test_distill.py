@@ -20,6 +20,14 @@ from sb3_distill.experiment.settings import Settings
 from sb3_distill.rules.methods import METHODS
 
 SMALL = dict(steps=256, n_envs=2, net_arch=[8], eval_episodes=2, quiet=True)
+#: nothing is played to choose a temperature
+COLD = SMALL | dict(temperature=0.01)
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A run of on-policy distillation as it is."""
+    return distill(out=tmp_path_factory.mktemp("plain") / "run", env="CartPole-v1", method="on_policy_distill", **COLD)
 
 
 def test_it_is_the_command(tmp_path):
@@ -48,12 +56,12 @@ def test_what_has_ended_is_read_and_not_made_again(tmp_path, monkeypatch):
 
 
 def test_another_run_in_the_folder_is_an_error_in_words_of_python(tmp_path):
-    distill(out=tmp_path / "run", **SMALL)
+    distill(out=tmp_path / "run", **COLD)
     with pytest.raises(
         ValueError, match=r"with seed=0 \(not 1\): choose another folder with out=…, or add overwrite=True\.$"
     ):
-        distill(out=tmp_path / "run", seed=1, **SMALL)
-    assert distill(out=tmp_path / "run", seed=1, overwrite=True, **SMALL).settings.seed == 1
+        distill(out=tmp_path / "run", seed=1, **COLD)
+    assert distill(out=tmp_path / "run", seed=1, overwrite=True, **COLD).settings.seed == 1
 
 
 @pytest.mark.parametrize(
@@ -86,11 +94,11 @@ def test_errors_come_before_any_file(settings, message, tmp_path):
         (["--weight", "v_conditioned"], dict(weight="v_conditioned")),
     ],
 )
-def test_mixtures_and_weights_are_settings_of_a_run(words, settings, tmp_path, capsys):
+def test_mixtures_and_weights_are_settings_of_a_run(words, settings, plain, tmp_path, capsys):
     """Typed or called, they are in results.json and in the name of the folder, and the student is theirs."""
     common = ["--steps", "256", "--n-envs", "2", "--net-arch", "8", "--eval-episodes", "2", "--quiet"]
     method = ["--method", "on-policy-distill", "--env", "CartPole-v1", "--temperature", "0.01"]
-    called = dict(env="CartPole-v1", method="on_policy_distill", temperature=0.01) | SMALL
+    called = dict(env="CartPole-v1", method="on_policy_distill") | COLD
     assert main(["distill", *method, *common, *words, "--out", str(tmp_path / "typed")]) == 0
     result = distill(out=tmp_path / "called", **called, **settings)
     assert result.data["settings"] | settings == result.data["settings"]
@@ -98,7 +106,6 @@ def test_mixtures_and_weights_are_settings_of_a_run(words, settings, tmp_path, c
     assert typed["settings"] == result.data["settings"] and typed["players"]["student"]["returns"] == list(
         result.returns()
     )
-    plain = distill(out=tmp_path / "plain", **called)
     pairs = zip(plain.student.policy.parameters(), result.student.policy.parameters(), strict=True)
     assert not all(th.equal(a, b) for a, b in pairs)
 
@@ -178,7 +185,7 @@ def test_a_point_of_the_curve_has_no_more_episodes_than_the_comparison(tmp_path,
     notes = []
     draw = learning_curves.draw_learning_curves
     monkeypatch.setattr(learning_curves, "draw_learning_curves", lambda *args: (notes.append(args[3]), draw(*args))[1])
-    distill(env="CartPole-v1", out=tmp_path / "run", **SMALL)
+    distill(env="CartPole-v1", out=tmp_path / "run", **COLD)
     assert {n for _, n in points_of(tmp_path / "run")} == {2}
     assert notes == ["mean ± standard error of 2 episodes (student) or 2 (teacher, random play)"]
 
@@ -194,7 +201,7 @@ def test_where_evaluations_take_longer_than_the_training_points_wait(seconds, st
 
     monkeypatch.setattr(LearningCurve, "_evaluate", slow)
     monkeypatch.setattr("sb3_distill.experiment.run.CURVE_POINTS", 4)
-    distill(env="CartPole-v1", out=tmp_path / "run", **SMALL)
+    distill(env="CartPole-v1", out=tmp_path / "run", **COLD)
     assert [step for step, _ in points_of(tmp_path / "run")] == steps
 
 
@@ -202,7 +209,7 @@ def test_the_process_is_left_as_it_was(tmp_path):
     threads = th.get_num_threads()
     th.set_num_threads(2)
     try:
-        distill(out=tmp_path / "run", **SMALL)
+        distill(out=tmp_path / "run", **COLD)
         assert th.get_num_threads() == 2
     finally:
         th.set_num_threads(threads)

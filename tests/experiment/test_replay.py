@@ -55,7 +55,7 @@ def weights(result):
     [
         dict(method="n_distill", steps=512),
         dict(method="on_policy_distill", engine="a2c", steps=256),
-        dict(method="teacher_distill", control="mixed", beta=0.5, steps=1_024),
+        dict(method="teacher_distill", control="mixed", beta=0.5, steps=512),
         dict(method="on_policy_distill", weight="return_ratio", teacher_return=60.0, random_return=15.0, steps=512),
     ],
     ids=lambda settings: settings.get("weight", settings["method"]),

@@ -183,3 +183,13 @@ def test_no_compiler_is_said(tmp_path, monkeypatch):
 def test_eight_bits_of_torchscript_there_are_none(tmp_path):
     with pytest.raises(ValueError, match="int8 is for 'onnx' and 'c'"):
         written(made(PPO, VECTOR, spaces.Discrete(2)), tmp_path / "agent.pt", int8=True)
+
+
+def test_small_first_layers_and_the_last_ones_stay_float(tmp_path):
+    """Of 3 inputs, the first layer has 192 of 4,416 weights; of 100, more than half of them, and is rounded."""
+    wide = spaces.Box(-1, 1, (100,), np.float32)
+    for space, n_float in ((VECTOR, 2), (wide, 1)):
+        model = made(DQN, space, spaces.Discrete(3), policy_kwargs=dict(net_arch=[64, 64]))
+        text = written(model, tmp_path / "agent.h", int8=True).path.read_text()
+        assert len(re.findall(r"agent_linear\(", text)) == n_float + 1  # its definition, too
+        assert len(re.findall(r"agent_linear_i8\(", text)) == 3 - n_float + 1

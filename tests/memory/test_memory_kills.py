@@ -23,7 +23,7 @@ def check(results):
 
 
 def test_a_killed_recording_loses_nothing_and_ends_as_a_whole_one(tmp_path):
-    check(killed(tmp_path, 3, 6_000))
+    check(killed(tmp_path, 3, 2_000))
 
 
 @pytest.mark.slow

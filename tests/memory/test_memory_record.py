@@ -155,10 +155,10 @@ def test_the_teacher_is_asked_once_about_each_state(cartpole, tmp_path):
 
 @pytest.mark.parametrize("epsilon", [0.0, 0.25, 1.0])
 def test_the_teacher_plays_epsilon_greedily(cartpole, epsilon, tmp_path):
-    memory = record(cartpole, cartpoles(), 4_000, tmp_path / "m", epsilon=epsilon)
+    memory = record(cartpole, cartpoles(), 1_000, tmp_path / "m", epsilon=epsilon)
     greedy = np.concatenate([e.answers.argmax(1) == e.actions for e in memory.episodes()]).mean()
     expected = 1 - epsilon / 2  # of two actions, every second random one is the greedy one
-    assert abs(greedy - expected) <= 4 * np.sqrt(expected * (1 - expected) / 4_000)
+    assert abs(greedy - expected) <= 4 * np.sqrt(expected * (1 - expected) / 1_000)
 
 
 @pytest.mark.parametrize("kind", ACTION_SPACES)

@@ -37,6 +37,7 @@ def test_all_figures_are_named():
 
 def test_paper_all_writes_a_figure_its_numbers_and_a_finding(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(experiments, "QUICK", TINY)
+    monkeypatch.setattr(experiments, "ACTIONS", (4, 64))  # of five numbers
     run("paper", "all", "--quick", "--out", str(tmp_path))
     said = capsys.readouterr().out
     numbers = {}

@@ -236,11 +236,12 @@ def test_the_same_stack_needs_no_view():
     assert model._binding.view is None
 
 
-def test_a_privileged_teacher():
+@pytest.mark.parametrize("teacher_obs", ["teacher", lambda venv: VecExtractDictObs(venv, "teacher")])
+def test_a_privileged_teacher(teacher_obs):
     """What is kept from the student is not kept from its teacher, and each sees its own part only."""
     env = VecExtractDictObs(counting("dict"), "student")
     teacher = feedforward(FLAT)
-    model = distil(env, teacher, method="n_distill", teacher_obs=lambda venv: VecExtractDictObs(venv, "teacher"))
+    model = distil(env, teacher, method="n_distill", teacher_obs=teacher_obs)
     seen = []
     model.learn(2 * N_STEPS * N_ENVS, callback=lambda now, _: not seen.append(copy_obs(now["new_obs"])))
     actions = histories(env)
@@ -249,6 +250,25 @@ def test_a_privileged_teacher():
     students, _, _ = shown(VecExtractDictObs(counting("dict"), "student"), actions)
     np.testing.assert_array_equal(seen, students[1:])
     assert not np.isin(expected[:, 1], np.unique(seen)).any()
+
+
+def test_what_a_teacher_cannot_see_is_said():
+    """Both spaces where it sees what its student does, and the key that it could read; keys where there is none such; no assertions."""
+    env, teacher = VecFrameStack(VecExtractDictObs(counting("dict"), "student"), 2), feedforward(FLAT)
+    with pytest.raises(
+        ValueError, match=r"space is Box.*\(4,\).*is Box.*\(8,\).* It can read this: teacher_obs='student'\."
+    ):
+        distil(env, teacher)
+    with pytest.raises(ValueError, match="have no key 'teachr': did you mean 'teacher'"):
+        distil(env, teacher, teacher_obs="teachr")
+    with pytest.raises(
+        ValueError, match=r"do not go around this environment.*keys are 'student', 'teacher' \(KeyError"
+    ):
+        distil(env, teacher, teacher_obs=lambda venv: VecExtractDictObs(venv, "teachr"))
+    with pytest.raises(ValueError, match=r"do not go around this environment, which shows Box.*AssertionError"):
+        VecTeacherReward(counting("flat"), teacher, teacher_obs=lambda venv: VecExtractDictObs(venv, "teacher"))
+    with pytest.raises(ValueError, match=r"teacher_obs must be a function .* not int"):
+        distil(env, teacher, teacher_obs=3)
 
 
 class Infos(BaseCallback):
@@ -540,19 +560,19 @@ def test_what_is_saved_knows_of_no_view(kind, tmp_path):
 
 
 @pytest.mark.parametrize("reward", ["log_prob", "teacher_value"])
-@pytest.mark.parametrize("kind", ["image", "dict"])
-def test_rewards_of_a_teacher_that_sees_otherwise(kind, reward):
-    """What is paid is what the teacher says about the environment as it sees it."""
+@pytest.mark.parametrize("kind, order", [("image", "within"), ("dict", "within"), ("dict", "around"), ("dict", "key")])
+def test_rewards_of_a_teacher_that_sees_otherwise(kind, order, reward):
+    """What is paid is what the teacher says about the environment as it sees it, whichever wrapper is around the other."""
     teachers = stack4 if kind == "image" else (lambda v: VecExtractDictObs(v, "teacher"))
     students = (lambda env: env) if kind == "image" else (lambda env: VecExtractDictObs(env, "student"))
     teacher = feedforward(teachers(counting(kind)).observation_space, gain=3.0)
     actions = np.random.default_rng(0).integers(0, 3, (30, N_ENVS))
-    inner = counting(kind)
-    if kind == "dict":
-        # The student's wrapper is around the one that pays: beneath it both parts are there.
-        env = students(VecTeacherReward(inner, teacher, reward, shift=None, gamma=0.9, teacher_obs=teachers))
+    inner, seen = counting(kind), "teacher" if order == "key" else teachers
+    how = {"reward": reward, "shift": None, "gamma": 0.9, "teacher_obs": seen}
+    if order == "within":  # the student's wrapper is around the one that pays: beneath it both parts are there
+        env = students(VecTeacherReward(inner, teacher, **how))
     else:
-        env = VecTeacherReward(inner, teacher, reward, shift=None, gamma=0.9, teacher_obs=teachers)
+        env = VecTeacherReward(students(inner), teacher, **how)
     env.reset()
     paid, mine = [], []
     for action in actions:

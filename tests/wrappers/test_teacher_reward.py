@@ -510,7 +510,7 @@ LEARNERS = {
 
 
 #: one learner of each reward, so that the suite stays short; the others are the same experiment, at length
-ALWAYS = {"log_prob": PPO, "teacher_value": TRPO}
+ALWAYS = {"log_prob": A2C, "teacher_value": TRPO}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from sb3_distill.teachers import teacher as teachers
 from sb3_distill.zoo.benchmarks import nine_tasks
 from sb3_distill.zoo.benchmarks import offline as offline_benchmark
 from sb3_distill.zoo.benchmarks.nine_tasks import TASKS, hidden_units, student_arch
-from sb3_distill.zoo.benchmarks.offline import main, steps_to
+from sb3_distill.zoo.benchmarks.offline import main
 from sb3_distill.zoo.benchmarks.relative_scores import Reference, Relative, geometric_mean, mean_of, relative
 
 
@@ -76,11 +76,6 @@ def test_the_error_of_a_geometric_mean_is_that_of_samples():
 def test_small_students_of_min_atar_learn_longer():
     assert [TASKS["Asterix"].steps_for(share) for share in ("25%", "7%", "4%")] == [320_000, 640_000, 640_000]
     assert TASKS["CartPole"].steps_for("4%") == 40_000
-
-
-def test_the_first_point_that_reaches():
-    assert steps_to(0.95, [0, 10, 20, 30], [0.1, 0.95, 0.2, 1.0]) == 10
-    assert steps_to(0.95, [0, 10], [0.1, 0.9]) == math.inf
 
 
 @pytest.mark.parametrize("share", nine_tasks.SHARES)

@@ -21,7 +21,7 @@ from stable_baselines3.common.env_util import make_vec_env
 from sb3_distill.agents.load import load_teacher
 from sb3_distill.algorithms.ppo import OnPolicyDistill
 from sb3_distill.common.phases import phase
-from sb3_distill.evaluation.episodes import EVALUATION_SEED, episode_returns, random_play, standard_error
+from sb3_distill.evaluation.episodes import EVALUATION_SEED, episode_returns, greedy, random_play, standard_error
 from sb3_distill.zoo.benchmarks.csv_lines import read, write
 
 N_ENVS, EPISODES, SHARE = 8, 100, 0.97
@@ -124,7 +124,7 @@ def distil(env_id: str, seed: int) -> dict[str, Any]:
         return episode_returns(act, lambda n: view(make_vec_env(env_id, n)), EPISODES, EVALUATION_SEED)
 
     theirs = returns(teacher.act, teacher.view)
-    ours = returns(lambda obs: student.predict(obs, deterministic=True)[0])
+    ours = returns(greedy(student.predict))
     chance = returns(random_play(env.action_space, EPISODES))
     numbers = (ours.mean(), standard_error(ours), theirs.mean(), standard_error(theirs), chance.mean(), seconds)
     return dict(zip(FIELDS, (env_id, seed, steps, *(round(float(x), 3) for x in numbers)), strict=True))

@@ -4,16 +4,14 @@
     Every agent in the folders that RL_TRAINED_AGENTS names, as ONNX: how its answers to 10,000 observations differ from SB3's
     ``predict``. What was measured is kept in ``--out`` and not repeated.
 ``python -m sb3_distill.zoo.benchmarks.export int8``
-    The RL Zoo's four DQNs with weights of eight bits: the return of 100 episodes against that of their own weights.
+    The RL Zoo's four DQNs with weights of eight bits: their return against that of their own weights, in the same episodes.
 ``python -m sb3_distill.zoo.benchmarks.export buys AGENT …``
     Of each agent, in SB3, ONNX and C, in float and with eight bits: size, actions per second, and return; as a CSV file, with
     ``--figure`` drawn. Seconds are those of one thread's CPU time, so that other programs do not count.
 """
 
 import argparse
-import csv
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -27,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from sb3_distill.agents.find import find_agent
+from sb3_distill.agents.find import find_agent, zoo_roots
 from sb3_distill.common.files import write_csv, write_figure, write_json
 from sb3_distill.common.observations import observation_of
 from sb3_distill.evaluation.episodes import EVALUATION_SEED, episode_returns, standard_error
@@ -39,12 +37,14 @@ from sb3_distill.exporting.export import Exported, export
 from sb3_distill.exporting.observations import asked
 from sb3_distill.exporting.onnx_file import run_onnx
 from sb3_distill.exporting.recipe import ACTION, Recipe
+from sb3_distill.zoo.benchmarks.csv_lines import read
 
 DQNS = ("CartPole-v1", "Acrobot-v1", "LunarLander-v2", "MountainCar-v0")
 HEADER = ("agent", "as", "bytes", "actions_per_second_1", "actions_per_second_256", "return", "standard_error")
 #: CPU seconds that a speed is measured for, and observations that are asked about in turn
 SECONDS, N_OBS = 0.4, 256
-EPISODES = 100
+#: of a return, and of a difference of two that is small
+EPISODES, INT8_EPISODES = 100, 400
 
 
 def main() -> None:
@@ -59,7 +59,8 @@ def main() -> None:
     int8.add_argument(
         "agents", nargs="*", default=[f"zoo:dqn/{env}" for env in DQNS], help="default: the zoo's four DQNs"
     )
-    int8.set_defaults(run=lambda args: compare_int8(args.agents))
+    int8.add_argument("--episodes", type=int, default=INT8_EPISODES, help="(default: %(default)s)")
+    int8.set_defaults(run=lambda args: compare_int8(args.agents, args.episodes))
     buys = commands.add_parser("buys", help="size, speed and return")
     buys.add_argument("agents", nargs="+", metavar="[LABEL=]AGENT", help="with the name that it has in the table")
     buys.add_argument("--out", default="runs/export/buys.csv", help="the table; rows that it has are kept")
@@ -109,8 +110,7 @@ def agent_folders() -> list[Path]:
     """
     :return: folders ``ALGO/ENV_1`` of all agents
     """
-    roots = [Path(root).expanduser() for root in os.environ["RL_TRAINED_AGENTS"].split(os.pathsep) if root]
-    return sorted(folder for root in roots for folder in root.glob("*/*_*") if folder.is_dir())
+    return sorted(folder for root in zoo_roots()[0] for folder in root.glob("*/*_*") if folder.is_dir())
 
 
 def measured(folder: Path, file: Path, to: str) -> dict[str, Any]:
@@ -132,20 +132,24 @@ def measured(folder: Path, file: Path, to: str) -> dict[str, Any]:
 # --- returns ----------------------------------------------------------------------------------------------------------
 
 
-def compare_int8(agents: list[str]) -> None:
+def compare_int8(agents: list[str], n_episodes: int) -> None:
     """
     :param agents: names or paths
+    :param n_episodes: with the same seeds for both
     """
     for name in agents:
         with tempfile.TemporaryDirectory() as temporary, prepared(name, None, None, None) as (agent, recipe, _):
-            own = returns(agent, recipe, None)
+            # It plays as predict does, and faster.
+            whole = export(name, Path(temporary) / "whole.onnx", n_observations=1_000)
+            own = returns(agent, recipe, run_onnx(whole.path), n_episodes)
             done = export(name, Path(temporary) / "agent.onnx", int8=True)
-            rounded = returns(agent, recipe, run_onnx(done.path))
+            rounded = returns(agent, recipe, run_onnx(done.path), n_episodes)
         assert done.agreement is not None
-        share = 100 * (1 + (rounded.mean() - own.mean()) / abs(own.mean()))
+        lost = (rounded - own) / abs(own.mean())
         say(
-            f"{name}: {own.mean():.1f} ± {standard_error(own):.1f} in float, {rounded.mean():.1f} ± {standard_error(rounded):.1f} "
-            f"with eight bits, {share:.1f}%; {100 * done.agreement.share_of_equal:.1f}% of actions equal, {done.size:,} bytes"
+            f"{name}: {own.mean():.1f} ± {standard_error(own):.1f} in float, {rounded.mean():.1f} ± {standard_error(rounded):.1f} with "
+            f"eight bits, {100 * (1 + lost.mean()):.1f}% ± {100 * standard_error(lost):.1f} of it; "
+            f"{100 * done.agreement.share_of_equal:.1f}% of actions equal, {done.size:,} bytes"
         )
 
 
@@ -184,7 +188,7 @@ def what_it_buys(agents: list[str], out: Path, figure: str | None, n_episodes: i
     :param n_episodes: of the returns
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    rows = [tuple(row.values()) for row in csv.DictReader(out.open(encoding="utf-8"))] if out.exists() else []
+    rows = [tuple(row.values()) for row in read(out)]
     for text in agents:
         label, _, name = text.rpartition("=")
         label = label or name
@@ -287,17 +291,28 @@ def draw(rows: list[tuple[str, ...]], path: Path) -> None:
 
     labels = list(dict.fromkeys(row[0] for row in rows))
     kinds = list(dict.fromkeys(row[1] for row in rows))
-    drawing = Figure(figsize=(10, 3.4), layout="constrained")
-    axes = drawing.subplots(1, 2)
+    found = {row[:2]: [float(cell) for cell in row[2:]] for row in rows}
+    drawing = Figure(figsize=(11, 6.5), layout="constrained")
+    axes = drawing.subplots(2, 2).flatten()
+    titles = ("bytes", "actions per second, one at a time", "actions per second, 256 at once", "return, % of predict's")
     for k, kind in enumerate(kinds):
-        for axis, column in zip(axes, (2, 3), strict=True):
-            values = [float(next(row[column] for row in rows if row[:2] == (label, kind))) for label in labels]
-            axis.bar(np.arange(len(labels)) + 0.16 * (k - 2), values, 0.16, label=kind)
-    for axis, title in zip(axes, ("bytes", "actions per second, one at a time"), strict=True):
+        places = np.arange(len(labels)) + 0.16 * (k - (len(kinds) - 1) / 2)
+        for axis, column in zip(axes[:3], range(3), strict=True):
+            axis.bar(places, [found[label, kind][column] for label in labels], 0.16, label=kind)
+        own, mean, error = (
+            np.array([found[label, which][column] for label in labels])
+            for which, column in ((kinds[0], 3), (kind, 3), (kind, 4))
+        )
+        share = 100 * (1 + (mean - own) / abs(own))
+        axes[3].bar(places, share, 0.16, yerr=100 * error / abs(own), error_kw={"lw": 0.8}, capsize=2)
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title, fontsize=10)
+        axis.set_xticks(range(len(labels)), [label.replace(" ", "\n") for label in labels], fontsize=8)
+        axis.grid(axis="y", alpha=0.3)
+        axis.set_axisbelow(True)
+    for axis in axes[:3]:
         axis.set_yscale("log")
-        axis.set_title(title)
-        axis.set_xticks(range(len(labels)), [label.replace(" ", "\n") for label in labels], fontsize=7)
-    axes[0].legend(fontsize=7, loc="upper right")
+    drawing.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds), fontsize=8)
     write_figure(path, drawing)
 
 

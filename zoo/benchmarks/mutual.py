@@ -23,7 +23,9 @@ from sb3_distill.algorithms.mutual import MutualDistillation
 from sb3_distill.algorithms.ppo import OnPolicyDistill
 from sb3_distill.common.files import write_figure
 from sb3_distill.common.phases import phase
+from sb3_distill.evaluation.episodes import standard_error
 from sb3_distill.evaluation.learning_curves import Curve, draw_learning_curves
+from sb3_distill.study.estimates import steps_to
 from sb3_distill.zoo.benchmarks.csv_lines import read, write
 
 #: environments: what PPO has there, the RL Zoo's but for shorter runs
@@ -118,15 +120,6 @@ def points(lines: list[dict[str, str]], env_id: str, kind: str) -> dict[tuple[in
     return found
 
 
-def steps_to(curve: list[tuple[int, float]], goal: float) -> float:
-    """
-    :param curve: steps and mean returns
-    :param goal: a return
-    :return: the steps of the first point that has it; infinity if none has
-    """
-    return next((steps for steps, mean in curve if mean >= goal), float("inf"))
-
-
 def table(lines: list[dict[str, str]]) -> Table:
     """
     :param lines: of the CSV
@@ -151,15 +144,14 @@ def table(lines: list[dict[str, str]]) -> Table:
             curves = points(lines, env_id, kind)
             if not curves:
                 continue
-            took = [steps_to(curve, goal) for curve in curves.values()]
+            took = [steps_to(steps, means, goal) for steps, means in (np.array(curve).T for curve in curves.values())]
             ends = np.array([curve[-1][1] for curve in curves.values()])
-            error = ends.std(ddof=1) / np.sqrt(len(ends)) if len(ends) > 1 else float("nan")
             made.add_row(
                 f"{env_id} ({goal:.0f})",
                 f"{len(curves)} {kind}",
                 f"{float(np.median(took)):,.0f}",
                 f"{int(np.isfinite(took).sum())}/{len(took)}",
-                f"{ends.mean():.1f} ± {error:.1f}",
+                f"{ends.mean():.1f} ± {standard_error(ends):.1f}",
             )
     return made
 

@@ -27,6 +27,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch as th
 from rich.console import Console
 from rich.table import Table
@@ -42,6 +43,7 @@ from sb3_distill.evaluation.episodes import EVALUATION_SEED, episode_returns, gr
 from sb3_distill.evaluation.learning_curves import LearningCurve
 from sb3_distill.rules.offline_losses import LOSSES
 from sb3_distill.students.features import MinAtarCNN
+from sb3_distill.study.estimates import steps_to
 from sb3_distill.teachers.teacher import actor_size
 from sb3_distill.zoo.benchmarks import score_figures as figures
 from sb3_distill.zoo.benchmarks.cached import cached
@@ -332,7 +334,7 @@ def control_command(settings: Settings) -> None:
             runs = [done[labels[name, control, seed]] for seed in range(settings.seeds)]
             in_units = [(run["steps"], [found[name].relative(mean) for mean in run["means"]]) for run in runs]
             curves.setdefault(name, {})[what] = in_units
-            reached = [steps_to(REACHED, *curve) for curve in in_units]
+            reached = [steps_to(np.asarray(steps), np.asarray(means), REACHED) for steps, means in in_units]
             medians.append(statistics.median(reached))
             n = sum(math.isfinite(steps) for steps in reached)
             shown = f"{medians[-1]:,.0f}" if math.isfinite(medians[-1]) else f"> {in_units[0][0][-1]:,}"
@@ -343,16 +345,6 @@ def control_command(settings: Settings) -> None:
     Console(width=120).print(table)
     write_csv(settings.out / "control.csv", ["task", *controls.values()], rows)
     write_figure(settings.out / "control.png", figures.curves(curves, REACHED))
-
-
-def steps_to(level: float, steps: Sequence[int], scores: Sequence[float]) -> float:
-    """
-    :param level: of the score
-    :param steps: of a learning curve
-    :param scores: of the same
-    :return: steps at the first point that has it; infinite if none has
-    """
-    return next((step for step, score in zip(steps, scores, strict=True) if score >= level), math.inf)
 
 
 def show(settings: Settings, what: str, scores: Mapping[str, Mapping[str, Relative]], title: str) -> None:

@@ -6,7 +6,6 @@ of the CSV is a run; what is in it already is not run again.
 """
 
 import argparse
-import csv
 import sys
 import warnings
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from sb3_distill.algorithms.then_rl import rl_callbacks, rl_model
 from sb3_distill.evaluation.episodes import EVALUATION_SEED, episode_returns, random_play
 from sb3_distill.evaluation.learning_curves import LearningCurve
 from sb3_distill.evaluation.scores import show
+from sb3_distill.zoo.benchmarks.csv_lines import read, write
 
 N_ENVS, STEPS, EVERY, EPISODES = 8, 50_000, 4_096, 20
 #: environment, teacher, steps of the distillation
@@ -113,24 +113,6 @@ def players(env_id: str) -> dict[str, float]:
     return {name: float(episode_returns(act, env_id, EPISODES, EVALUATION_SEED).mean()) for name, act in acts.items()}
 
 
-def read(path: Path) -> list[dict[str, str]]:
-    """What was run before."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
-def append(path: Path, row: dict[str, Any]) -> None:
-    """Add a line."""
-    is_new = not path.exists()
-    with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(row))
-        if is_new:
-            writer.writeheader()
-        writer.writerow(row)
-
-
 def table(rows: list[dict[str, str]]) -> Table:
     """
     :param rows: of the CSV
@@ -178,7 +160,7 @@ def main() -> None:
                 if env_id not in known:
                     known[env_id] = players(env_id)
                 row = gone_on(env_id, seed, way, args.out) | known[env_id]
-                append(args.csv, row)
+                write(args.csv, [row])
                 sys.stderr.write(f"{row}\n")
     show(table(read(args.csv)))
 

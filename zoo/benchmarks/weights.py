@@ -1,4 +1,4 @@
-"""What a weight of ℓ costs: the time of a rollout with its updates, beside the same without a weight.
+"""What a weight of ℓ and a critic of the teacher's values cost: the time of a rollout with its updates, beside the same without.
 
 ``python -m sb3_distill.zoo.benchmarks.weights`` lets one student of each kind learn in turn, in one process, and prints ratios of wall
 time and of the processor's, medians over the turns: neighbours in time are compared, whatever else the machine does.
@@ -20,10 +20,12 @@ from sb3_distill.algorithms.ppo import DistillPPO
 
 #: what is compared with the first: settings of DistillPPO
 STUDENTS: dict[str, dict[str, Any]] = {
-    "no weight": {},
+    "neither": {},
     "v_conditioned": {"weight": "v_conditioned"},
     "proximal": {"weight": "proximal"},
     "return_ratio": {"weight": "return_ratio"},
+    "critic of V_π": {"critic": "teacher"},
+    "critic of r + γ V_π": {"critic": "td"},
     "mixed control": {"control": "mixed", "beta": 0.5},
 }
 
