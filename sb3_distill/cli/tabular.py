@@ -15,7 +15,7 @@ from sb3_distill.cli.arguments import whole
 if TYPE_CHECKING:
     from sb3_distill.tabular.experiments import Size
 
-FIGURES = ("fig2", "fig3", "fig4", "fig5", "fig6", "fig7")
+FIGURES = ("fig2", "fig3", "fig4", "fig5", "fig6", "fig7", "fig8")
 QUESTIONS = {
     "strong": "Is the teacher strong: is a student that plays as it does good enough? No, if it is imperfect: noisy, weak, stopped early",
     "improve": "Do you prefer improvement over speed: shall the student go on to pass its teacher?",

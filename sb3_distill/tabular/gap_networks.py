@@ -55,7 +55,6 @@ class Student(NamedTuple):
     :param remembers: whether it has an LSTM
     :param gamma: γ that the exact analysis has
     :param defaults: whether it learns by the settings of the class, and not by the update as it is stated
-    :param part: by which the number of steps is divided, where a step takes long
     """
 
     label: str
@@ -65,7 +64,6 @@ class Student(NamedTuple):
     remembers: bool = False
     gamma: float = 1.0
     defaults: bool = False
-    part: int = 1
 
     def exact(self) -> tuple[float, float]:
         """:return: how likely the row's end takes the detour, and its return"""
@@ -99,12 +97,12 @@ STUDENTS = (
     Student("N-distill + R", "n_distill", 1.0),
     Student("expected entropy + R", "expected_entropy", 1.0),
     Student("on-policy distill, cue", "on_policy_distill", road=CUED),
-    Student("on-policy distill, cue, LSTM", "on_policy_distill", road=CUED, remembers=True, part=2),
-    Student("N-distill, cue, LSTM", "n_distill", road=CUED, remembers=True, part=2),
-    Student("expected entropy, cue, LSTM", "expected_entropy", road=CUED, remembers=True, part=2),
-    Student("N-distill, defaults", "n_distill", gamma=0.9, defaults=True, part=4),
-    Student("expected entropy, defaults", "expected_entropy", gamma=0.5, defaults=True, part=4),
-    Student("entropy regularised, defaults", "entropy_regularised", gamma=0.5, defaults=True, part=4),
+    Student("on-policy distill, cue, LSTM", "on_policy_distill", road=CUED, remembers=True),
+    Student("N-distill, cue, LSTM", "n_distill", road=CUED, remembers=True),
+    Student("expected entropy, cue, LSTM", "expected_entropy", road=CUED, remembers=True),
+    Student("N-distill, defaults", "n_distill", gamma=0.9, defaults=True),
+    Student("expected entropy, defaults", "expected_entropy", gamma=0.5, defaults=True),
+    Student("entropy regularised, defaults", "entropy_regularised", gamma=0.5, defaults=True),
 )
 
 
@@ -214,10 +212,7 @@ def networks(students: tuple[Student, ...], n_seeds: int, n_steps: int, seed: in
 def _work(student: Student, n_steps: int, seed: int, first: int, count: int) -> dict[str, np.ndarray]:
     world = student.road.world()
     probs = th.stack(
-        [
-            policy_of(learnt(student, n_steps // student.part, 1_000 * seed + first + k), student.road)
-            for k in range(count)
-        ]
+        [policy_of(learnt(student, n_steps, 1_000 * seed + first + k), student.road) for k in range(count)]
     )
     states = Aliased(world.mdp, th.arange(world.mdp.n_states))
     return {"detour": takes_the_detour(states, probs).numpy(), "value": states.expected_return(probs).numpy()}

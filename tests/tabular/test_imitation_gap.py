@@ -6,9 +6,17 @@ import math
 import numpy as np
 import pytest
 import torch as th
+from stable_baselines3.common.env_util import make_vec_env
+from stable_baselines3.common.logger import Logger
+from stable_baselines3.common.vec_env import VecExtractDictObs
 
-from sb3_distill.envs.forked_road import forked_road_mdp
+pytest.importorskip("numba")
+
+from mdp import rollout_visits
+from sb3_distill import DistillPPO
+from sb3_distill.envs.forked_road import ForkedRoad, forked_road_mdp
 from sb3_distill.rules.methods import METHODS
+from sb3_distill.tabular.gap_networks import STUDENTS, learnt, policy_of, states_of, teacher_of
 from sb3_distill.tabular.imitation_gap import (
     Road,
     cost_of_the_road,
@@ -191,3 +199,84 @@ def test_when_the_rows_turn_away():
         > 0
         > turning_point(sharp, rows["on_policy_distill"], 1.0, 3.9)
     )
+
+
+# --- networks ---------------------------------------------------------------------------------------------------------
+
+N_ENVS, N_STEPS, ROLLOUTS = 64, 8, 20
+
+
+def test_the_sampled_update_of_a_student_that_sees_less_is_the_exact_one():
+    """N-distill in the environment, the teacher told by ``teacher_obs``: the mean of rollouts within three standard errors."""
+    road, row = ROAD._replace(length=0, forks=2), METHODS["unbiased"]["n_distill"]
+    world = road.world()
+    logits = th.randn(world.n_seen, 2, generator=th.Generator().manual_seed(5), dtype=th.float64)
+    table = world.in_states(logits)
+    kwargs = {"length": 0, "forks": 2, "detour": road.detour, "wrong": road.wrong}
+    env = VecExtractDictObs(make_vec_env(ForkedRoad, N_ENVS, seed=0, env_kwargs=kwargs), "seen")
+    model = DistillPPO(
+        "MlpPolicy",
+        env,
+        teacher=teacher_of(world),
+        teacher_obs=states_of,
+        method="n_distill",
+        gamma=GAMMA,
+        gae_lambda=1.0,
+        normalize_advantage=False,
+        learning_rate=1.0,
+        vf_coef=0.0,
+        max_grad_norm=1e9,
+        reward_coef=1.0,
+        averaging=0.0,
+        n_steps=N_STEPS,
+        batch_size=N_STEPS * N_ENVS,
+        n_epochs=1,
+        policy_kwargs={"net_arch": [], "optimizer_class": th.optim.SGD},
+        seed=0,
+    )
+    model.set_logger(Logger(None, []))
+    value = world.mdp.policy_value(table.softmax(-1), world.mdp.reward_sa(row, table, GAMMA), GAMMA)
+    policy = model.policy
+    policy.value_net.weight.data[0] = (
+        world.gathered(value.unsqueeze(-1))[:, 0].float() / 2
+    )  # the mean over the hidden bit
+    policy.value_net.bias.data.zero_()
+    samples = []
+    for _ in range(ROLLOUTS):
+        policy.action_net.weight.data = logits.T.float().clone()
+        policy.action_net.bias.data.zero_()
+        model.learn(N_STEPS * N_ENVS)
+        samples.append((logits.T.float() - policy.action_net.weight.data).T.double())
+    found = th.stack(samples)
+
+    def weigh(control):
+        return rollout_visits(world.mdp, control, N_STEPS, 0.0)
+
+    said = world.gathered(world.mdp.expected_update(row, table, GAMMA, weigh))
+    error = (found.var(0) / ROLLOUTS).sum().sqrt()
+    assert (found.mean(0) - said).norm() < 3 * error < 0.3 * said.norm()
+
+
+@pytest.mark.parametrize("student", [STUDENTS[1], STUDENTS[11]], ids=lambda student: student.label)
+def test_networks_are_asked_in_each_state_with_what_they_remember(student):
+    """Against the policy that plays: its probabilities step by step, both hidden bits, memory and all."""
+    model = learnt(student, 64 * 16, 0)
+    said = policy_of(model, student.road)
+    env = ForkedRoad(cue=student.road.cue)
+    for bit in (0, 1):
+        env.reset(seed=0)
+        env.state, state, done = 3 * bit, None, False
+        while not done:
+            obs = np.array([env.seen[env.state]])
+            if student.remembers:
+                starts = np.array([env.state % 3 == 0])
+                _, following = model.predict(obs, state, starts)
+                tensors = tuple(
+                    th.zeros(1, 1, 32) if state is None else th.as_tensor(x) for x in (state or (None, None))
+                )
+                probs = model.policy.get_distribution(th.as_tensor(obs), tensors, th.as_tensor(starts).float())[0]
+                state = following
+            else:
+                probs = model.policy.get_distribution(th.as_tensor(obs))
+            assert np.allclose(probs.distribution.probs.detach().numpy()[0], said[env.state], atol=1e-6)
+            done = env.step(0)[2]
