@@ -66,8 +66,8 @@ def parsed(text: str) -> Seen:
             seen = seen._replace(frames=int(number)) if name else seen._replace(size=int(number))
         else:
             raise ValueError(
-                f"student_obs={text!r} has {option!r}, which is none of a size in pixels, rgb, inverted and frames=N: write 'pixels', 'pixels:42', "
-                "'pixels:84:rgb', 'pixels:42:inverted', 'pixels:42:frames=2', or a key of the environment's Dict."
+                f"student_obs={text!r} has {option!r}, which is none of a size in pixels, rgb, inverted and frames=N: write 'pixels', "
+                "'pixels:42', 'pixels:84:rgb', 'pixels:42:inverted', 'pixels:42:frames=2', or a key of the environment's Dict."
             )
     if not key:
         raise ValueError(
