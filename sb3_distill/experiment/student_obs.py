@@ -60,8 +60,10 @@ def parsed(text: str) -> Seen:
     seen = Seen(key)
     for option in options:
         name, _, number = option.rpartition("=")
-        if option in ("rgb", "inverted"):
-            seen = seen._replace(**{option: True})
+        if option == "rgb":
+            seen = seen._replace(rgb=True)
+        elif option == "inverted":
+            seen = seen._replace(inverted=True)
         elif number.isdecimal() and number.isascii() and name in ("", "frames") and len(number) < 9:
             seen = seen._replace(frames=int(number)) if name else seen._replace(size=int(number))
         else:

@@ -94,7 +94,7 @@ def model_of(task: Task, who: str, seed: int) -> Any:
     env = drawn(task, N_ENVS, seed)
     kwargs: dict[str, Any] = {"seed": seed, "device": "cpu", "policy_kwargs": student_arch("7%")}
     if who != SCRATCH:
-        how = {} if task.temperature is None else {"temperature": task.temperature}
+        how: dict[str, Any] = {} if task.temperature is None else {"temperature": task.temperature}
         teacher = load_teacher(task.teacher, **how)
         kwargs |= LEARNING
         return DistillPPO("CnnPolicy", env, teacher=teacher, teacher_obs="state", method=who, **kwargs)
