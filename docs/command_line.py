@@ -20,7 +20,7 @@ class CommandLine(SphinxDirective):
     def run(self) -> list[nodes.Node]:
         module, _, function = self.arguments[0].partition(":")
         source = importlib.import_module(module)
-        self.env.note_dependency(str(source.__file__))
+        self.env.note_reread()  # commands are in many files
         return [self._section(parser) for parser in leaves(getattr(source, function)())]
 
     def _section(self, parser: argparse.ArgumentParser) -> nodes.section:

@@ -37,21 +37,23 @@ class PixelObservation(gym.Wrapper):
     :param env: made with ``render_mode="rgb_array"``
     :param size: of the picture, in pixels of a side
     :param rgb: whether it has three colours, and not a single grey
+    :param inverted: whether white is black, as networks may learn more from where most of a picture is white
     :raises ValueError: for an environment that draws no pictures or shows ``pixels`` already; in a step, for what is drawn and is none
     """
 
-    def __init__(self, env: gym.Env, size: int = SIZE, rgb: bool = False) -> None:
+    def __init__(self, env: gym.Env, size: int = SIZE, rgb: bool = False, inverted: bool = False) -> None:
         super().__init__(env)
         check_size(size)
-        if not isinstance(rgb, bool):
-            raise ValueError(f"rgb must be True or False, not {rgb!r}.")
+        for name, value in (("rgb", rgb), ("inverted", inverted)):
+            if not isinstance(value, bool):
+                raise ValueError(f"{name} must be True or False, not {value!r}.")
         check_draws(env)
         shown = env.observation_space
         if isinstance(shown, spaces.Dict) and PIXELS in shown.spaces:
             raise ValueError(
                 f"The environment shows {PIXELS!r} already, {shown[PIXELS]}: a student can be given that key of its Dict as it is."
             )
-        self.size, self.rgb = size, rgb
+        self.size, self.rgb, self.inverted = size, rgb, inverted
         picture = spaces.Box(0, 255, (size, size, 3 if rgb else 1), np.uint8)
         parts = dict(shown.spaces) if isinstance(shown, spaces.Dict) else {STATE: shown}
         self.observation_space = spaces.Dict({**parts, PIXELS: picture})
@@ -68,7 +70,10 @@ class PixelObservation(gym.Wrapper):
 
     def _with_picture(self, obs: Any) -> dict[str, Any]:
         parts = obs if isinstance(self.env.observation_space, spaces.Dict) else {STATE: obs}
-        return {**parts, PIXELS: shrunk(self.env.render(), self.size, self.rgb)}
+        picture = shrunk(self.env.render(), self.size, self.rgb)
+        if self.inverted:
+            np.subtract(255, picture, out=picture)
+        return {**parts, PIXELS: picture}
 
 
 def shrunk(picture: Any, size: int, rgb: bool) -> np.ndarray:
@@ -148,6 +153,7 @@ def make_pixel_vec_env(
     *,
     size: int = SIZE,
     rgb: bool = False,
+    inverted: bool = False,
     frames: int = FRAMES,
     env_kwargs: Mapping[str, Any] | None = None,
     vec_env_cls: Any = None,
@@ -164,6 +170,7 @@ def make_pixel_vec_env(
     :param seed: of the first
     :param size: as the next of :class:`PixelObservation`
     :param rgb: three colours
+    :param inverted: likewise
     :param frames: how many pictures are seen at once
     :param env_kwargs: of the environment
     :param vec_env_cls: SB3's ``SubprocVecEnv`` to draw in several processes; by default ``DummyVecEnv``
@@ -177,7 +184,7 @@ def make_pixel_vec_env(
         seed=seed,
         env_kwargs={"render_mode": "rgb_array", **(env_kwargs or {})},
         wrapper_class=PixelObservation,  # type: ignore[arg-type]
-        wrapper_kwargs={"size": size, "rgb": rgb},
+        wrapper_kwargs={"size": size, "rgb": rgb, "inverted": inverted},
         vec_env_cls=vec_env_cls,
     )
     env = VecParts(env, PIXELS)

@@ -37,7 +37,8 @@ def add_options(distill: argparse.ArgumentParser) -> None:
         "--student-obs",
         metavar="WHAT",
         help="what the student sees, if it is not what its teacher reads: pixels, which the environment draws, pixels:42 of another size "
-        "than 84 × 84, pixels:84:rgb:frames=2 with colours and in stacks of 2, or a key of the environment's Dict",
+        "than 84 × 84, pixels:inverted where they are mostly white, pixels:84:rgb:frames=2 with colours and in stacks of 2, or a key of "
+        "the environment's Dict",
     )
     add(
         "--method",

@@ -39,7 +39,7 @@ class Settings:
     :param net_arch: hidden layers of the student
     :param size: of a student that sees images, in place of ``net_arch``: ``"25%"``, ``"7%"`` or ``"4%"``
     :param student_obs: what the student sees, if it is not what its teacher reads: ``"pixels"``, which are drawn, ``"pixels:42"`` of
-        another size, ``"pixels:84:rgb:frames=2"``, or a key of the environment's Dict
+        another size, ``"pixels:inverted"`` where they are bright, ``"pixels:84:rgb:frames=2"``, or a key of the environment's Dict
     :param steps: of all environments together; with a memory, minibatches
     :param n_envs: environments side by side
     :param seed: of everything random

@@ -37,20 +37,22 @@ class Seen(NamedTuple):
     :param size: of pictures that are drawn, if it was given
     :param rgb: whether they have three colours
     :param frames: how many observations are seen at once, if it was given
+    :param inverted: whether white is black in them
     """
 
     key: str
     size: int | None = None
     rgb: bool = False
     frames: int | None = None
+    inverted: bool = False
 
 
 def parsed(text: str) -> Seen:
     """
     >>> parsed("pixels:42:frames=2")
-    Seen(key='pixels', size=42, rgb=False, frames=2)
+    Seen(key='pixels', size=42, rgb=False, frames=2, inverted=False)
 
-    :param text: a key and what else is wanted, with colons between them: a size, ``rgb``, ``frames=N``
+    :param text: a key and what else is wanted, with colons between them: a size, ``rgb``, ``inverted``, ``frames=N``
     :return: the same
     :raises ValueError: for what is none of these
     """
@@ -60,12 +62,14 @@ def parsed(text: str) -> Seen:
         name, _, number = option.rpartition("=")
         if option == "rgb":
             seen = seen._replace(rgb=True)
+        elif option == "inverted":
+            seen = seen._replace(inverted=True)
         elif number.isdecimal() and number.isascii() and name in ("", "frames") and len(number) < 9:
             seen = seen._replace(frames=int(number)) if name else seen._replace(size=int(number))
         else:
             raise ValueError(
-                f"student_obs={text!r} has {option!r}, which is none of a size in pixels, rgb and frames=N: write 'pixels', 'pixels:42', "
-                "'pixels:84:rgb', 'pixels:42:frames=2', or a key of the environment's Dict."
+                f"student_obs={text!r} has {option!r}, which is none of a size in pixels, rgb, inverted and frames=N: write 'pixels', "
+                "'pixels:42', 'pixels:84:rgb', 'pixels:42:inverted', 'pixels:42:frames=2', or a key of the environment's Dict."
             )
     if not key:
         raise ValueError(
@@ -128,14 +132,17 @@ def sight(trained: Training, text: str, teacher: Teacher, remembers: bool) -> Si
         picture: spaces.Space = spaces.Box(0, 255, (SIZE, SIZE, 1), np.uint8)
         if seen.key in parts:
             picture = parts[seen.key]
-            if seen.size is not None or seen.rgb:
+            if seen.size is not None or seen.rgb or seen.inverted:
                 raise ValueError(
-                    f"student_obs={text!r}: the environment shows {seen.key!r} already, {picture}, and a size and rgb are of pictures that "
-                    "are drawn: leave them out."
+                    f"student_obs={text!r}: the environment shows {seen.key!r} already, {picture}, and a size, rgb and inverted are of "
+                    "pictures that are drawn: leave them out."
                 )
         elif seen.key == PIXELS:
             arguments = {**trained.env_kwargs, **drawing_arguments(env)}
-            wrapper = (PixelObservation.__qualname__, {"size": seen.size or SIZE, "rgb": seen.rgb})
+            wrapper = (
+                PixelObservation.__qualname__,
+                {"size": seen.size or SIZE, "rgb": seen.rgb, "inverted": seen.inverted},
+            )
             student = student._replace(env_kwargs=arguments, wrappers=(*trained.wrappers, wrapper))
         else:
             also = f" It shows no Dict, but {shown}." if not parts else f" Its Dict has {', '.join(map(repr, parts))}."

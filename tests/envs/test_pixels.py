@@ -58,6 +58,18 @@ def test_a_picture_is_of_the_state_beside_it_and_drawn_once():
     assert over and (obs["pixels"] == 4).all() and env.env.n_drawn == 5
 
 
+def test_white_is_black_in_an_inverted_picture():
+    class White(Clock):
+        def render(self):
+            return 255 - super().render()
+
+    env, plain = PixelObservation(White("rgb_array"), 36, inverted=True), PixelObservation(Clock("rgb_array"), 36)
+    for obs, expected in zip((env.reset()[0], env.step(0)[0]), (plain.reset()[0], plain.step(0)[0]), strict=True):
+        assert np.array_equal(obs["pixels"], expected["pixels"]) and np.array_equal(obs["state"], expected["state"])
+    with pytest.raises(ValueError, match="inverted must be True or False"):
+        PixelObservation(Clock("rgb_array"), inverted="yes")
+
+
 def test_the_keys_of_a_dict_stay():
     env = PixelObservation(DictClock("rgb_array"), size=36, rgb=True)
     obs, _ = env.reset()
@@ -186,8 +198,8 @@ def test_where_the_cart_and_the_pole_are_is_seen():
 
     def centre(x, angle, rows):
         env.state = (x, 0.0, angle, 0.0)
-        dark = 255.0 - env.render()[rows, :, 0]
-        return (dark.sum(0) * np.arange(84)).sum() / dark.sum()
+        bright = env.render()[rows, :, 0].astype(float)
+        return (bright.sum(0) * np.arange(84)).sum() / bright.sum()
 
     cart, pole = slice(62, 84), slice(0, 50)
     per_pixel = 4.8 / 84

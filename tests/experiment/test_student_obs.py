@@ -77,6 +77,7 @@ def quick(monkeypatch):
         ("pixels", Seen("pixels")),
         ("pixels:42", Seen("pixels", 42)),
         ("pixels:42:rgb", Seen("pixels", 42, True)),
+        ("pixels:inverted", Seen("pixels", inverted=True)),
         ("pixels:rgb:frames=2:50", Seen("pixels", 50, True, 2)),
         ("camera:frames=1", Seen("camera", None, False, 1)),
     ],
