@@ -114,7 +114,8 @@ def test_the_wheel_has_what_users_need_and_no_more(tmp_path):
             *(ROOT / folder / "agents").rglob("*"),
             *(ROOT / folder).rglob("*.yml"),
         ]
-        relative = {path.relative_to(ROOT / folder) for path in shipped if path.is_file()}
+        files = (path for path in shipped if path.is_file() and "__pycache__" not in path.parts)
+        relative = {path.relative_to(ROOT / folder) for path in files}
         expected |= {f"{home}/{path.as_posix()}" for path in relative if path.parts[0] not in ("benchmarks", "studies")}
     assert installed == expected
 

@@ -38,7 +38,7 @@ def env_of(kind):
 @pytest.mark.parametrize("kind", ["box", "dict", "frames"])
 def test_what_is_loaded_is_what_was_saved_and_goes_on(kind, buffer_size, tmp_path):
     """Before it is full and several times round; a pass in the same order has the same states and answers."""
-    policy = {"box": "MlpPolicy", "dict": "MultiInputPolicy", "frames": "MlpPolicy"}[kind]
+    policy = {"box": "MlpPolicy", "dict": "MultiInputPolicy", "frames": "CnnPolicy"}[kind]
     env = env_of(kind)
     space = env.observation_space
     if kind == "frames":
