@@ -24,7 +24,6 @@ from sb3_distill.algorithms.saving import SavesPlain
 from sb3_distill.algorithms.schedules import (
     TRIED,
     LoggableLearningRate,
-    ScheduledDiscount,
     described_schedule,
     schedule_of,
     value_at,
@@ -50,7 +49,7 @@ from sb3_distill.teachers.binding import Binding
 from sb3_distill.teachers.view import Wrap
 
 
-class Prepared(LoggableLearningRate, ScheduledDiscount, SavesPlain):
+class Prepared(LoggableLearningRate, SavesPlain):
     """All of :class:`~sb3_distill.algorithms.distillation.Distillation` but its learning; the arguments are described there."""
 
     #: what distillation changes of SB3's defaults: for every row, then for single rows

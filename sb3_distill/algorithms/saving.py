@@ -6,13 +6,12 @@ import warnings
 from typing import Any, TypeVar
 
 import torch as th
-from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.save_util import load_from_zip_file
 from stable_baselines3.common.type_aliases import GymEnv
 
 from sb3_distill.algorithms.optimizers import in_few_calls, same_kind
 from sb3_distill.algorithms.rollout_size import warn_of_cut_minibatch
-from sb3_distill.algorithms.schedules import discount_of
+from sb3_distill.algorithms.schedules import ScheduledDiscount, discount_of
 
 SelfSavesPlain = TypeVar("SelfSavesPlain", bound="SavesPlain")
 
@@ -40,7 +39,7 @@ _NOT_SAVED = (
 )
 
 
-class SavesPlain(OnPolicyAlgorithm):
+class SavesPlain(ScheduledDiscount):
     """An on-policy algorithm whose zip SB3's own reads, and which reads theirs. Put it before the SB3 algorithm in a class's bases."""
 
     def _excluded_save_params(self) -> list[str]:
@@ -70,9 +69,12 @@ class SavesPlain(OnPolicyAlgorithm):
         :return: the student
         :raises ValueError: for a file of another kind of algorithm, and as the constructor does
         """
-        if "gamma" in kwargs:  # SB3 puts it where no setter hears of it
-            kwargs |= discount_of(kwargs["gamma"])
+        given = {**(custom_objects or {}), **kwargs}
+        if "gamma" in given:  # SB3 puts it where no setter hears of it
+            kwargs |= discount_of(given["gamma"])
         model = super().load(path, env, device, custom_objects, print_system_info, force_reset, **kwargs)
+        if "gamma" not in given:
+            model._drop_foreign_schedule()
         batch_size = getattr(model, "batch_size", None)
         if model.env is not None and batch_size:
             warn_of_cut_minibatch(batch_size, model.n_steps, model.n_envs)

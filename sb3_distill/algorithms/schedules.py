@@ -70,22 +70,47 @@ class ScheduledDiscount(OnPolicyAlgorithm):
 
     @gamma.setter
     def gamma(self, value: float | Schedule) -> None:
-        vars(self).update(discount_of(value))
+        vars(self).update(discount_of(value, self._current_progress_remaining))
+        if "rollout_buffer" in vars(self):  # which a schedule may have moved
+            self.rollout_buffer.gamma = self.gamma
 
     def _update_current_progress_remaining(self, num_timesteps: int, total_timesteps: int) -> None:
         super()._update_current_progress_remaining(num_timesteps, total_timesteps)
         if self.gamma_schedule is not None:
-            gamma = value_at("gamma", self.gamma_schedule, self._current_progress_remaining)
+            gamma = discount_at(self.gamma_schedule, self._current_progress_remaining)
             vars(self)["gamma"] = self.rollout_buffer.gamma = gamma
 
+    def _drop_foreign_schedule(self) -> None:
+        """After ``load``: SB3's own PPO may have been given another number, and saved it beside a schedule that it does not know."""
+        schedule = self.gamma_schedule
+        if schedule is not None and self.gamma != discount_at(schedule, self._current_progress_remaining):
+            self.gamma_schedule = None
 
-def discount_of(gamma: Any) -> dict[str, Any]:
+
+def discount_of(gamma: Any, progress: float = 1.0) -> dict[str, Any]:
     """
     :param gamma: a number, or a schedule
+    :param progress: what is left of the run, from 1 to 0
     :return: the attributes of :class:`ScheduledDiscount` that it becomes
     """
-    schedule = gamma if callable(gamma) else None
-    return {"gamma": value_at("gamma", gamma, 1.0) if schedule is not None else gamma, "gamma_schedule": schedule}
+    if callable(gamma):
+        return {"gamma": discount_at(gamma, progress), "gamma_schedule": gamma}
+    return {"gamma": gamma, "gamma_schedule": None}
+
+
+def discount_at(schedule: Schedule, progress: float) -> float:
+    """
+    :param schedule: of gamma
+    :param progress: what is left of the run, from 1 to 0
+    :return: the number that it is then
+    :raises ValueError: where it fails, or gives none from 0 to 1
+    """
+    gamma = value_at("gamma", schedule, progress)
+    if not 0 <= gamma <= 1:
+        raise ValueError(
+            f"gamma must lie between 0 and 1, and its schedule gives {gamma:g} for progress_remaining={progress:g}."
+        )
+    return gamma
 
 
 def schedule_of(name: str, value: Any) -> FloatSchedule:

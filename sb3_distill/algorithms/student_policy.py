@@ -12,7 +12,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.torch_layers import FlattenExtractor
 
-from sb3_distill.algorithms.schedules import TRIED, value_at
+from sb3_distill.algorithms.schedules import TRIED, discount_at
 from sb3_distill.common.torch_draws import same_draws
 from sb3_distill.rules.distributions import check_readable, unvalidated
 
@@ -81,12 +81,8 @@ def check_numbers(settings: Mapping[str, Any]) -> None:
     for name in ("gamma", "gae_lambda"):
         value = settings.get(name)
         if name == "gamma" and callable(value):
-            at = {progress: value_at(name, value, progress) for progress in TRIED}
-            bad = next((progress for progress in TRIED if not is_share(at[progress])), None)
-            if bad is not None:
-                raise ValueError(
-                    f"gamma must lie between 0 and 1, and its schedule gives {at[bad]:g} for progress_remaining={bad:g}."
-                )
+            for progress in TRIED:
+                discount_at(value, progress)
         elif value is not None and not is_share(value):
             raise ValueError(f"{name} must lie between 0 and 1, not {value!r}.")
     rate = settings.get("learning_rate")

@@ -123,6 +123,10 @@ def rl_model(
     if "policy_kwargs" in settings:
         raise ValueError("The policy that goes on is the student's, and so are its policy_kwargs: leave them out.")
     check_numbers(settings)
+    if callable(settings.get("gamma")):
+        raise ValueError(
+            f"gamma of {found.__name__} is a number, not a schedule, which is for students: give gamma=0.99, say."
+        )
     if isinstance(settings.get("learning_rate"), str):
         raise ValueError(f"learning_rate must be a number or a schedule, not {settings['learning_rate']!r}.")
     n_envs = getattr(env, "num_envs", 1)

@@ -275,7 +275,7 @@ def describe_settings(
     if not isinstance(student, Distillation):
         return given | offline.settings(student)
     own = {name: getattr(student, name) for name in ROW_OPTIONS}
-    own["gamma"] = student.gamma_schedule or student.gamma
+    own["gamma"] = student.gamma if student.gamma_schedule is None else student.gamma_schedule
     return given | {name: _at_first(name, value) for name, value in own.items()}
 
 

@@ -213,7 +213,15 @@ def test_a_student_with_a_scheduled_gamma_is_saved_and_loaded(tmp_path):
     fixed = DistillPPO.load(tmp_path / "student", env=model.env, teacher=model.teacher, gamma=0.7, device="cpu")
     assert fixed.learn(16).gamma == 0.7
     loaded.gamma = 0.6
-    assert loaded.learn(16).gamma == 0.6
+    assert loaded.learn(16).gamma == loaded.rollout_buffer.gamma == 0.6
+    for gamma, expected in ((0.7, 0.7), (LinearSchedule(0.3, 0.4, 1.0), 0.3)):
+        given = DistillPPO.load(tmp_path / "student", env=model.env, custom_objects={"gamma": gamma}, device="cpu")
+        given.teacher = model.teacher
+        assert given.gamma == expected
+        assert given.learn(16).gamma == (0.7 if expected == 0.7 else 0.4)
+    PPO.load(tmp_path / "student", gamma=0.2, device="cpu").save(tmp_path / "theirs")
+    theirs = DistillPPO.load(tmp_path / "theirs", env=model.env, teacher=model.teacher, device="cpu")
+    assert theirs.learn(16).gamma == 0.2
 
 
 def test_a_class_with_a_scheduled_gamma_loads_sb3s_own(tmp_path):
@@ -240,3 +248,7 @@ def test_a_gamma_outside_its_range_is_refused():
         ValueError, match=r"^gamma must lie between 0 and 1, and its schedule gives 1\.5 for progress_remaining=0\."
     ):
         make(gamma=LinearSchedule(0.5, 1.5, 1.0))
+    with pytest.raises(ValueError, match=r"its schedule gives 1\.2 for progress_remaining=0\.75"):
+        make(gamma=lambda p: 1.2 if 0.6 < p < 0.9 else 0.9).learn(64)
+    with pytest.raises(ValueError, match="gamma of PPO is a number, not a schedule"):
+        make().then_rl(16, gamma=LinearSchedule(0.5, 0.9, 1.0))
