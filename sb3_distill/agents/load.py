@@ -133,8 +133,8 @@ def load_teacher(
         :mod:`~sb3_distill.teachers.answer_kinds`. Discrete actions are counted from 0
     :param batched: of a function: whether it takes n observations and answers for each; by default one at a time, but for an
         ``nn.Module``. It is given arrays of NumPy, or dicts of them, and an ``nn.Module`` tensors
-    :param value: of a function: another one, from the same observations to V_π(s), in units of the environment's reward, for rows that
-        need the teacher's value
+    :param value: of a function: another one (or a module, ``MODULE:NAME``, an ONNX file), from the same observations to V_π(s), in units
+        of the environment's reward, for rows that need the teacher's value
     :param env: of a function: the environment whose spaces it has, a Gymnasium id, ``MODULE:ID``, or one that was made, which is not
         stepped. By default those of the environment in which it is asked first
     :param observation_space: of a function, in place of ``env``

@@ -94,17 +94,35 @@ def own_teacher(
     _check_memory(asked, source)
     kwargs: dict[str, Any] = {key: given for key, given in options.items() if given is not None}
     if value is not None:
-        if answers == "q_values" or not callable(value):
-            reason = "Q-values say it" if callable(value) else f"it is {value!r}, and no function"
-            raise ValueError(f"value=… is a function from states to V_π, and {reason}: leave it out.")
-        whole = isinstance(value, th.nn.Module) if batched is None else batched
-        kwargs["value"] = Asked(value, f"The value function of {name}", VALUE, whole)
+        kwargs["value"] = _value_function(value, name, answers, batched)
     kwargs |= _spaces_of(env, observation_space, action_space)
     if vec_normalize is not None:
         if kwargs["observation_space"] is None:
             raise ValueError(f"vec_normalize=… of {name} needs the space of its observations: give env=…, too.")
         kwargs |= undoing(read_given(vec_normalize, kwargs["observation_space"]))
     return (OwnQTeacher if answers == "q_values" else RuleTeacher)(asked, **kwargs)
+
+
+def _value_function(value: Any, name: str, answers: str, batched: bool | None) -> Asked:
+    """V_π, of whoever says it: a function, a module, or a name or file of one, as teachers are."""
+    if answers == "q_values":
+        raise ValueError("value=… is a function from states to V_π, and Q-values say it: leave it out.")
+    function = from_name(value)
+    if isinstance(function, type) or not callable(function):
+        raise ValueError(
+            f"value=… is a function from states to V_π, and {value!r} is none: give a function, an nn.Module, 'MODULE:NAME' or an ONNX "
+            "file."
+        )
+    whole = isinstance(function, (th.nn.Module, OnnxFunction)) if batched is None else batched
+    asked = Asked(function, f"The value function of {name}", VALUE, whole)
+    if getattr(function, "states", None) or asked.remembers:
+        raise ValueError(
+            f"value={value!r} remembers the episode, and values are asked state by state: give a function of one observation, or leave "
+            "it out."
+        )
+    if isinstance(function, OnnxFunction):
+        function.choose(VALUE)
+    return asked
 
 
 def _check_memory(asked: Asked, source: Any) -> None:

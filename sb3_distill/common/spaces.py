@@ -42,7 +42,7 @@ def check_spaces(
                 + _atari_hint(mine, theirs)
                 + mujoco.hint(mine, theirs, *environments())
                 + (
-                    " If it sees something else than its student, say so: teacher_obs=…"
+                    " To teach a student that sees this, it needs to be told what it reads: teacher_obs=…"
                     if kind == "observation" and who == "teacher"
                     else ""
                 )

@@ -19,6 +19,7 @@ _NAMES = {
     "logits": ("logits", "scores"),
     "q_values": ("q_values", "scores"),
     "probabilities": ("probabilities", "probs"),
+    "value": ("value", "values"),
 }
 #: inputs that are no observations, besides states: where an episode begins, and which actions are allowed
 START, MASKS = "episode_start", "action_masks"
@@ -90,8 +91,8 @@ class OnnxFunction:
         named = [name for name in _NAMES[answers] if name in self.known]
         if not named and len(self.known) > 1 and answers != "action":
             raise ValueError(
-                f"{self.path} has the outputs {', '.join(map(repr, self.known))}, and none is called {answers!r}: give "
-                f"load_teacher(OnnxFunction({str(self.path)!r}, outputs=…), answers={answers!r})."
+                f"{self.path} has the outputs {', '.join(map(repr, self.known))}, and none is called {answers!r}: in place of the path "
+                f"give OnnxFunction({str(self.path)!r}, outputs=…), of sb3_distill.teachers.onnx_function."
             )
         self.outputs = (named or self.known)[:1]
 

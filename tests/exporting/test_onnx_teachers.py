@@ -1,5 +1,6 @@
 """What was exported teaches: files that remember the episode, that take masks, and whose inputs are the keys of a Dict."""
 
+import warnings
 from copy import deepcopy
 
 import numpy as np
@@ -181,3 +182,43 @@ def test_images_are_laid_out_as_the_file_takes_them(tmp_path):
     env = DummyVecEnv([lambda: CountdownEnv(image, actions)])
     OnPolicyDistill("CnnPolicy", env, teacher=own, n_steps=8, batch_size=8, device="cpu").learn(8)
     assert shapes == {(36, 40, 2)}
+
+
+def test_values_from_files_and_names(tmp_path, monkeypatch):
+    """Of an ONNX file, the one that acts or another, of MODULE:NAME and of a module: the same numbers as the network's own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "critics_of_mine.py").write_text("def critic(obs):\n    return 3.0\n")
+
+    class Both(th.nn.Linear):
+        def forward(self, obs):
+            both = super().forward(obs)
+            return both[:, :2], both[:, 2]
+
+    names = dict(input_names=["obs"], output_names=["logits", "value"], dynamic_axes={"obs": {0: "n"}})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        net = Both(4, 3)
+        th.onnx.export(net, (th.zeros(1, 4),), "both.onnx", dynamo=False, **names)
+    obs = th.randn(5, 4).numpy()
+    with th.no_grad():
+        want = net(th.from_numpy(obs))[1].numpy()
+    rule = dict(env="CartPole-v1", answers="logits")
+    for value, values in [("both.onnx", want), (lambda obs: 3.0, 3.0), ("critics_of_mine:critic", 3.0)]:
+        teacher = load_teacher("both.onnx", value=value, **rule)
+        np.testing.assert_allclose(teacher.answer(obs, with_value=True).value, values, rtol=1e-5, atol=1e-6)
+
+
+def test_values_of_who_remembers_are_refused(remembering):
+    """A value is asked for single states, in no order."""
+    _, path, envs = remembering
+
+    class Critic:
+        def reset(self):
+            pass
+
+        def __call__(self, obs):
+            return 0.0
+
+    for value in (str(path), Critic()):
+        with pytest.raises(ValueError, match=r"^value=.* remembers the episode"):
+            load_teacher(lambda obs: 0, answers="action", value=value, env=envs(1))
