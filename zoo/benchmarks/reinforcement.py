@@ -2,7 +2,8 @@
 What reinforcement learning does to a student that was distilled: ``python -m sb3_distill.zoo.benchmarks.reinforcement``.
 
 Each student goes on for 50,000 steps in several ways, and is evaluated after each rollout that passes a further 4,096 steps. A line
-of the CSV is a run; what is in it already is not run again.
+of the CSV is a run; what is in it already is not run again. One way trains nothing and plays as many other episodes: what the lowest of
+so many means is by chance.
 """
 
 import argparse
@@ -62,6 +63,8 @@ def ours(warmup: int | None = None, leash: float = 1.0) -> Callable[[OnPolicyAlg
     return made
 
 
+#: the way of a student that learns nothing more
+STILL = "untrained, other episodes"
 #: from the name of a way to the model that goes on, and its callbacks
 WAYS: dict[str, Callable[[OnPolicyAlgorithm], tuple[Any, list[Any]]]] = {
     "then_rl": ours(),
@@ -92,11 +95,15 @@ def gone_on(env_id: str, seed: int, way: str, folder: Path) -> dict[str, Any]:
     """
     :param env_id: of :data:`TASKS`
     :param seed: of the student, and of what follows
-    :param way: of :data:`WAYS`
+    :param way: of :data:`WAYS`, or ``STILL``
     :param folder: with students
     :return: a line of the CSV
     """
     student = distilled(env_id, seed, folder)
+    if way == STILL:
+        seeds = (EVALUATION_SEED + k * EPISODES for k in range(1 + STEPS // EVERY))
+        means = [float(episode_returns(student, env_id, EPISODES, first).mean()) for first in seeds]
+        return {"env": env_id, "seed": seed, "way": way, "distilled": means[0], "lowest": min(means), "final": means[-1]}
     model, callbacks = WAYS[way](student)
     model.set_random_seed(seed)
     curve = LearningCurve(env_id, EVERY, EPISODES)
@@ -124,7 +131,7 @@ def table(rows: list[dict[str, str]]) -> Table:
     for name in ("task", "way", "seeds", "kept 95%", "distilled", "lowest", "final", "teacher"):
         shown.add_column(name, justify="left" if name in ("task", "way") else "right")
     keys = dict.fromkeys((row["env"], row["way"]) for row in rows)
-    for env_id, way in sorted(keys, key=lambda key: (list(TASKS).index(key[0]), list(WAYS).index(key[1]))):
+    for env_id, way in sorted(keys, key=lambda key: (list(TASKS).index(key[0]), [STILL, *WAYS].index(key[1]))):
         mine = [row for row in rows if (row["env"], row["way"]) == (env_id, way)]
         start, low, end, least = (
             np.array([float(row[k]) for row in mine]) for k in ("distilled", "lowest", "final", "random")
@@ -141,7 +148,7 @@ def main() -> None:
     parser.add_argument(
         "--env", nargs="*", default=["CartPole-v1", "Acrobot-v1", "LunarLander-v3"], choices=list(TASKS)
     )
-    parser.add_argument("--way", nargs="*", default=list(WAYS), choices=list(WAYS))
+    parser.add_argument("--way", nargs="*", default=[STILL, *WAYS], choices=[STILL, *WAYS])
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("runs/reinforcement"))
     parser.add_argument("--csv", type=Path, default=Path(__file__).with_name("reinforcement.csv"))
