@@ -6,7 +6,13 @@ from stable_baselines3.common.vec_env import DummyVecEnv
 
 import sb3_distill
 from envs_for_tests import CountdownEnv, actor_critic_teacher
-from sb3_distill import DistillA2C, DistillPPO, EntropyRegularisedTRPO, TeacherVRewardTRPO
+from sb3_distill import (
+    DistillA2C,
+    DistillPPO,
+    DistillRecurrentPPO,
+    EntropyRegularisedTRPO,
+    TeacherVRewardTRPO,
+)
 
 ROWS = (
     "TeacherDistill",
@@ -23,6 +29,8 @@ TRPO_CLASSES = [EntropyRegularisedTRPO, TeacherVRewardTRPO]
 CLASSES = PPO_CLASSES + A2C_CLASSES + TRPO_CLASSES
 #: one class of each engine, for what does not depend on the row
 ENGINES = [DistillPPO, DistillA2C]
+#: that with policies of its own
+CONTRIB = [DistillRecurrentPPO]
 
 N_ENVS, N_STEPS = 2, 8
 #: steps in a rollout
@@ -32,10 +40,12 @@ ROLLOUT = N_ENVS * N_STEPS
 def small(cls, **kwargs):
     """Settings of a student that costs next to nothing."""
     settings = dict(n_steps=N_STEPS, seed=0, device="cpu")
-    if cls in PPO_CLASSES:
+    if cls in PPO_CLASSES + CONTRIB:
         settings |= dict(batch_size=N_STEPS, n_epochs=2)
-    if cls in CLASSES:
+    if cls in CLASSES + CONTRIB:
         settings["policy_kwargs"] = dict(net_arch=[8])
+    if cls is DistillRecurrentPPO:
+        settings["policy_kwargs"] |= dict(lstm_hidden_size=8)
     return settings | kwargs
 
 
@@ -69,13 +79,21 @@ def teacher_for(env):
     return actor_critic_teacher(single, net_arch=[8])
 
 
+def policy_of(cls, kind):
+    """
+    :param cls: one of ``CLASSES`` or ``CONTRIB``
+    :param kind: ``"Mlp"``, ``"Cnn"`` or ``"MultiInput"``
+    """
+    return kind + ("LstmPolicy" if cls is DistillRecurrentPPO else "Policy")
+
+
 def student(cls, env=None, policy=None, **kwargs):
     """
-    :param cls: one of ``CLASSES``
+    :param cls: one of ``CLASSES`` or ``CONTRIB``
     :param env: by default two small ones
     """
     env = countdown_envs() if env is None else env
     if policy is None:
-        policy = "MultiInputPolicy" if isinstance(env.observation_space, spaces.Dict) else "MlpPolicy"
+        policy = policy_of(cls, "MultiInput" if isinstance(env.observation_space, spaces.Dict) else "Mlp")
     kwargs = {"teacher": teacher_for(env)} | kwargs
     return cls(policy, env, **small(cls, **kwargs))

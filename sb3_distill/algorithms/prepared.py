@@ -36,7 +36,7 @@ from sb3_distill.algorithms.settings import (
     check_names,
     resolve_settings,
 )
-from sb3_distill.algorithms.student_policy import check_numbers, check_policy, check_rate, check_reads_pictures
+from sb3_distill.algorithms.student_policy import check_numbers, check_policy, check_rate, check_reads
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.given_env import check_env
 from sb3_distill.common.masks import has_masks
@@ -178,7 +178,7 @@ class Prepared(LoggableLearningRate, SavesPlain):
         self.whitening = settings["whitening"]
         self.mixed_precision = mixed_precision
         if _init_setup_model:
-            check_reads_pictures(self.policy_class, self.policy_kwargs, self.observation_space)
+            check_reads(self.policy_class, self.policy_kwargs, self.observation_space)
             self._setup_model()
 
     @classmethod

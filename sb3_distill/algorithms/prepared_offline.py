@@ -25,7 +25,7 @@ from sb3_distill.algorithms.offline_saving import SavesOffline
 from sb3_distill.algorithms.optimizers import in_few_calls
 from sb3_distill.algorithms.q_units import QUnits, output_layer
 from sb3_distill.algorithms.schedules import LoggableLearningRate
-from sb3_distill.algorithms.student_policy import check_numbers, check_reads_pictures
+from sb3_distill.algorithms.student_policy import check_numbers, check_reads
 from sb3_distill.common.env_ids import check_env_id
 from sb3_distill.common.given_env import check_env
 from sb3_distill.common.layers import raw_env
@@ -139,7 +139,7 @@ class PreparedOffline(LoggableLearningRate, SavesOffline):
         self.teacher_obs = teacher_obs
         self.mixed_precision = mixed_precision
         if _init_setup_model:
-            check_reads_pictures(self.policy_class, self.policy_kwargs, self.observation_space)
+            check_reads(self.policy_class, self.policy_kwargs, self.observation_space)
             self._setup_model()
 
     def _check_settings(self) -> None:

@@ -8,9 +8,10 @@ from typing import Any
 import torch as th
 from gymnasium import spaces
 from sb3_contrib.common.maskable.policies import MaskableActorCriticPolicy
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
-from stable_baselines3.common.torch_layers import FlattenExtractor
+from stable_baselines3.common.torch_layers import FlattenExtractor, NatureCNN
 
 from sb3_distill.algorithms.schedules import TRIED, discount_at
 from sb3_distill.common.torch_draws import same_draws
@@ -47,25 +48,32 @@ def check_policy(policy_class: Any, policy_kwargs: dict[str, Any], base: type = 
         )
 
 
-def check_reads_pictures(policy_class: Any, policy_kwargs: dict[str, Any], space: spaces.Space) -> None:
+def check_reads(policy_class: Any, policy_kwargs: dict[str, Any], space: spaces.Space) -> None:
     """
     :param policy_class: of the student
     :param policy_kwargs: its arguments
     :param space: of its observations
-    :raises ValueError: for a policy that would flatten pictures which SB3's network for images can read: in thousands of inputs without an
-        order little is found. With ``features_extractor_class`` somebody has said what they wish
+    :raises ValueError: for a policy that reads arrays where there is a Dict, and for one that would flatten pictures which SB3's network
+        for images can read: in thousands of inputs without an order little is found. With ``features_extractor_class`` somebody has said
+        what they wish
     """
     if not isinstance(policy_class, type) or "features_extractor_class" in policy_kwargs:
         return
+    parameter = inspect.signature(policy_class).parameters.get("features_extractor_class")
+    reads = None if parameter is None else parameter.default
+    kind = "LstmPolicy" if issubclass(policy_class, RecurrentActorCriticPolicy) else "Policy"
+    if isinstance(space, spaces.Dict) and reads in (FlattenExtractor, NatureCNN):
+        raise ValueError(
+            f"{policy_class.__name__} reads an array, and the student sees a Dict of {', '.join(map(repr, space.spaces))}: give "
+            f"'MultiInput{kind}'."
+        )
     if not isinstance(space, spaces.Box) or len(space.shape) != 3 or not is_image_space(space):
         return
-    parameter = inspect.signature(policy_class).parameters.get("features_extractor_class")
     height, width = space.shape[1:] if is_image_space_channels_first(space) else space.shape[:2]
-    flattens = parameter is not None and parameter.default is FlattenExtractor
-    if flattens and min(height, width) >= 36:  # of SB3's NatureCNN
+    if reads is FlattenExtractor and min(height, width) >= 36:  # of SB3's NatureCNN
         raise ValueError(
-            f"{policy_class.__name__} flattens what it sees, and the student sees pictures, {space}: give 'CnnPolicy' (or "
-            "'MultiInputPolicy' for a Dict of them), or say features_extractor_class=FlattenExtractor in policy_kwargs."
+            f"{policy_class.__name__} flattens what it sees, and the student sees pictures, {space}: give 'Cnn{kind}' (or "
+            f"'MultiInput{kind}' for a Dict of them), or say features_extractor_class=FlattenExtractor in policy_kwargs."
         )
 
 

@@ -103,7 +103,14 @@ def gone_on(env_id: str, seed: int, way: str, folder: Path) -> dict[str, Any]:
     if way == STILL:
         seeds = (EVALUATION_SEED + k * EPISODES for k in range(1 + STEPS // EVERY))
         means = [float(episode_returns(student, env_id, EPISODES, first).mean()) for first in seeds]
-        return {"env": env_id, "seed": seed, "way": way, "distilled": means[0], "lowest": min(means), "final": means[-1]}
+        return {
+            "env": env_id,
+            "seed": seed,
+            "way": way,
+            "distilled": means[0],
+            "lowest": min(means),
+            "final": means[-1],
+        }
     model, callbacks = WAYS[way](student)
     model.set_random_seed(seed)
     curve = LearningCurve(env_id, EVERY, EPISODES)
