@@ -6,10 +6,14 @@ from typing import Any
 import numpy as np
 import torch as th
 
+from sb3_distill.teachers.q_network import QTeacher
 from sb3_distill.teachers.teacher import Teacher
 
 #: copies that a network is trained towards, and that never answer
 _TARGETS = ("q_net_target.", "quantile_net_target.", "critic_target.", "actor_target.")
+
+#: what an action is widened by, and what it is by default, of which nothing is said
+_WIDTHS = {"epsilon": 0.01, "action_std": 0.1}
 
 
 def fingerprint_of(teacher: Teacher) -> str:
@@ -18,7 +22,8 @@ def fingerprint_of(teacher: Teacher) -> str:
 
     :param teacher: who
     :return: 64 hexadecimal digits: SHA-256 of names, shapes, dtypes and values of its weights, of the statistics that normalise
-        its observations, and of the factor of its values
+        its observations, of the factor of its values, and of what widens the one action of a state. What softens Q-values is another
+        matter: they are recorded as they are, and it may be chosen later
     """
     digest = hashlib.sha256(f"values times {teacher.value_scale!r}".encode())
     for name, tensor in sorted(teacher.weights().items()):
@@ -28,6 +33,9 @@ def fingerprint_of(teacher: Teacher) -> str:
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(th.uint8).numpy().tobytes())
     if teacher.noise:
         digest.update(f"\nnoise {teacher.noise!r}\n".encode())
+    for name, usual in () if isinstance(teacher, QTeacher) else _WIDTHS.items():
+        if (value := vars(teacher).get(name, usual)) != usual:
+            digest.update(f"\n{name} {float(value)!r}\n".encode())
     if teacher.normalize_obs is not None:
         statistics = getattr(teacher.normalize_obs, "statistics", None)
         fields = () if statistics is None else (*statistics._asdict().items(),)

@@ -1,6 +1,7 @@
 """A network in an ONNX file, which ONNX Runtime computes: nothing in such a file is code."""
 
 import hashlib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ _NAMES = {
     "probabilities": ("probabilities", "probs"),
     "value": ("value", "values"),
 }
+#: parts of the names of a mean and of a standard deviation, unless they are of its logarithm
+_MOMENTS = (("mean", "mu", "loc"), ("std", "sigma", "scale", "stddev"))
+_LOGARITHM = ("log", "ln")
 #: inputs that are no observations, besides states: where an episode begins, and which actions are allowed
 START, MASKS = "episode_start", "action_masks"
 #: what the output is called that is the next step's input
@@ -32,8 +36,12 @@ DTYPES = {
     "tensor(float16)": np.float16,
     "tensor(int64)": np.int64,
     "tensor(int32)": np.int32,
-    "tensor(uint8)": np.uint8,
+    "tensor(int16)": np.int16,
     "tensor(int8)": np.int8,
+    "tensor(uint64)": np.uint64,
+    "tensor(uint32)": np.uint32,
+    "tensor(uint16)": np.uint16,
+    "tensor(uint8)": np.uint8,
     "tensor(bool)": np.bool_,
 }
 
@@ -85,21 +93,30 @@ class OnnxFunction:
         """
         if self.outputs:
             return
+        has = f"{self.path} has the output{'s' * (len(self.known) > 1)} {', '.join(map(repr, self.known))}"
+        instead = f"in place of the path give OnnxFunction({str(self.path)!r}, outputs=…), of sb3_distill.teachers.onnx_function"
         if answers == "mean_and_std":
-            self.outputs = self.known[:2]
+            found = [[name for name in self.known if _is_called(name, parts)] for parts in _MOMENTS]
+            if [len(names) for names in found] != [1, 1] or found[0] == found[1]:
+                raise ValueError(
+                    f"{has}, and which of them are mean and standard deviation is not told by their names: {instead}, with "
+                    "outputs=('THE MEAN', 'THE STANDARD DEVIATION'). Of its logarithm make a function, with batched=True, that asks "
+                    "such a one and gives back mean and np.exp(log_std)."
+                )
+            self.outputs = [found[0][0], found[1][0]]
             return
         named = [name for name in _NAMES[answers] if name in self.known]
-        if not named and len(self.known) > 1 and answers != "action":
-            raise ValueError(
-                f"{self.path} has the outputs {', '.join(map(repr, self.known))}, and none is called {answers!r}: in place of the path "
-                f"give OnnxFunction({str(self.path)!r}, outputs=…), of sb3_distill.teachers.onnx_function."
-            )
+        if not named and len(self.known) > 1:
+            raise ValueError(f"{has}, and none is called {answers!r}: {instead}.")
         self.outputs = (named or self.known)[:1]
 
     def state_dict(self) -> dict[str, th.Tensor]:
-        """What tells it from other files: a digest of it."""
-        digest = hashlib.sha256(self.path.read_bytes()).digest()
-        return {" ".join(self.outputs): th.tensor(list(digest), dtype=th.uint8)}
+        """What tells it from other files: a digest of it, and of the files beside it that hold its weights."""
+        written = self.path.read_bytes()
+        digest = hashlib.sha256(written)
+        for beside in _data_files(self.path, written):
+            digest.update(beside.read_bytes())
+        return {" ".join(self.outputs): th.tensor(list(digest.digest()), dtype=th.uint8)}
 
     def __call__(self, obs: Any) -> Any:
         """
@@ -132,6 +149,7 @@ class OnnxFunction:
         masks = {}
         if MASKS in names and not (isinstance(obs, dict) and MASKS in obs):
             names.remove(MASKS)
+            self._check_type(self.by_name[MASKS])
             masks[MASKS] = np.ones((n, *self.by_name[MASKS].shape[1:]), DTYPES[self.by_name[MASKS].type])
         found = {
             # Where SB3 has put the channels of an image first, or has not, the file says which it takes.
@@ -140,7 +158,7 @@ class OnnxFunction:
         }
         for name, values in found.items():
             self._check(self.by_name[name], np.shape(values), obs)
-        return {name: np.asarray(found[name], DTYPES[self.by_name[name].type]) for name in found} | masks
+        return {name: self._cast(self.by_name[name], values) for name, values in found.items()} | masks
 
     def _named(self, obs: Any, names: list[str]) -> dict[str, Any]:
         if isinstance(obs, dict):
@@ -165,16 +183,41 @@ class OnnxFunction:
         )
 
     def _check(self, one: Any, shape: tuple[int, ...], obs: Any) -> None:
+        self._check_type(one)
         fits = len(one.shape) == len(shape)
         fits = fits and all(
             not isinstance(a, int) or a in (b, -1) for a, b in zip(one.shape[1:], shape[1:], strict=True)
         )
-        if not fits or one.type not in DTYPES:
+        if not fits:
             wanted = tuple(s if isinstance(s, int) else "n" for s in one.shape)
             raise AnswerError(
                 f"{self.path} takes {one.name!r} of shape {wanted}, {one.type}, and the observations are of shape {shapes(obs)}: it is "
                 "of another environment, or sees what a wrapper makes of this one."
             )
+
+    def _check_type(self, one: Any) -> None:
+        if one.type not in DTYPES:
+            raise AnswerError(
+                f"{self.path} takes {one.name!r} of {one.type}, which observations are never of: write the file with an input of float32. "
+                f"Known are {', '.join(DTYPES)}."
+            )
+
+    def _cast(self, one: Any, values: np.ndarray) -> np.ndarray:
+        """Of the input's dtype, unless that makes other numbers of them."""
+        wanted = np.dtype(DTYPES[one.type])
+        if values.dtype.kind == "f" and wanted.kind in "iub":
+            raise AnswerError(
+                f"{self.path} takes {one.name!r} of {wanted}, and the observations are of {values.dtype}, of which it would see no "
+                "fractions: write the file with an input of float32, or give a function that makes of an observation what the file takes."
+            )
+        if values.size and wanted.kind in "iub" and not np.can_cast(values.dtype, wanted):
+            least, most = (0, 1) if wanted.kind == "b" else (np.iinfo(wanted).min, np.iinfo(wanted).max)
+            if values.min() < least or values.max() > most:
+                raise AnswerError(
+                    f"{self.path} takes {one.name!r} of {wanted}, {least} … {most}, and the observations are of {values.dtype}, from "
+                    f"{values.min()} to {values.max()}: write the file with an input that holds them."
+                )
+        return np.asarray(values, wanted)
 
     def _cut(self, values: Any, one: Any, start: int, size: int) -> np.ndarray:
         """Some of the states, as many as the file takes at a time: the last one more often, if there are not enough."""
@@ -182,3 +225,25 @@ class OnnxFunction:
         if size and len(part) < size:
             part = np.concatenate([part, np.repeat(part[-1:], size - len(part), axis=0)])
         return np.ascontiguousarray(part, DTYPES[one.type])
+
+
+def _is_called(name: str, parts: tuple[str, ...]) -> bool:
+    """Whether the name of an output has one of the parts, and is not of a logarithm."""
+    words = re.split(r"[^a-z]+", name.lower())
+    return any(word in parts for word in words) and not any(word in _LOGARITHM for word in words)
+
+
+def _data_files(path: Path, written: bytes) -> list[Path]:
+    """
+    The files that an ONNX file names as those of its weights, in its folder and those below it, where ONNX Runtime reads them. Entries are
+    looked for as such files write them, so that ``onnx`` is not needed.
+    """
+    inside = {path.parent.resolve(), path.resolve().parent}
+    found = set()
+    for entry in re.finditer(rb"\n\x08location\x12([\x80-\xff]{0,2}[\x00-\x7f])", written):
+        size = sum((byte & 127) << 7 * k for k, byte in enumerate(entry[1]))
+        name = written[entry.end() : entry.end() + size].decode(errors="replace")
+        beside = path.parent / name
+        if "\0" not in name and beside.is_file() and inside & set(beside.resolve().parents):
+            found.add(beside)
+    return sorted(found)

@@ -4,7 +4,6 @@ A function is asked, and its answers become a policy by what they are, see :mod:
 episode, an object with a ``reset()``, is copied for each environment, and asked as the steps come: :class:`Controllers`.
 """
 
-import copy
 import warnings
 from typing import Any
 
@@ -18,6 +17,7 @@ from sb3_distill.common.layers import Layer
 from sb3_distill.common.masks import forbidden
 from sb3_distill.common.observations import as_laid_out, each_part, length, observation_of
 from sb3_distill.common.questions import as_dones
+from sb3_distill.common.sampled import sampled
 from sb3_distill.common.user_code import innermost, said_by
 from sb3_distill.teachers.answer_kinds import (
     AnswerError,
@@ -34,8 +34,8 @@ from sb3_distill.teachers.teacher import Answer, Observation, Teacher
 
 #: observations that a teacher is tried on
 TRIED = 8
-#: a bound beyond this is none: an observation near it is not sampled
-_LARGE = 1e3
+#: observations that tell one teacher from another: of one that remembers a whole episode of them
+TOLD_BY = 32
 
 
 class OwnTeacher(Teacher):
@@ -65,17 +65,18 @@ class OwnTeacher(Teacher):
         return sum(p.numel() for p in owner.parameters()) if isinstance(owner, th.nn.Module) else 0
 
     def weights(self) -> dict[str, Any]:
-        """Its weights if it is a network; of a rule, its answers for observations that are sampled with a seed."""
+        """Its weights if it is a network; of a rule, its answers for sampled observations, which are an episode to one that remembers."""
         owner = self.asked.owner
         known = owner.state_dict() if callable(getattr(owner, "state_dict", None)) else None
         if isinstance(known, dict):
             return {f"{self.asked.answers} {name}": value for name, value in known.items()}
         if not self.knows_spaces:
             return {self.name: th.zeros(0)}
-        obs = sampled(self.observation_space)
+        obs = sampled(self.observation_space, TOLD_BY if self.asked.remembers else TRIED)
+        say = self._along if self.asked.remembers else self._first_rows
         try:
-            answers = self._first_rows(obs)
-            same = np.array_equal(answers, self._first_rows(obs))
+            answers = say(obs)
+            same = np.array_equal(answers, say(obs))
         except Exception:  # in states that it never comes to, it may do what it likes
             return {}
         return {self.asked.answers: th.from_numpy(answers).float()} if same else {}
@@ -177,7 +178,7 @@ class OwnTeacher(Teacher):
                 stacklevel=2,
             )
         if self._tried is None:
-            obs, where = sampled(self.observation_space), "sampled from its observation space"
+            obs, where = sampled(self.observation_space, TRIED), "sampled from its observation space"
         else:
             obs, where = self._tried, "that its environment begins with"
         try:
@@ -204,6 +205,11 @@ class OwnTeacher(Teacher):
         if self.asked.remembers:
             return np.asarray(self.at_start(obs))
         return self.first(obs, self.asked)
+
+    def _along(self, obs: Any) -> np.ndarray:
+        """What one that remembers says of an episode with these states."""
+        asked = self.asked.begun()
+        return np.concatenate([self.first(observation_of(obs, slice(i, i + 1)), asked) for i in range(length(obs))])
 
     def _n_failing(self, obs: Any) -> int:
         """For how many of the observations it raises."""
@@ -317,17 +323,16 @@ class Controllers(Layer):
 
     def step_wait(self) -> VecEnvStepReturn:
         obs, rewards, dones, infos = self.venv.step_wait()
-        dones = as_dones(dones)
+        dones, told = as_dones(dones), list(infos)
         self.steps = [step + 1 for step in self.steps]
         for i in map(int, np.flatnonzero(dones)):
             last = infos[i].get("terminal_observation")
             if last is not None:
-                infos[i]["terminal_observation"] = self._one(
-                    each_part(last, lambda values: np.asarray(values)[None]), i
-                )
+                row = self._one(each_part(last, lambda values: np.asarray(values)[None]), i)
+                told[i] = infos[i] | {"terminal_observation": row}
             self.copies[i].owner.reset()
             self.steps[i] = 0
-        return self._all(obs), rewards, dones, infos
+        return self._all(obs), rewards, dones, told
 
     def _all(self, obs: Any) -> np.ndarray:
         return np.stack([self._one(observation_of(obs, slice(i, i + 1)), i) for i in range(self.num_envs)])
@@ -338,30 +343,3 @@ class Controllers(Layer):
         except AnswerError as error:
             where = f"environment {i}, step {self.steps[i]} of its episode"
             raise type(error)(f"{error} That is in {where}.") from error.__cause__
-
-
-def sampled(space: spaces.Space, n: int = TRIED) -> Any:
-    """
-    :param space: of observations
-    :param n: how many
-    :return: n observations from it, drawn with a seed; where its bounds are none, they are small numbers
-    """
-    space = _bounded(copy.deepcopy(space))
-    space.seed(0)
-    samples: list[Any] = [space.sample() for _ in range(n)]
-    if isinstance(space, spaces.Dict):
-        return {key: np.stack([sample[key] for sample in samples]) for key in space.spaces}
-    return np.stack(samples)
-
-
-def _bounded(space: spaces.Space) -> spaces.Space:
-    """Without bounds that a float's own are, between which nearly all numbers are huge."""
-    if isinstance(space, spaces.Dict):
-        return spaces.Dict({key: _bounded(sub) for key, sub in space.spaces.items()})
-    if isinstance(space, spaces.Box) and space.dtype.kind == "f":
-        return spaces.Box(
-            np.where(space.low < -_LARGE, -np.inf, space.low).astype(space.dtype),
-            np.where(space.high > _LARGE, np.inf, space.high).astype(space.dtype),
-            dtype=space.dtype.type,
-        )
-    return space

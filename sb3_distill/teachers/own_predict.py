@@ -22,6 +22,7 @@ from stable_baselines3.common.base_class import BaseAlgorithm
 from stable_baselines3.common.policies import BasePolicy
 
 from sb3_distill.common.observations import observation_of
+from sb3_distill.common.sampled import sampled
 from sb3_distill.common.spaces import action_tensor
 from sb3_distill.common.torch_draws import same_draws
 from sb3_distill.rules.distributions import from_parameters, parameter_size
@@ -59,7 +60,7 @@ def compare_at_load(teacher: Teacher, source: BaseAlgorithm | BasePolicy) -> Non
     if obs is None:
         where = "sampled from its observation space"
         with _unseen(teacher):
-            obs = _sampled(teacher.observation_space)
+            obs = sampled(teacher.observation_space, _n_states(teacher.observation_space))
     predict = _predict_of(source)
     if obs is None or predict is None or _warn_of_others(teacher, predict, obs, where):
         return
@@ -146,15 +147,6 @@ def other_actions(teacher: Teacher, obs: Any, actions: np.ndarray) -> np.ndarray
 
 def _n_states(space: spaces.Space) -> int:
     return int(np.clip(N_NUMBERS // size_of(space), 8, N_STATES))
-
-
-def _sampled(space: spaces.Space) -> Any:
-    own = copy.deepcopy(space)
-    own.seed(0)
-    samples: list[Any] = [own.sample() for _ in range(_n_states(space))]
-    if isinstance(own, spaces.Dict):
-        return {key: np.stack([sample[key] for sample in samples]) for key in own.spaces}
-    return np.stack(samples)
 
 
 @contextmanager

@@ -399,3 +399,107 @@ def test_a_value_beside_a_file(onnx, tmp_path):
     write_linear(onnx, tmp_path / "net.onnx", [drawn(4, 2)])
     teacher = load_teacher(tmp_path / "net.onnx", answers="logits", value=lambda obs: obs[0])
     TeacherVReward("MlpPolicy", "CartPole-v1", teacher=teacher, **SMALL).learn(8)
+
+
+def write_typed(onnx, path, kind):
+    """Two logits, +x and −x, of an input of some type."""
+    helper, real = onnx.helper, onnx.TensorProto.FLOAT
+    nodes = [
+        helper.make_node("Cast", ["obs"], ["x"], to=real),
+        helper.make_node("MatMul", ["x", "w"], ["logits"]),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "typed",
+        [helper.make_tensor_value_info("obs", kind, ["n", 1])],
+        [helper.make_tensor_value_info("logits", real, ["n", 2])],
+        [onnx.numpy_helper.from_array(np.array([[1, -1]], np.float32), "w")],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+
+
+@pytest.mark.parametrize("name", ["UINT16", "INT16", "UINT32", "UINT64", "INT64", "UINT8"])
+def test_an_onnx_file_may_take_any_integers_and_no_fractions_are_cut_off(onnx, tmp_path, name):
+    """0.9 as an integer is 0, and 300 as a byte 44: other observations than there are."""
+    write_typed(onnx, tmp_path / "net.onnx", getattr(onnx.TensorProto, name))
+    kwargs = dict(answers="logits", action_space=spaces.Discrete(2))
+    fits = spaces.Box(0, 100, (1,), np.int64)
+    teacher = load_teacher(tmp_path / "net.onnx", observation_space=fits, **kwargs)
+    obs = np.array([[3], [100]])
+    th.testing.assert_close(teacher.answer(obs).parameters, th.tensor([[3.0, -3], [100, -100]]).log_softmax(-1))
+    dtype = name.lower()
+    with pytest.raises(ValueError, match=rf"takes 'obs' of {dtype}, and the observations are of float32"):
+        load_teacher(tmp_path / "net.onnx", observation_space=spaces.Box(-0.9, 0.9, (1,)), **kwargs)
+    if name != "INT64":
+        bound = np.iinfo(dtype).max + 1 if name not in ("UINT32", "UINT64") else -3
+        with pytest.raises(ValueError, match=rf"takes 'obs' of {dtype}, \S+ … \d+, and the observations are of int64"):
+            teacher.answer(np.array([[bound]]))
+
+
+def test_a_type_that_no_observation_has_is_no_matter_of_shapes(onnx, tmp_path):
+    write_typed(onnx, tmp_path / "net.onnx", onnx.TensorProto.BFLOAT16)
+    with pytest.raises(ValueError, match=r"takes 'obs' of tensor\(bfloat16\), which observations are never of"):
+        load_teacher(
+            tmp_path / "net.onnx",
+            answers="logits",
+            observation_space=spaces.Box(0, 1, (1,)),
+            action_space=spaces.Discrete(2),
+        )
+
+
+@pytest.mark.parametrize("names", [("action_std", "action_mean"), ("scale", "loc"), ("std", "value", "mean")])
+def test_mean_and_standard_deviation_are_told_by_their_names(onnx, tmp_path, names):
+    """Whichever comes first: the two swapped would be another teacher."""
+    helper, real = onnx.helper, onnx.TensorProto.FLOAT
+    constants = {name: np.full((3, 2), 2.0 if "m" in name or "loc" in name else 0.5, np.float32) for name in names}
+    nodes = [helper.make_node("MatMul", ["ones", f"c{k}"], [name]) for k, name in enumerate(names)]
+    nodes.insert(0, helper.make_node("Mul", ["obs", "zero"], ["nothing"]))
+    nodes.insert(1, helper.make_node("Add", ["nothing", "third"], ["ones"]))
+    held = {"zero": np.zeros(1, np.float32), "third": np.full(1, 1 / 3, np.float32)}
+    held |= {f"c{k}": constants[name] for k, name in enumerate(names)}
+    graph = helper.make_graph(
+        nodes,
+        "gaussian",
+        [helper.make_tensor_value_info("obs", real, ["n", 3])],
+        [helper.make_tensor_value_info(name, real, ["n", 2]) for name in names],
+        [onnx.numpy_helper.from_array(array, name) for name, array in held.items()],
+    )
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), tmp_path / "net.onnx"
+    )
+    teacher = load_teacher(tmp_path / "net.onnx", answers="mean_and_std", observation_space=OBS, action_space=BOX)
+    expected = th.tensor([[2.0, 2.0, np.log(0.5), np.log(0.5)]], dtype=th.float32)
+    th.testing.assert_close(teacher.answer(np.ones((1, 3), np.float32)).parameters, expected)
+
+
+@pytest.mark.parametrize("answers, names", [("mean_and_std", ("mean", "log_std")), ("mean_and_std", ("a", "b"))])
+def test_outputs_that_are_not_told_by_their_names_are_asked_for(onnx, tmp_path, answers, names):
+    write_linear(onnx, tmp_path / "net.onnx", [drawn(3, 2)] * 2, outputs=names)
+    with pytest.raises(ValueError, match=rf"has the outputs {', '.join(map(repr, names))}, and .*OnnxFunction\("):
+        load_teacher(tmp_path / "net.onnx", answers=answers, observation_space=OBS, action_space=BOX)
+
+
+def test_an_action_is_not_taken_from_a_value(onnx, tmp_path):
+    write_linear(onnx, tmp_path / "net.onnx", [drawn(3, 2)] * 2, outputs=("value", "policy"))
+    with pytest.raises(ValueError, match=r"has the outputs 'value', 'policy', and none is called 'action'"):
+        load_teacher(tmp_path / "net.onnx", observation_space=OBS, action_space=BOX)
+
+
+def test_weights_beside_an_onnx_file_tell_it_from_others(onnx, tmp_path):
+    """The same file beside other weights is another teacher; in another folder it is the same; what is elsewhere is not read."""
+    marks = []
+    for folder, seed in (("a", 0), ("b", 1), ("c", 0)):
+        (tmp_path / folder).mkdir()
+        path = tmp_path / folder / "net.onnx"
+        write_linear(onnx, path, [drawn(3, 2, seed=seed)])
+        onnx.save(onnx.load(path), path, save_as_external_data=True, location="net.onnx.data", size_threshold=0)
+        (tmp_path / folder / "other.bin").write_bytes(bytes([len(marks)]))
+        kwargs = dict(answers="logits", observation_space=OBS, action_space=spaces.Discrete(2))
+        marks.append(fingerprint_of(load_teacher(path, **kwargs)))
+    written = [(tmp_path / folder / "net.onnx").read_bytes() for folder in "abc"]
+    assert written[0] == written[1]
+    assert marks[0] != marks[1] and marks[0] == marks[2]
+    from sb3_distill.teachers.onnx_function import _data_files
+
+    (tmp_path / "secret").write_bytes(b"x")
+    assert _data_files(tmp_path / "a" / "net.onnx", b"\n\x08location\x12\x09../secret") == []

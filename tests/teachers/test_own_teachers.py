@@ -10,7 +10,7 @@ import pytest
 import torch as th
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
-from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
+from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecNormalize
 from torch import nn
 
 from sb3_distill import NDistill, OnPolicyDistill, PolicyDistillation, TeacherVReward, load_teacher
@@ -339,6 +339,82 @@ def test_fingerprints_tell_functions_and_modules_apart():
     assert len(set(marks)) == 4
     assert marks[0] == fingerprint_of(made(lambda obs: obs[0] > 0, spaces.Discrete(2)))  # whatever its name
     assert marks[2] == fingerprint_of(made(copy.deepcopy(net), spaces.Discrete(2), answers="logits"))
+
+
+@pytest.mark.parametrize(
+    "space, option, values", [(spaces.Discrete(2), "epsilon", (0.01, 0.5)), (BOX, "action_std", (0.1, 0.3))]
+)
+def test_what_widens_an_action_is_a_part_of_the_teacher(tmp_path, space, option, values):
+    """Else one folder would hold two teachers' answers."""
+    rule = first_sign if option == "epsilon" else lambda obs: obs[:2] * 0 + 1.2
+    one, other = (made(rule, space, **{option: value}) for value in values)
+    assert fingerprint_of(one) != fingerprint_of(other)
+    assert fingerprint_of(one) == fingerprint_of(made(rule, space))
+    if option == "epsilon":
+        env = DummyVecEnv([lambda: Counting()] * 2)
+        rules = [load_teacher(lambda obs: int(obs[0] > 1), epsilon=value) for value in values]
+        record(rules[0], env, 20, tmp_path / "memory")
+        with pytest.raises(ValueError, match="holds a recording with another teacher"):
+            record(rules[1], env, 40, tmp_path / "memory")
+
+
+def test_q_values_are_the_same_teacher_however_they_are_softened():
+    """They are recorded as they are, and a temperature is found later."""
+    teachers = [
+        made(lambda o: o[:2], spaces.Discrete(2), answers="q_values", epsilon=epsilon, temperature=temperature)
+        for epsilon, temperature in ((0.01, 1.0), (0.5, 2.0))
+    ]
+    assert fingerprint_of(teachers[0]) == fingerprint_of(teachers[1])
+
+
+class Integral:
+    """The PI controller of a number: at the first state of an episode it does the same whatever ki is."""
+
+    def __init__(self, ki):
+        self.ki = ki
+
+    def reset(self):
+        self.sum = 0.0
+
+    def __call__(self, obs):
+        action = int(obs[0] + self.ki * self.sum > 0)
+        self.sum += obs[0]
+        return action
+
+
+def test_controllers_that_remember_are_told_apart_by_what_they_remember():
+    teachers = [made(Integral(ki), spaces.Discrete(2)) for ki in (0, 50, 0)]
+    marks = [fingerprint_of(teacher) for teacher in teachers]
+    assert marks[0] == marks[2] != marks[1]
+
+
+class FromTen(Counter):
+    def __call__(self, obs):
+        return super().__call__(obs) + 10
+
+
+class Keeping(VecEnvWrapper):
+    """Keeps the infos that it has told."""
+
+    def reset(self):
+        return self.venv.reset()
+
+    def step_wait(self):
+        step = self.venv.step_wait()
+        self.told = step[3]
+        return step
+
+
+def test_what_an_environment_says_stays_as_it_said_it():
+    """What the teacher sees in its infos is in a copy of them."""
+    env = Keeping(DummyVecEnv([Counting]))
+    view = load_teacher(FromTen(), env=env).view(env)
+    view.reset()
+    for _ in range(2):
+        view.step_async(np.zeros(1, int))
+        told = view.step_wait()[3]
+    assert told[0]["terminal_observation"] == [12]
+    assert env.told[0]["terminal_observation"] == [2]
 
 
 # --- what cannot teach ------------------------------------------------------------------------------------------------
