@@ -81,12 +81,14 @@ def _prepared(args: argparse.Namespace) -> Callable[[], None]:
     from sb3_distill.agents.find import find_agent
     from sb3_distill.agents.training_envs import training_of
     from sb3_distill.cli.teacher_names import typed_teacher
-    from sb3_distill.exporting.export import target
+    from sb3_distill.exporting.export import is_export, target
 
     args.agent = typed_teacher(args.agent)
     agent = find_agent(args.agent)
     if args.out is None:
         args.out = str(default_out(args.agent, agent.checkpoint).with_suffix(FORMATS[args.to or "onnx"][0]))
+        if Path(args.out).exists() and not is_export(Path(args.out)):
+            raise FileExistsError(f"{args.out} is there, and no export: say with --out where this one goes.")
     path, to = target(args.out, args.to or (None if Path(args.out).suffix else "onnx"))
     env = None
     if args.env is not None or args.env_kwargs:

@@ -20,6 +20,8 @@ Run = Callable[[Mapping[str, np.ndarray]], Mapping[str, np.ndarray]]
 
 #: of a sum in float32, in units of max(1, its size)
 ROUNDING = 1e-5
+#: how often weights are rounded otherwise: errors cancel by chance
+N_ROUNDINGS = 4
 #: how many numbers a batch of observations should hold at most
 AT_ONCE = 1 << 22
 
@@ -99,6 +101,8 @@ def agreement(agent: Exportable, recipe: Recipe, run: Run, questions: Asked, exa
         part = slice(first, first + step)
         inputs = cut(questions.inputs, recipe, part)
         right = answers(agent, recipe, observation_of(questions.observations, part), inputs)
+        if not first:
+            _check_same(right, answers(agent, recipe, observation_of(questions.observations, part), inputs), space)
         found = run(inputs)
         differences.append(_differences(right, found, space))
         others = _others(right[ACTION], found[ACTION], space)
@@ -112,6 +116,20 @@ def agreement(agent: Exportable, recipe: Recipe, run: Run, questions: Asked, exa
     return Agreement(n, questions.n_met, worst, float(every.mean()), different, ties, discrete, noise)
 
 
+def _check_same(right: Mapping[str, np.ndarray], again: Mapping[str, np.ndarray], space: spaces.Space) -> None:
+    """:raises ExportError: if an agent answers otherwise when it is asked again: no file can answer as it does"""
+    moved, others = (
+        _differences(right, again, space).max(initial=0),
+        int(_others(right[ACTION], again[ACTION], space).sum()),
+    )
+    if moved > ROUNDING or others:
+        raise ExportError(
+            f"SB3's predict answers otherwise when it is asked again, by {moved:.1e}"
+            + (f" and with {others:,} other actions" if others else "")
+            + ": the agent's network draws random numbers, and a file cannot answer as it does."
+        )
+
+
 def _rounding(recipe: Recipe, inputs: Mapping[str, np.ndarray]) -> float:
     """
     How much answers change when the last bits of all weights do: by backward error analysis, a sum in another order is the exact one
@@ -120,14 +138,19 @@ def _rounding(recipe: Recipe, inputs: Mapping[str, np.ndarray]) -> float:
     given = tensors([inputs[port.name] for port in recipe.inputs])
     names = [port.name for port in recipe.outputs]
     generator = th.Generator().manual_seed(0)
-    other = {
-        name: weights * (1 + (th.randint(0, 2, weights.shape, generator=generator) * 2 - 1) * 2.0**-22)
-        for name, weights in recipe.named_parameters()
-    }
+    kept = [(weights, weights.detach().clone()) for weights in recipe.parameters()]
+    said = []
     with tracing(recipe), th.no_grad():
-        pair = recipe(*given), th.func.functional_call(recipe, other, given)
-    right, found = (dict(zip(names, (x.numpy() for x in one), strict=True)) for one in pair)
-    return float(_differences(right, found, recipe.policy.action_space).max())
+        try:
+            for _ in range(1 + N_ROUNDINGS):
+                said.append(dict(zip(names, (x.numpy().copy() for x in recipe(*given)), strict=True)))
+                for weights, value in kept:
+                    signs = th.randint(0, 2, weights.shape, generator=generator) * 2 - 1
+                    weights.copy_(value * (1 + signs * 2.0**-22))
+        finally:
+            for weights, value in kept:
+                weights.copy_(value)
+    return max(float(_differences(said[0], found, recipe.policy.action_space).max()) for found in said[1:])
 
 
 def cut(inputs: Mapping[str, np.ndarray], recipe: Recipe, part: slice) -> dict[str, np.ndarray]:

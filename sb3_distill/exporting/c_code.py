@@ -80,7 +80,7 @@ class Code:
         sizes, indices = loops(shape, [*spread, out])
         reads = [f"{value.buffer.name}[{index}]" for value, index in zip(spread, indices, strict=False)]
         double = any(value.dtype == th.float64 for value in values)
-        text = expression.format(*reads, s="" if double else "f")
+        text = expression.format(*reads, s="" if double else "f", t=out.buffer.ctype)
         line = f"{out.buffer.name}[{indices[-1]}] = ({out.buffer.ctype})({text});"
         self.statements.append(nest(sizes, line))
         return out

@@ -15,7 +15,7 @@ import torch as th
 
 from sb3_distill.exporting.c_code import Code
 from sb3_distill.exporting.c_layers import functions
-from sb3_distill.exporting.c_operations import translate
+from sb3_distill.exporting.c_operations import Unsupported, translate
 from sb3_distill.exporting.c_values import C_TYPES, Buffer, Value
 from sb3_distill.exporting.recipe import Port, Recipe
 from sb3_distill.exporting.traced import traced
@@ -47,6 +47,11 @@ def header(recipe: Recipe, examples: Sequence[np.ndarray], metadata: Mapping[str
     program = traced(recipe, one, dynamic=False)
     code = Code(name, int8)
     inputs = []
+    for port in recipe.inputs:
+        if th.as_tensor(np.zeros(1, port.dtype)).dtype not in C_TYPES:
+            raise Unsupported(
+                f"C has no type for the input {port.name!r} of {np.dtype(port.dtype)}: export to 'onnx' or 'torchscript'."
+            )
     for port, argument in zip(recipe.inputs, c_names(recipe.inputs), strict=True):
         dtype = th.as_tensor(np.zeros(1, port.dtype)).dtype
         shape = tuple(1 if size == "batch" else int(size) for size in port.full_shape)
@@ -81,9 +86,9 @@ def c_names(ports: Sequence[Port]) -> list[str]:
 def c_prefix(path: Path) -> str:
     """
     :param path: of a header
-    :return: what its names begin with
+    :return: what its names begin with: all of its name but the suffix, so that two headers of a program have two
     """
-    text = re.sub(r"\W+", "_", path.name.split(".")[0], flags=re.ASCII).strip("_") or "agent"
+    text = re.sub(r"\W+", "_", path.stem, flags=re.ASCII).strip("_") or "agent"
     return f"agent_{text}" if text[0].isdigit() else text
 
 
@@ -108,7 +113,7 @@ def _text(recipe: Recipe, code: Code, metadata: Mapping[str, str]) -> str:
         f"    {buffer.ctype} *const {buffer.name} = m_{buffer.ctype} + {offset};\n" for buffer, offset in places
     )
     counters = "".join(f"i{k}, " for k in range(8) if re.search(rf"\bi{k}\b", "".join(code.statements))).rstrip(", ")
-    about = "\n".join(f" * {key}: {value}".replace("*/", "* /") for key, value in metadata.items())
+    about = "\n".join(f" * {key}: {comment(value)}" for key, value in metadata.items())
     shapes = "\n".join(
         f" * {argument}: {_ctype(port)}[{int(np.prod(port.shape))}], shape {port.shape}"
         for argument, port in [
@@ -128,6 +133,17 @@ def _text(recipe: Recipe, code: Code, metadata: Mapping[str, str]) -> str:
         + "".join(code.statements)
         + f"}}\n\n#endif /* {guard} */\n"
     )
+
+
+def comment(text: str) -> str:
+    """
+    :param text: of an agent's files, which may be anybody's: the name of an environment, keys of observations
+    :return: it in one line that no compiler takes for the end of a comment, nor for a line that goes on
+    """
+    line = "".join(char if char.isprintable() else " " for char in text)
+    for mark, instead in (("\\", "|"), ("??", "? ?"), ("?/", "? /"), ("*/", "* /"), ("/*", "/ *")):
+        line = line.replace(mark, instead)
+    return line
 
 
 # --- memory -----------------------------------------------------------------------------------------------------------
@@ -219,8 +235,9 @@ def compiled(path: Path, recipe: Recipe, name: str) -> tuple[Any, str]:
     steps = ", ".join(f"{text} + k * {int(np.prod(port.shape))}" for text, port in ports)
     folder = tempfile.mkdtemp(prefix="sb3-distill-c-")
     source = Path(folder) / "run.c"
+    shutil.copyfile(path, Path(folder) / "agent.h")  # whatever characters its own path has
     source.write_text(
-        f'#include "{path.resolve()}"\nvoid run(long n, {", ".join(arguments(recipe))}) {{\n'
+        f'#include "agent.h"\nvoid run(long n, {", ".join(arguments(recipe))}) {{\n'
         f"    long k;\n    for (k = 0; k < n; ++k) {name}_act({steps});\n}}\n"
     )
     command = [program, "-std=c99", "-O2", "-Wall", "-shared", "-fPIC", str(source), "-o", f"{folder}/run.so", "-lm"]

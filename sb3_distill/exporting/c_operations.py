@@ -10,9 +10,9 @@ import torch as th
 from sb3_distill.exporting.c_code import Code
 from sb3_distill.exporting.c_values import Value
 
-#: of one number; {0} is it
+#: of one number, which is {0}; {t} is the type of what comes of it. What is NaN stays so
 UNARY = {
-    "relu": "{0} > 0 ? {0} : 0",
+    "relu": "{0} <= 0 ? 0 : {0}",
     "neg": "-{0}",
     "abs": "fabs{s}({0})",
     "tanh": "tanh{s}({0})",
@@ -27,16 +27,16 @@ UNARY = {
     "sigmoid": "1 / (1 + exp{s}(-{0}))",
     "silu": "{0} / (1 + exp{s}(-{0}))",
     "logical_not": "!{0}",
-    "reciprocal": "1 / {0}",
+    "reciprocal": "({t})1 / {0}",
 }
 #: of two numbers
 BINARY = {
     "add": "{0} + {1}",
     "sub": "{0} - {1}",
     "mul": "{0} * {1}",
-    "div": "{0} / {1}",
-    "maximum": "{0} > {1} ? {0} : {1}",
-    "minimum": "{0} < {1} ? {0} : {1}",
+    "div": "({t}){0} / {1}",  # whole numbers divide into others
+    "maximum": "{0} <= {1} ? {1} : {0}",
+    "minimum": "{0} >= {1} ? {1} : {0}",
     "gt": "{0} > {1}",
     "ge": "{0} >= {1}",
     "lt": "{0} < {1}",
@@ -237,7 +237,14 @@ def _linear(code: Code, given: dict[str, Any], node: th.fx.Node) -> Value:
 def _weight(weight: Any, node: th.fx.Node) -> th.Tensor:
     if not isinstance(weight, th.Tensor):
         raise Unsupported(_complaint(node, "matmul", "of two things that are computed"))
+    _check_single(node, "linear")
     return weight
+
+
+def _check_single(node: th.fx.Node, name: str) -> None:
+    """:raises Unsupported: for a layer that computes in another precision than C's layers do"""
+    if _dtype(node) != th.float32:
+        raise Unsupported(_complaint(node, name, f"in {_dtype(node)}, and C's layers compute in torch.float32"))
 
 
 def _addmm(code: Code, given: dict[str, Any], node: th.fx.Node) -> Value:
@@ -252,6 +259,7 @@ def _matmul(code: Code, given: dict[str, Any], node: th.fx.Node) -> Value:
 
 
 def _conv2d(code: Code, given: dict[str, Any], node: th.fx.Node) -> Value:
+    _check_single(node, "conv2d")
     if given["groups"] != 1 or any(d != 1 for d in given["dilation"]) or isinstance(given["padding"], str):
         raise Unsupported(_complaint(node, "conv2d", "with groups, dilation or padding by name"))
     return code.conv2d(

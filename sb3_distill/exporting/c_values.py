@@ -18,6 +18,8 @@ C_TYPES = {
     th.int32: "int32_t",
     th.int16: "int16_t",
     th.int8: "int8_t",
+    th.uint32: "uint32_t",
+    th.uint16: "uint16_t",
     th.uint8: "uint8_t",
     th.bool: "uint8_t",
 }

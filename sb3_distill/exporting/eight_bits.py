@@ -36,6 +36,8 @@ WIDEST = 2_048
 DAMPING = 0.01
 #: the first layers stay as they are if they have at most this share of all weights
 SMALL = 1 / 8
+#: the largest weight of a row beneath which it is 0
+TRACE = 1e-30
 #: shares of the scale that keeps the largest weight, among which each row's is chosen
 SHARES = np.linspace(0.4, 1.0, 13)
 
@@ -49,6 +51,7 @@ def rounded(recipe: Recipe, questions: Asked) -> Iterator[None]:
 
     :param recipe: whose policy it is; it is left as it was
     :param questions: observations that it bears them in: those that were met in play, if there are enough
+    :raises ValueError: for a policy that has no layer to round
     """
     modules = list(recipe.policy.modules())
     most = N_IMAGES if any(isinstance(module, nn.Conv2d) for module in modules) else N_STATES
@@ -60,7 +63,12 @@ def rounded(recipe: Recipe, questions: Asked) -> Iterator[None]:
     try:
         with tracing(recipe), th.no_grad():
             before = inputs_of(recipe, given)
-            ends = ends_of(recipe, tensors([np.take(x, [0, 1], axis=p.batch_axis) for x, p in _few(part, recipe)]))
+            ends = ends_of(
+                recipe,
+                tuple(
+                    x[(slice(None),) * p.batch_axis + (slice(2),)] for x, p in zip(given, recipe.inputs, strict=True)
+                ),
+            )
             for layer in before:
                 if layer not in ends:
                     kept += [(weights, weights.clone()) for weights in layer.parameters()]
@@ -69,6 +77,10 @@ def rounded(recipe: Recipe, questions: Asked) -> Iterator[None]:
                 if isinstance(module, nn.LSTM):
                     kept += [(weights, weights.clone()) for weights in module.parameters()]
                     _round_lstm(module)
+        if not kept:
+            raise ValueError(
+                f"int8 rounds the layers that others follow, and {type(recipe.policy).__name__} has none: leave int8 out."
+            )
         yield
     finally:
         with th.no_grad():
@@ -81,10 +93,6 @@ def rounded(recipe: Recipe, questions: Asked) -> Iterator[None]:
 
 class _Heard(Exception):
     """The layer that was waited for has its input."""
-
-
-def _few(part: dict[str, np.ndarray], recipe: Recipe) -> list[tuple[np.ndarray, Any]]:
-    return [(part[port.name], port) for port in recipe.inputs]
 
 
 @contextmanager
@@ -183,7 +191,7 @@ def _round(layer: Any, before: th.Tensor, now: th.Tensor) -> None:
     :param before: rows of inputs, as they were
     :param now: as they are with the layers before it rounded
     """
-    weights = layer.weight.flatten(1).double()
+    weights = without_traces(layer.weight.flatten(1).double())
     grouped = weights.shape[1] != now.shape[1]  # a convolution in groups
     if grouped or weights.shape[1] > WIDEST:
         found = nearest_rows(weights)
@@ -198,7 +206,12 @@ def _round(layer: Any, before: th.Tensor, now: th.Tensor) -> None:
 def _round_lstm(lstm: nn.LSTM) -> None:
     for name, weights in lstm.named_parameters():
         if weights.dim() == 2 and name.startswith("weight"):
-            weights.copy_(nearest_rows(weights.double()))
+            weights.copy_(nearest_rows(without_traces(weights.double())))
+
+
+def without_traces(weights: th.Tensor) -> th.Tensor:
+    """:return: the same, but for rows whose scale would be no number of float32 that others can divide by: they are 0"""
+    return weights.masked_fill(weights.abs().amax(dim=1, keepdim=True) < TRACE, 0)
 
 
 def scales(weights: th.Tensor) -> th.Tensor:

@@ -1,6 +1,6 @@
 """``sb3_distill.export``: an agent becomes a file that needs neither Python nor SB3, and is checked before it is kept."""
 
-import os
+import tempfile
 import warnings
 from contextlib import nullcontext
 from numbers import Real
@@ -18,7 +18,7 @@ from sb3_distill.exporting.agreement import Agreement, Run, agreement, cut
 from sb3_distill.exporting.eight_bits import rounded
 from sb3_distill.exporting.environment import MakeEnv, prepared
 from sb3_distill.exporting.formats import FORMATS
-from sb3_distill.exporting.metadata import metadata_of
+from sb3_distill.exporting.metadata import VERSION, metadata_of
 from sb3_distill.exporting.observations import Asked, asked
 from sb3_distill.exporting.recipe import Recipe
 
@@ -80,8 +80,8 @@ def export(
     :param to: ``"onnx"``, ``"torchscript"`` or ``"c"``; by default what the path's suffix says
     :param env: where observations are met: an id, an environment, which is reset and left open, or what makes n; by default that
         of the source's files. A loaded model's own is not touched
-    :param int8: whether weights become whole numbers of eight bits, of ONNX and C: the file is a quarter as large, and its answers are
-        told but not held against it
+    :param int8: whether weights become whole numbers of eight bits, of ONNX and C: the file is a quarter as large. It has to answer as
+        the agent with such weights does; by how much these differ from the agent's own answers is told
     :param vec_normalize: the ``VecNormalize`` of its training, or a path to its pickle, where it is another than the source tells
     :param layout: of images in the file's input, ``"channels-first"`` or ``"channels-last"``; by default the environment's, where one
         is at hand, and else the policy's, which is channels-first
@@ -92,6 +92,8 @@ def export(
     :raises ValueError: for what cannot be exported, before anything is written; also OSError, ImportError and CheckpointError
     """
     path, to = target(path, to)
+    if isinstance(source, (str, Path)) and path.exists() and Path(source).exists() and path.samefile(source):
+        raise ValueError(f"{path} is the agent itself, which its export would replace: give another path.")
     if int8 and to == "torchscript":
         raise ValueError("int8 is for 'onnx' and 'c', and to is 'torchscript': leave one of them out.")
     if not isinstance(n_observations, int) or isinstance(n_observations, bool) or n_observations < 1:
@@ -106,9 +108,11 @@ def export(
         with replacing(path) as temporary:
             with rounded(recipe, questions) if int8 else nullcontext():
                 run = write(to, agent, recipe, questions, temporary, path, int8)
-            found = None if run is None else agreement(agent, recipe, run, questions, exact=not int8)
-            if found is not None:
-                found.check(float("inf") if int8 else tolerance)
+                found = None if run is None else agreement(agent, recipe, run, questions)
+                if found is not None:  # with rounded weights, too, a file computes what they say
+                    found.check(tolerance)
+            if run is not None and int8:
+                found = agreement(agent, recipe, run, questions, exact=False)
     return Exported(path, to, int8, path.stat().st_size, found)
 
 
@@ -139,13 +143,24 @@ def target(path: str | Path, to: str | None) -> tuple[Path, str]:
         path = path.with_name(path.name + FORMATS[to][0])
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent} for {path.name}.")
-    if not os.access(path.parent, os.W_OK):
-        raise PermissionError(f"{path.parent} cannot be written to: give a path in another folder.")
+    try:
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise PermissionError(f"{path.parent} cannot be written to: give a path in another folder.") from error
     if to == "onnx":
         from sb3_distill.exporting.onnx_file import check_installed
 
         check_installed()
     return path, to
+
+
+def is_export(path: Path) -> bool:
+    """
+    :param path: of a file
+    :return: whether it was written here: each format has the metadata as text
+    """
+    return path.is_file() and VERSION.encode() in path.read_bytes()
 
 
 def write(

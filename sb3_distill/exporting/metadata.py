@@ -13,6 +13,9 @@ from sb3_distill.exporting.agent import Exportable
 from sb3_distill.exporting.recipe import Port, Recipe
 from sb3_distill.teachers.onnx_function import MASKS
 
+#: the name of this package's version in it
+VERSION = "sb3_distill_version"
+
 
 def metadata_of(agent: Exportable, recipe: Recipe) -> dict[str, str]:
     """
@@ -22,7 +25,7 @@ def metadata_of(agent: Exportable, recipe: Recipe) -> dict[str, str]:
     """
     space = agent.policy.action_space
     found = {
-        "sb3_distill_version": version("sb3-distill"),
+        VERSION: version("sb3-distill"),
         "agent": PurePath(agent.name).name if PurePath(agent.name).is_absolute() else agent.name,
         "policy": type(agent.policy).__name__,
         "environment": agent.env_id or "",

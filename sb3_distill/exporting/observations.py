@@ -7,16 +7,20 @@ import numpy as np
 from gymnasium import spaces
 from stable_baselines3.common.vec_env import VecEnv
 
+from sb3_distill.common.masks import allowed_action, has_masks, masks_now
 from sb3_distill.common.observations import concatenate_obs, copy_obs, each_part, length
 from sb3_distill.common.questions import as_dones
+from sb3_distill.common.spaces import any_action
 from sb3_distill.exporting.agent import Exportable, cast
-from sb3_distill.exporting.recipe import STATES, Recipe
+from sb3_distill.exporting.recipe import Recipe
 from sb3_distill.teachers.onnx_function import MASKS, START
 
 #: ranges wider than that are drawn from a Gaussian: the ends of float32 are no observation
 WIDEST = 1e4
 #: seconds that play takes at most
 SECONDS = 20.0
+#: numbers that are drawn at once
+AT_ONCE = 1 << 20
 #: environments side by side
 N_ENVS = 8
 
@@ -37,11 +41,6 @@ class Asked(NamedTuple):
     def n(self) -> int:
         """How many."""
         return length(self.observations)
-
-    @property
-    def extras(self) -> dict[str, np.ndarray]:
-        """Inputs that are no observations."""
-        return {name: values for name, values in self.inputs.items() if name in (MASKS, START, *STATES)}
 
 
 def drawn(space: spaces.Space, n: int, rng: np.random.Generator, statistics: Any = None) -> Any:
@@ -77,15 +76,21 @@ def _drawn_box(space: spaces.Box, n: int, rng: np.random.Generator, statistics: 
             low.astype(space.dtype), high.astype(space.dtype), size=(n, *space.shape), dtype=space.dtype, endpoint=True
         )
     narrow = (low > -WIDEST) & (high < WIDEST)
-    uniform = rng.uniform(np.where(narrow, low, 0), np.where(narrow, high, 1), (n, *space.shape))
-    normal = rng.standard_normal((n, *space.shape))
-    mean, var = statistics if statistics is not None else (0.0, 1.0)
+    mean, var = statistics if statistics is not None else (0.0, 9 / 4)
     if np.ndim(mean) and np.shape(mean) != space.shape:  # of one frame
         repeats = space.shape[-1] // np.shape(mean)[-1]
         mean, var = (np.concatenate([x] * repeats, axis=-1) for x in (mean, var))
-    around = np.asarray(mean) + 2 * np.sqrt(np.asarray(var)) * normal
-    values = around if statistics is not None else np.where(narrow, uniform, 3 * normal)
-    return values.clip(low, high).astype(space.dtype)
+    values = np.empty((n, *space.shape), space.dtype)
+    step = max(1, AT_ONCE // max(1, int(np.prod(space.shape))))
+    for first in range(0, n, step):  # in double precision they are many times as large
+        part = values[first : first + step]
+        found = np.asarray(mean) + 2 * np.sqrt(np.asarray(var)) * rng.standard_normal(part.shape)
+        if statistics is None and narrow.any():
+            found = np.where(
+                narrow, rng.uniform(np.where(narrow, low, 0), np.where(narrow, high, 1), part.shape), found
+            )
+        part[:] = found.clip(low, high)
+    return values
 
 
 def _part(statistics: Any, key: str) -> Any:
@@ -95,7 +100,7 @@ def _part(statistics: Any, key: str) -> Any:
     return (mean[key], var[key]) if isinstance(mean, dict) and key in mean else None
 
 
-def met(agent: Exportable, env: VecEnv, n: int, seconds: float = SECONDS) -> Any:
+def met(agent: Exportable, env: VecEnv, n: int, seconds: float = SECONDS) -> tuple[Any, np.ndarray | None]:
     """
     Let an agent play, and keep what it sees.
 
@@ -103,7 +108,7 @@ def met(agent: Exportable, env: VecEnv, n: int, seconds: float = SECONDS) -> Any
     :param env: with its observations; it is reset, and left open
     :param n: how many observations, at most
     :param seconds: after which it plays no further
-    :return: up to n observations as the environment gives them
+    :return: up to n observations as the environment gives them, and the masks of actions there if it hands some out
     """
     end = time.monotonic() + seconds
     env.seed(0)
@@ -111,20 +116,27 @@ def met(agent: Exportable, env: VecEnv, n: int, seconds: float = SECONDS) -> Any
     rng = np.random.default_rng(0)
     obs: Any = env.reset()
     seen, state, starts = [], None, np.ones(env.num_envs, dtype=bool)
-    masks: Any = {}
-    for _ in range(-(-n // env.num_envs)):
+    masks: list[np.ndarray] | None = [] if has_masks(env) else None
+    more: Any = {}
+    for step in range(-(-n // env.num_envs)):
         obs = cast(obs, agent.observation_space)
         seen.append(copy_obs(obs))
+        if masks is not None:
+            masks.append(masks_now(env, f"in step {step + 1} of its play"))
         if time.monotonic() > end:
             break
         if agent.is_recurrent:
-            masks = {"state": state, "episode_start": starts}
-        actions, state = agent.predict(obs, **masks)
-        for i in np.flatnonzero(rng.random(env.num_envs) < 0.1) if not agent.is_masked else ():
-            actions[i] = env.action_space.sample()
+            more = {"state": state, "episode_start": starts}
+        elif masks is not None and agent.is_masked:
+            more = {"action_masks": masks[-1]}
+        actions, state = agent.predict(obs, **more)
+        for i in np.flatnonzero(rng.random(env.num_envs) < 0.1):
+            space = env.action_space
+            actions[i] = any_action(space) if masks is None else allowed_action(space, masks[-1][i])
         obs, _, dones, _ = env.step(actions)
         starts = as_dones(dones)
-    return each_part(concatenate_obs(seen), lambda values: values[:n])
+    flags = None if masks is None else np.concatenate(masks)[:n]
+    return each_part(concatenate_obs(seen), lambda values: values[:n]), flags
 
 
 def asked(agent: Exportable, recipe: Recipe, n: int, env: VecEnv | None = None, seed: int = 0) -> Asked:
@@ -137,7 +149,10 @@ def asked(agent: Exportable, recipe: Recipe, n: int, env: VecEnv | None = None, 
     :return: they
     """
     rng = np.random.default_rng(seed)
-    parts = [] if env is None else [met(agent, env, n // 2)]
+    parts, flags = [], None
+    if env is not None and n > 1:
+        seen, flags = met(agent, env, n // 2)
+        parts.append(seen)
     n_met = length(parts[0]) if parts else 0
     statistics = agent.statistics
     around = None if statistics is None or statistics.obs_mean is None else (statistics.obs_mean, statistics.obs_var)
@@ -148,6 +163,8 @@ def asked(agent: Exportable, recipe: Recipe, n: int, env: VecEnv | None = None, 
         shape = list(port.shape)
         shape.insert(port.batch_axis, n)
         inputs[port.name] = _extra(port.name, tuple(shape), rng)
+        if port.name == MASKS and flags is not None:
+            inputs[MASKS][:n_met] = flags
     return Asked(inputs, obs, n_met)
 
 

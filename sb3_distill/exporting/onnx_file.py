@@ -1,6 +1,7 @@
 """ONNX: written by ``torch.onnx`` from a traced recipe, and run by ONNX Runtime."""
 
 import logging
+import re
 import warnings
 from collections.abc import Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -11,7 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch as th
 
+from sb3_distill.common.user_code import first_line
 from sb3_distill.exporting.recipe import Recipe
+
+#: of a terminal, in messages of torch's
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,19 +42,32 @@ def onnx_model(program: th.export.ExportedProgram, recipe: Recipe, metadata: Map
     :return: the model, its inputs and outputs called as the recipe's
     """
     with _quiet():
-        made = th.onnx.export(
-            program,
-            dynamo=True,
-            input_names=[port.name for port in recipe.inputs],
-            output_names=[port.name for port in recipe.outputs],
-            verbose=False,
-        )
+        try:
+            made = th.onnx.export(
+                program,
+                dynamo=True,
+                input_names=[port.name for port in recipe.inputs],
+                output_names=[port.name for port in recipe.outputs],
+                verbose=False,
+            )
+        except th.onnx.errors.OnnxExporterError as error:
+            raise ValueError(
+                f"Cannot export {type(recipe.policy).__name__}: ONNX cannot have what it does ({_cause_of(error)}). 'torchscript' is "
+                "another format."
+            ) from error
     assert made is not None
     model = made.model_proto
     name_batch(model, recipe)
     strip(model)
     set_metadata(model, metadata)
     return model
+
+
+def _cause_of(error: BaseException) -> str:
+    """In one line, of the many that torch writes: the first error of all, which names the operation."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return _COLOURS.sub("", first_line(error))
 
 
 def name_batch(model: "onnx.ModelProto", recipe: Recipe) -> None:

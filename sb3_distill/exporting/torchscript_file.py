@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch as th
 
+from sb3_distill.common.user_code import first_line
 from sb3_distill.exporting.recipe import Recipe
 from sb3_distill.exporting.traced import tensors, tracing
 
@@ -23,10 +24,24 @@ def write_torchscript(recipe: Recipe, examples: Any, metadata: Mapping[str, str]
     :param metadata: for the file
     :param path: of it
     """
-    with tracing(recipe), th.no_grad():
-        # Not to be checked by torch, which runs it once more: the file is, by more than that.
-        module = th.jit.trace(recipe, tensors(examples), check_trace=False)
-        th.jit.save(module, str(path), _extra_files={METADATA: json.dumps(dict(metadata))})
+    learning = [weights for weights in recipe.parameters() if weights.requires_grad]
+    try:
+        for (
+            weights
+        ) in learning:  # whoever runs the file does not learn, and would keep a graph of all that it has answered
+            weights.requires_grad_(False)
+        with tracing(recipe), th.no_grad():
+            # Not to be checked by torch, which runs it once more: the file is, by more than that.
+            module = th.jit.trace(recipe, tensors(examples), check_trace=False)
+            th.jit.save(module, str(path), _extra_files={METADATA: json.dumps(dict(metadata))})
+    except RuntimeError as error:
+        raise ValueError(
+            f"Cannot export {type(recipe.policy).__name__}: TorchScript cannot have what it does ({first_line(error)}). 'onnx' and 'c' are "
+            "other formats."
+        ) from error
+    finally:
+        for weights in learning:
+            weights.requires_grad_(True)
 
 
 def run_torchscript(path: Path, recipe: Recipe) -> Any:
