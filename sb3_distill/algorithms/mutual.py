@@ -9,8 +9,11 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from sb3_distill.algorithms.distillation import Distillation
+from sb3_distill.algorithms.schedules import TRIED
 from sb3_distill.algorithms.snapshots import snapshot
+from sb3_distill.common.layers import innermost
 from sb3_distill.common.replaced import replaced
+from sb3_distill.common.whole_numbers import check_whole
 from sb3_distill.teachers.several import EnsembleTeacher
 from sb3_distill.teachers.teacher import Teacher
 
@@ -31,8 +34,8 @@ class MutualDistillation:
     :param students: of :class:`~sb3_distill.DistillPPO` or its kin, each with its own environment and a weight on the environment's
         reward; where they differ in spaces they cannot teach each other. A ``loss_coef`` that is a schedule goes from the beginning
         to the end of the run that they have together, as every other schedule does
-    :raises ValueError: for fewer than two, the same one twice, and students that cannot read each other's observations or do other
-        actions
+    :raises ValueError: for fewer than two, the same one twice or in the same environment, if none has a weight on the environment's
+        reward, and for students that cannot read each other's observations or do other actions
     :raises TypeError: for a student of another kind
     """
 
@@ -45,6 +48,17 @@ class MutualDistillation:
                 )
         if len({id(student) for student in students}) != len(students) or len(students) < 2:
             raise ValueError(f"Give two or more students, each once: there are {len(students)}.")
+        envs = [id(innermost(student.env)) for student in students if student.env is not None]
+        if len(set(envs)) != len(envs):
+            raise ValueError(
+                "Students that teach each other have an environment each, and some have the same: where one has played, the other would go "
+                "on with observations of before."
+            )
+        if not any(student.env_reward_coef(left) for student in students for left in TRIED):
+            raise ValueError(
+                "No student has a weight on the environment's reward, and of each other they learn nothing that one of them does not "
+                "know: give one of them at least env_reward_coef=1.0."
+            )
         averaged = [k for k, student in enumerate(students) if student.averaging]
         if averaged:
             warnings.warn(
@@ -72,6 +86,7 @@ class MutualDistillation:
         :return: the same, its students trained
         :raises ValueError: as :meth:`~sb3_distill.DistillPPO.learn` does
         """
+        check_whole("total_timesteps", total_timesteps, 1)
         first = {id(student) for student in self.students} if reset_num_timesteps else set()
         end = {id(s): total_timesteps + (0 if reset_num_timesteps else s.num_timesteps) for s in self.students}
         made = {id(s): 0 if reset_num_timesteps else s.num_timesteps for s in self.students}

@@ -126,6 +126,11 @@ def prepare(args: argparse.Namespace) -> Callable[[], None]:
         teacher = load_teacher_for(
             args.agent, trained.env_id, trained.make_vec_env, device=args.device, tune=args.stochastic, noise=args.noise
         )
+        if teacher.n_envs is not None:
+            raise ValueError(
+                f"{teacher.name} plays in {teacher.n_envs} environments side by side, and 'play' in one: play one of its teachers, or "
+                "from Python episode_returns(teacher, env)."
+            )
         trained = training_of(agent, args.agent, args.env, {**args.env_kwargs, **rendering(args)})
         env = trained.make_vec_env(1)
         check_drawing(env, args, str(trained.env_id))

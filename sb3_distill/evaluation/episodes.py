@@ -85,10 +85,11 @@ def play_episodes(
         player, seen = _seated(act, given)
         return _in_turns(player, seen, n_episodes, seed, max_steps)
     check_maker(env)
-    venv = make_plain_envs(env, n_episodes) if isinstance(env, str) else made(env, n_episodes)
+    n_envs = act.n_envs if _is_teacher(act) else None
+    venv = make_plain_envs(env, n_envs or n_episodes) if isinstance(env, str) else made(env, n_envs or n_episodes)
     try:
         player, seen = _seated(act, venv)
-        return _side_by_side(player, seen, n_episodes, seed, max_steps)
+        return _in_turns(player, seen, n_episodes, seed, max_steps)
     finally:
         venv.close()
 

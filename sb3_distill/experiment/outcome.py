@@ -7,13 +7,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import gymnasium as gym
-import numpy as np
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.common.phases import phase
 from sb3_distill.evaluation import scores
-from sb3_distill.evaluation.episodes import EVALUATION_SEED, Heeding, greedy, play_episodes, random_play
+from sb3_distill.evaluation.episodes import EVALUATION_SEED, greedy, play_episodes, random_play
 from sb3_distill.evaluation.scores import Player
 from sb3_distill.experiment.advice import advice
 from sb3_distill.experiment.comparison import Likeness, likeness, share_of_teacher
@@ -102,14 +101,14 @@ def _play(
     n, limit = plan.settings.eval_episodes, episode_limit(plan.settings.env_id)
     teachers = plan.make_teacher_env  # which draws no pictures
 
-    def play(name: str, act: Callable[[Any], np.ndarray], make: Callable[[int], VecEnv], *about: Any) -> Player:
+    def play(name: str, act: Any, make: Callable[[int], VecEnv], *about: Any) -> Player:
         with phase(f"{n} episodes of {name}", quiet):
             episodes = play_episodes(act, make, n, EVALUATION_SEED, limit)
         return Player(name, episodes.returns, *about)._replace(n_cut=episodes.n_cut)
 
     steps = None if plan.settings.memory else before + student.num_timesteps  # those of a memory were taken before
     return [
-        play("teacher", Heeding(teacher.act), lambda n: teacher.view(teachers(n)), teacher.n_parameters or None),
+        play("teacher", teacher, teachers, teacher.n_parameters or None),
         play("student", greedy(student.predict), plan.make_env, actor_size(student.policy), steps, training_seconds),
         play("random play", random_play(student.action_space, n), teachers),
     ]
@@ -119,7 +118,7 @@ def _likeness(
     plan: Plan, teacher: Teacher, student: "Distillation | PolicyDistillation | OnPolicyAlgorithm"
 ) -> Likeness:
     """How alike the two act, or nothing of it where the environment fails."""
-    env = plan.make_env(min(8, plan.settings.eval_episodes))
+    env = plan.make_env(teacher.n_envs or min(8, plan.settings.eval_episodes))
     try:
         env.seed(EVALUATION_SEED)
         return likeness(student, teacher, env, COMPARED_STATES, plan.teacher_obs)

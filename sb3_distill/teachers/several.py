@@ -381,6 +381,11 @@ class PerEnvTeacher(_Together):
         super().__init__(teachers, numbered=True)
         self._of = np.array([self._members.index(teacher) for teacher in self.teachers])
 
+    @property
+    def n_envs(self) -> int:
+        """In how many environments side by side it plays, no more and no fewer."""
+        return len(self.teachers)
+
     def check_number(self, n_envs: int) -> None:
         if n_envs != len(self.teachers):
             raise ValueError(

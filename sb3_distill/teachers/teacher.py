@@ -315,6 +315,11 @@ class Teacher(ABC):
         return env
 
     @property
+    def n_envs(self) -> int | None:
+        """In how many environments side by side it plays, no more and no fewer; None for any number."""
+        return None
+
+    @property
     def reads_a_view(self) -> bool:
         """Whether it reads something else than an environment says: what :meth:`view` makes of it, as one who remembers does."""
         return type(self).view is not Teacher.view

@@ -118,3 +118,16 @@ def test_who_cannot_teach_the_other_is_refused_before_any_work():
 def test_averaging_that_would_do_nothing_is_said():
     with pytest.warns(UserWarning, match=r"averaging does nothing while .* \(students \[1\]"):
         MutualDistillation([student(0), student(1, averaging=0.5)])
+
+
+def test_students_have_an_environment_each_and_something_to_learn():
+    """In one environment each would go on with what it saw before the other played."""
+    env = make_vec_env("CartPole-v1", 2)
+    settings = dict(env_reward_coef=1.0, n_steps=16, device="cpu")
+    pair = [OnPolicyDistill("MlpPolicy", env, seed=seed, **settings) for seed in (0, 1)]
+    with pytest.raises(ValueError, match="an environment each, and some have the same"):
+        MutualDistillation(pair)
+    with pytest.raises(ValueError, match=r"No student has a weight on the environment's reward.*env_reward_coef=1\.0"):
+        MutualDistillation([student(0, env_reward_coef=0.0), student(1, env_reward_coef=0.0)])
+    with pytest.raises(ValueError, match="total_timesteps must be a whole number"):
+        MutualDistillation([student(0), student(1)]).learn("100")

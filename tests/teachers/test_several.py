@@ -10,6 +10,7 @@ import torch as th
 from gymnasium import spaces
 from sb3_contrib import RecurrentPPO
 from stable_baselines3 import DQN, PPO
+from stable_baselines3.common.env_util import make_vec_env
 from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 
 from envs_for_tests import ACTION_SPACES, DICT_SPACE, CountdownEnv, actor_critic_teacher
@@ -20,9 +21,11 @@ from sb3_distill import (
     OnPolicyDistill,
     PerEnvTeacher,
     TeacherVReward,
+    distill,
     load_teacher,
 )
 from sb3_distill.algorithms.ppo import EntropyRegularised, ExpectedEntropyDistill, TeacherDistill
+from sb3_distill.evaluation.episodes import episode_returns
 from sb3_distill.memory.recorder import record
 from sb3_distill.rules.distributions import parameter_size
 from sb3_distill.teachers.fingerprint import fingerprint_of
@@ -362,3 +365,22 @@ def test_a_critic_that_learns_from_several_discounts_is_warned_of(several):
         UserWarning, match=r"critic='teacher' learns from V_π of .* several discounts \(0\.9 for .*0\.99 for"
     ):
         OnPolicyDistill("MlpPolicy", env, teacher=several(teachers), **settings)
+
+
+def test_who_has_an_environment_each_is_played_in_as_many(tmp_path, monkeypatch):
+    """By an id, by a function and where an experiment ends; whole numbers of rounds or not."""
+    fixed = [load_teacher(lambda obs, k=k: k, env="CartPole-v1") for k in range(2)]
+    alone = [episode_returns(one, "CartPole-v1", 5, seed=3) for one in fixed]
+    teacher = PerEnvTeacher(fixed)
+    together = episode_returns(teacher, "CartPole-v1", 5, seed=3)
+    np.testing.assert_array_equal(together, [alone[k % 2][k] for k in range(5)])
+    with pytest.raises(ValueError, match="PerEnvTeacher has 2 teachers, and there are 3 env"):
+        episode_returns(teacher, make_vec_env("CartPole-v1", 3), 3)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "teachers_of_two.py").write_text(
+        "from sb3_distill import PerEnvTeacher, load_teacher\n"
+        "two = PerEnvTeacher([load_teacher(lambda obs, k=k: k, env='CartPole-v1') for k in range(2)])\n"
+    )
+    settings = dict(n_envs=2, steps=128, net_arch=[4], eval_episodes=3)
+    done = distill("teachers_of_two:two", "CartPole-v1", out="run", quiet=True, **settings)
+    assert done.returns("teacher").mean() < 12
