@@ -22,6 +22,10 @@ SUFFIXES = (".cleanrl_model", ".pt", ".pth")
 _STRIDES = {8: 4, 4: 2, 3: 1}
 #: rsl_rl's, which is in no file of its
 _EPS = 1e-2
+#: groups of weights of its files
+_RSL_RL = ("model_state_dict", "actor_state_dict")
+#: where its versions have the statistics of the critic's observations, beside the policy
+_CRITICS = ("critic_obs_norm_state_dict", "privileged_obs_norm_state_dict")
 
 Weights = Mapping[str, th.Tensor]
 
@@ -56,11 +60,20 @@ def read_foreign(path: Path) -> Foreign | None:
     is_named = path.suffix == ".cleanrl_model"
     try:
         groups = read_groups(path.read_bytes())
-        found = next((made for layout in LAYOUTS if (made := layout(groups)) is not None), None)
     except Exception as error:  # a hostile file may raise anything
         if not is_named:
             return None
         raise CheckpointError(f"{path} is damaged, or no file of torch's: {first_line(error)}.") from error
+    try:
+        found = next((made for layout in LAYOUTS if (made := layout(groups)) is not None), None)
+    except Exception as error:  # likewise
+        if not is_named and not set(_RSL_RL) & set(groups):  # one of SB3's, whose layers have such names by chance
+            return None
+        why = f"it has no {first_line(error)}" if isinstance(error, KeyError) else first_line(error)
+        of = "a file of CleanRL's" if is_named else "a model of rsl_rl's, whose layout it has"
+        raise CheckpointError(
+            f"{path} cannot be read as {of}: {why}. Make an nn.Module of its network, load its weights, and give load_teacher that."
+        ) from error
     if found is None and is_named:
         names = ", ".join(list(groups.get("", {}))[:4]) or "no weights"
         raise CheckpointError(
@@ -111,17 +124,19 @@ def rsl_rl(groups: Mapping[str, Weights]) -> Foreign | None:
         std = weights["std"] if "std" in weights else weights["log_std"].exp()
         actor, critic = (_sequence(weights, name, nn.ELU) for name in ("actor", "critic"))
         mine = _part(weights, "actor_obs_normalizer") or groups.get("obs_norm_state_dict", {})
-        theirs = _part(weights, "critic_obs_normalizer") or groups.get("privileged_obs_norm_state_dict", {})
+        beside: Weights = next((groups[name] for name in _CRITICS if name in groups), {})
+        theirs = _part(weights, "critic_obs_normalizer") or beside
+        known = bool(theirs) or "obs_norm_state_dict" not in groups  # who has one of these has one for the critic
     elif "actor_state_dict" in groups and "critic_state_dict" in groups:
         weights, other = groups["actor_state_dict"], groups["critic_state_dict"]
         param = _part(weights, "distribution")
         std = param["std_param"] if "std_param" in param else param["log_std_param"].exp()
         actor, critic = (_sequence(group, "mlp", nn.ELU) for group in (weights, other))
-        mine, theirs = _part(weights, "obs_normalizer"), _part(other, "obs_normalizer")
+        mine, theirs, known = _part(weights, "obs_normalizer"), _part(other, "obs_normalizer"), True
     else:
         return None
     same_sight = _inputs(actor) == _inputs(critic)  # it may see what the actor does not
-    value = nn.Sequential(_normaliser(theirs or mine), critic) if same_sight else None
+    value = nn.Sequential(_normaliser(theirs), critic) if same_sight and known else None
     policy = _Gaussian(nn.Sequential(_normaliser(mine), actor), std)
     return Foreign("", policy, "mean_and_std", value, "rsl_rl's PPO")
 

@@ -32,7 +32,7 @@ def import_object(text: str) -> Any:
     found: Any = sys.modules[module]
     for part in name.split("."):
         if not hasattr(found, part):
-            known = [key for key, value in vars(found).items() if callable(value) and not key.startswith("_")]
+            known = [key for key in dir(found) if not key.startswith("_") and callable(getattr(found, key, None))]
             raise ValueError(f"The module {module!r} has no {name!r}: {nearest(part, known)}")
         found = getattr(found, part)
     return found

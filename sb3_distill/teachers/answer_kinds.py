@@ -8,7 +8,8 @@
 ``"logits"``           those of ``Discrete`` actions; of ``MultiDiscrete`` joined      (1−ε) softmax + ε/n, each factor
 ``"probabilities"``    likewise; each factor's sum to 1                               (1−ε) p + ε/n, each factor
 ``"q_values"``         Q(s, ·) of ``Discrete`` actions                                (1−ε) softmax(Q/τ) + ε/n
-``"mean_and_std"``     two arrays, of a ``Box`` in the environment's units            the diagonal Gaussian
+``"mean_and_std"``     two arrays, of a ``Box`` in the environment's units            the diagonal Gaussian, no narrower than
+                                                                                      MIN_STD of half the range
 =====================  =============================================================  ============================================
 """
 
@@ -25,6 +26,7 @@ from sb3_distill.common.nearest import nearest
 from sb3_distill.common.spaces import first_action
 from sb3_distill.rules.distributions import parameter_size
 from sb3_distill.rules.temperature import soften
+from sb3_distill.teachers.bounded import MIN_STD
 
 _DISCRETE = (spaces.Discrete, spaces.MultiDiscrete, spaces.MultiBinary)
 #: which action spaces each kind of answer is of
@@ -117,9 +119,13 @@ def fault(answers: str, action_space: spaces.Space, rows: np.ndarray) -> tuple[i
     :param rows: the answers for n states, shape (n, :func:`width`)
     :return: the first state whose answer cannot be one, and what is wrong with it; None if there is none
     """
-    bad = ~np.isfinite(rows).all(axis=1)
+    with np.errstate(over="ignore"):
+        bad = ~np.isfinite(rows.astype(np.float32)).all(axis=1)
     if bad.any():
         row = rows[bad.argmax()]
+        if np.isfinite(row).all():
+            most = np.finfo(np.float32).max
+            return int(bad.argmax()), f"which float32, in which students learn, does not hold: it goes to {most:.3g}"
         never = answers == "logits" and bool(np.isneginf(row).any() and not np.isnan(row).any())
         remedy = ": of an action that it never takes, a logit of -20 is as good, or with answers='probabilities' a probability of 0"
         return int(bad.argmax()), f"which is not finite{remedy if never else ''}"
@@ -188,15 +194,17 @@ def parameters_of(
     if isinstance(action_space, spaces.Box):
         if answers == "mean_and_std":
             mean, std = rows.chunk(2, dim=-1)
-            return th.cat([mean, std.log()], dim=-1)
+            return th.cat([mean, std.maximum(least_std(action_space).to(rows.dtype)).log()], dim=-1)
         low, high = (th.as_tensor(b.flatten(), dtype=rows.dtype) for b in (action_space.low, action_space.high))
-        half = th.where(th.isfinite(high - low), (high - low) / 2, 1.0)
-        return th.cat([rows.clamp(low, high), (action_std * half).log().expand_as(rows)], dim=-1)
+        std = max(action_std, MIN_STD) * least_std(action_space) / MIN_STD
+        return th.cat([rows.clamp(low, high), std.log().to(rows.dtype).expand_as(rows)], dim=-1)
     if isinstance(action_space, spaces.MultiBinary):
         if answers == "logits" and epsilon == 0:
             return rows
-        p = rows.sigmoid() if answers == "logits" else rows
-        return th.logit((1 - epsilon) * p + epsilon / 2)
+        # In float64, where also a small ε is no 0, and each of the two by itself, where it is not lost beside 1.
+        yes, no = (rows.double().sigmoid(), (-rows.double()).sigmoid()) if answers == "logits" else (rows, 1 - rows)
+        odds = [((1 - epsilon) * p.double() + epsilon / 2).log() for p in (yes, no)]
+        return (odds[0] - odds[1]).to(rows.dtype)
     counts = _counts(action_space).tolist()
     if answers == "action":
         parts = [functional.one_hot(rows[:, i].long(), n).to(rows.dtype) for i, n in enumerate(counts)]
@@ -205,9 +213,20 @@ def parameters_of(
     if answers == "logits":
         return th.cat([soften(part, 1.0, epsilon) for part in parts], dim=-1)
     mixed = [
-        ((1 - epsilon) * part / part.sum(-1, keepdim=True) + epsilon / n) for part, n in zip(parts, counts, strict=True)
+        ((1 - epsilon) * part / part.sum(-1, keepdim=True) + epsilon / n)
+        for part, n in zip((part.double() for part in parts), counts, strict=True)
     ]
-    return th.cat(mixed, dim=-1).log()
+    return th.cat(mixed, dim=-1).log().to(rows.dtype)
+
+
+def least_std(action_space: spaces.Box) -> th.Tensor:
+    """
+    :param action_space: of the environment
+    :return: the least standard deviation of each action: :data:`MIN_STD` of half its range, or of 1 where that is infinite or 0; float64
+    """
+    low, high = (th.as_tensor(b.flatten(), dtype=th.float64) for b in (action_space.low, action_space.high))
+    half = (high - low) / 2
+    return MIN_STD * th.where((half > 0) & (half <= th.finfo(th.float32).max / 2), half, 1.0)
 
 
 def check_options(answers: str, action_space: spaces.Space | None, given: dict[str, float | None], name: str) -> None:

@@ -1,7 +1,8 @@
 """A function of a user's own is asked about states, and what it says is checked: its shape, and each answer."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,8 @@ class Asked:
         :return: the answers, shape (n, columns), of which each is what it has to be
         :raises AnswerError: if one is not: which, and the observation; of an error in the function it is the cause
         """
+        if length(obs) == 0:  # no network need know what a batch of none is
+            return np.zeros((0, 1 if self.answers == VALUE else width(self.answers, action_space)))
         said = self.raw(obs)
         rows = self._shaped(said, length(obs), obs, action_space)
         problem = fault(self.answers, action_space, rows)
@@ -82,14 +85,10 @@ class Asked:
         :return: what the function says: of a batch, or a list of what it says of each
         """
         # Copies: what it does with an observation must not reach the environment's own array.
-        if isinstance(self.function, th.nn.Module):
-            if self.function.training:
-                self.function.eval()
-            obs = as_tensors(self.function, obs)
-        else:
-            obs = each_part(obs, np.array)
+        module = self.function if isinstance(self.function, th.nn.Module) else None
+        obs = as_tensors(module, obs) if module is not None else each_part(obs, np.array)
         n = length(obs)
-        with th.no_grad():
+        with th.no_grad(), evaluating(module):
             if self.batched:
                 return self._said(obs, f"a batch of {n} observations of shape {shapes(obs)}", obs)
             return [self._said(one, f"observation {i + 1} of {n}", one) for i, one in enumerate(_each(obs))]
@@ -167,6 +166,21 @@ class Asked:
         if self.batched:
             return " If it takes one observation at a time, give batched=False."
         return " If it takes a batch of observations, give batched=True."
+
+
+@contextmanager
+def evaluating(module: th.nn.Module | None) -> Iterator[None]:
+    """
+    :param module: that is asked as it plays, without dropout, and after that is in the mode that it was in, each part of it
+    """
+    training = [] if module is None else [part for part in module.modules() if part.training]
+    for part in training:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part in training:
+            part.training = True
 
 
 def _each(obs: Any) -> list[Any]:

@@ -25,10 +25,12 @@ from sb3_distill.teachers.answer_kinds import (
     beyond,
     check_options,
     check_serves,
+    least_std,
     parameters_of,
     width,
 )
 from sb3_distill.teachers.asked import Asked, shapes
+from sb3_distill.teachers.bounded import MIN_STD
 from sb3_distill.teachers.q_network import QTeacher
 from sb3_distill.teachers.teacher import Answer, Observation, Teacher
 
@@ -54,7 +56,7 @@ class OwnTeacher(Teacher):
         self.asked, self.value_of = asked, value
         self.has_value = value is not None
         self._tried, self._is_tried = tried, False
-        self._told_clipping = self._told_forbidden = False
+        self._told_clipping = self._told_forbidden = self._told_narrow = False
         if self._observation_space is not None and self._action_space is not None:
             self._try()
 
@@ -265,7 +267,23 @@ class RuleTeacher(OwnTeacher):
 
     def _answer(self, obs: th.Tensor, with_value: bool) -> Answer:
         rows = obs[:, : width(self.asked.answers, self.action_space)]
+        if isinstance(self.action_space, spaces.Box) and not self._told_narrow:
+            self._tell_narrow(rows)
         return Answer(parameters_of(self.asked.answers, self.action_space, rows, self.epsilon, self.action_std), None)
+
+    def _tell_narrow(self, rows: th.Tensor) -> None:
+        """That a Gaussian is taken as wider than it is; once."""
+        least = self.action_std
+        if self.asked.answers == "mean_and_std":
+            stds = rows.chunk(2, dim=-1)[1].double()
+            least = float((stds / least_std(self.action_space)).min()) * MIN_STD if len(stds) else MIN_STD
+        if least < MIN_STD * (1 - 1e-6):  # no matter of rounding
+            self._told_narrow = True
+            warnings.warn(
+                f"The standard deviation of {self.name} is {least:.3g} of half an action's range, and is taken as {MIN_STD:g}, the least "
+                "that a teacher of Box actions has.",
+                stacklevel=2,
+            )
 
     def _masked_answer(self, obs: th.Tensor, with_value: bool, masks: np.ndarray) -> Answer:
         if self.asked.answers == "action" and not self._told_forbidden:

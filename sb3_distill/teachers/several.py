@@ -4,6 +4,7 @@ import math
 import warnings
 from abc import abstractmethod
 from collections.abc import Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -267,8 +268,8 @@ class EnsembleTeacher(_Together):
         given = [1.0] * len(self.teachers) if weights is None else list(weights)
         if len(given) != len(self.teachers):
             raise ValueError(f"There are {len(given)} weights for {len(self.teachers)} teachers.")
-        if not all(0 <= w < math.inf for w in given) or sum(given) == 0:
-            raise ValueError(f"weights must be at least 0, and not all 0, not {given}.")
+        if not all(isinstance(w, Real) and 0 <= w < math.inf for w in given) or sum(given) == 0:
+            raise ValueError(f"weights must be numbers of at least 0, and not all 0, not {given}.")
         self.average = average
         #: of each member, with a sum of 1
         self.shares = [
@@ -300,8 +301,9 @@ def mixture(action_space: spaces.Space, params: th.Tensor, shares: th.Tensor) ->
     if isinstance(action_space, spaces.Box):
         mean, log_std = params.chunk(2, dim=-1)
         middle = (w * mean).sum(0)
-        variance = (w * ((2 * log_std).exp() + (mean - middle) ** 2)).sum(0)
-        return th.cat([middle, variance.log() / 2], dim=-1)
+        # Of logarithms: the square of a small standard deviation is 0 in float32.
+        squares = th.stack([2 * log_std, 2 * (mean - middle).abs().log()])
+        return th.cat([middle, th.logsumexp(w.log() + squares, dim=(0, 1)) / 2], dim=-1)
     if isinstance(action_space, spaces.MultiBinary):
         functional = th.nn.functional
         yes = th.logsumexp(w.log() + functional.logsigmoid(params), dim=0)
@@ -319,9 +321,8 @@ def product(action_space: spaces.Space, params: th.Tensor, shares: th.Tensor) ->
     w = shares[:, None, None]
     if isinstance(action_space, spaces.Box):
         mean, log_std = params.chunk(2, dim=-1)
-        precision = w * (-2 * log_std).exp()
-        whole = precision.sum(0)
-        return th.cat([(precision * mean).sum(0) / whole, -whole.log() / 2], dim=-1)
+        precision = w.log() - 2 * log_std  # its logarithm: of a small standard deviation it is infinite
+        return th.cat([(precision.softmax(0) * mean).sum(0), -th.logsumexp(precision, dim=0) / 2], dim=-1)
     if isinstance(action_space, spaces.MultiBinary):
         return (w * params).sum(0)
     return _log_probs(action_space, (w * _log_probs(action_space, params)).sum(0))

@@ -37,6 +37,14 @@ class Hold:
 hold = Hold()
 made = sb3_distill.load_teacher(lambda obs: [0.0, 1.0], answers="logits")
 number = 3
+pair = (1, 2)
+
+class Slots:
+    __slots__ = ()
+    def control(self, obs):
+        return 0
+
+slots = Slots()
 """
 
 
@@ -82,6 +90,8 @@ def test_a_name_in_a_module_is_imported(module):
         ),
         ("mine_won:hold", {}, r"No module 'mine_won'"),
         ("mine_own:Hold", {}, r"The class Hold is no teacher: give one of its objects, Hold\(…\)"),
+        ("mine_own:pair.cuont", {}, r"has no 'pair.cuont': .*count"),
+        ("mine_own:slots.contol", {}, r"has no 'slots.contol': .*control"),
         ("mine_own:number", {}, r"Cannot learn from int 3"),
         ("mine_own:made", {"epsilon": 0.1}, r"mine_own:made is a teacher already: give epsilon where it is made"),
     ],
@@ -210,7 +220,7 @@ def named(name, state):
     return {f"{name}.{key}": w for key, w in state.items()}
 
 
-@pytest.mark.parametrize("version", ["plain", "beside", "within", "two"])
+@pytest.mark.parametrize("version", ["plain", "beside", "beside_too", "within", "two"])
 def test_rsl_rls_models(tmp_path, version):
     """As its versions write them: without statistics, with them beside the policy, within it, and with a model for each part."""
     actor, critic = layers(3, 8, 8, 2, activation=nn.ELU), layers(3, 8, 1, activation=nn.ELU)
@@ -223,6 +233,11 @@ def test_rsl_rls_models(tmp_path, version):
             "model_state_dict": policy | {"std": std},
             "obs_norm_state_dict": mine,
             "privileged_obs_norm_state_dict": theirs,
+        },
+        "beside_too": {
+            "model_state_dict": policy | {"std": std},
+            "obs_norm_state_dict": mine,
+            "critic_obs_norm_state_dict": theirs,
         },
         "within": {
             "model_state_dict": policy
@@ -253,6 +268,39 @@ def test_a_critic_that_sees_more_is_left_out(tmp_path):
     actor, critic = layers(3, 8, 2, activation=nn.ELU), layers(9, 8, 1, activation=nn.ELU)
     th.save({"model_state_dict": prefixed(actor=actor, critic=critic) | {"std": th.ones(2)}}, tmp_path / "model_0.pt")
     assert not load_teacher(tmp_path / "model_0.pt", observation_space=OBS, action_space=BOX).has_value
+
+
+def test_a_critic_reads_through_no_normaliser_but_its_own(tmp_path):
+    """Which rsl_rl gives the actor and the critic one by one; where nothing says what it is, there is no V."""
+    actor, critic = layers(3, 8, 2, activation=nn.ELU), layers(3, 8, 1, activation=nn.ELU)
+    policy, obs = prefixed(actor=actor, critic=critic) | {"std": th.ones(2)}, sampled(OBS, 5)
+    within = {"model_state_dict": policy | named("actor_obs_normalizer", statistics(0))}
+    two = {
+        "actor_state_dict": prefixed(mlp=actor)
+        | {"distribution.std_param": th.ones(2)}
+        | named("obs_normalizer", statistics(0)),
+        "critic_state_dict": prefixed(mlp=critic),
+    }
+    for saved in (within, two):
+        th.save(saved, tmp_path / "model_0.pt")
+        teacher = load_teacher(tmp_path / "model_0.pt", observation_space=OBS, action_space=BOX)
+        with th.no_grad():
+            th.testing.assert_close(teacher.value(obs), critic(th.from_numpy(obs))[:, 0])
+    th.save({"model_state_dict": policy, "obs_norm_state_dict": statistics(0)}, tmp_path / "model_1.pt")
+    assert not load_teacher(tmp_path / "model_1.pt", observation_space=OBS, action_space=BOX).has_value
+
+
+@pytest.mark.parametrize("kwargs", [{}, dict(observation_space=OBS, action_space=BOX)])
+def test_a_model_of_rsl_rls_that_is_not_read_says_why(tmp_path, kwargs):
+    policy = prefixed(actor=layers(3, 8, 2), critic=layers(3, 8, 1))
+    th.save(
+        {"model_state_dict": policy | {"std": th.ones(2), "memory_a.rnn.weight_ih_l0": th.ones(1)}}, tmp_path / "r.pt"
+    )
+    with pytest.raises(CheckpointError, match=r"r\.pt cannot be read as a model of rsl_rl's.*: it is recurrent"):
+        load_teacher(tmp_path / "r.pt", **kwargs)
+    th.save({"model_state_dict": policy}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match=r"other\.pt cannot be read as .*: it has no 'log_std'"):
+        load_teacher(tmp_path / "other.pt", **kwargs)
 
 
 # --- what is wrong with a file ----------------------------------------------------------------------------------------
@@ -338,8 +386,8 @@ def test_an_onnx_file_answers_for_any_batch(onnx, tmp_path, batch):
     teacher = load_teacher(
         tmp_path / "net.onnx", answers="logits", observation_space=OBS, action_space=spaces.Discrete(2)
     )
-    for n in (1, 5, 8):
-        obs = sampled(OBS, n)
+    for n in (0, 1, 5, 8):
+        obs = sampled(OBS, 8)[:n]
         expected = th.from_numpy(obs @ w).log_softmax(-1)
         th.testing.assert_close(teacher.answer(obs).parameters, expected)
     assert len(fingerprint_of(teacher)) == 64

@@ -672,3 +672,73 @@ def test_infinite_logits_have_a_remedy():
         made(lambda o: np.array([0, -np.inf]), spaces.Discrete(2), answers="logits")
     with pytest.raises(ValueError, match=r"not finite\. The observation"):
         made(lambda o: np.array([0, np.nan]), spaces.Discrete(2), answers="logits")
+
+
+# --- what float32 does not hold ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "function, action_space, kwargs",
+    [
+        (lambda o: [1e39, 0], spaces.Discrete(2), {"answers": "logits"}),
+        (lambda o: [1e39, 0], spaces.Discrete(2), {"answers": "q_values"}),
+        (lambda o: 0, spaces.Discrete(2), {"value": lambda o: 1e39}),
+    ],
+)
+def test_numbers_that_float32_does_not_hold_are_named_at_once(function, action_space, kwargs):
+    with pytest.raises(ValueError, match=r"answers .*1\.?e\+39.* for observation 1 of 8, which float32.* 3\.4e\+38"):
+        made(function, action_space, **kwargs)
+
+
+@pytest.mark.parametrize(
+    "function, kwargs",
+    [(lambda o: (o[:2], 1e-60), {"answers": "mean_and_std"}), (lambda o: o[:2] * 0 + 1.2, {"action_std": 1e-60})],
+)
+def test_a_gaussian_is_no_narrower_than_that_of_any_teacher(function, kwargs):
+    teacher = made(function, BOX, **kwargs)
+    with pytest.warns(
+        UserWarning, match=r"The standard deviation of .* of half an action's range, and is taken as 0\.001"
+    ):
+        log_std = teacher.answer(sampled(OBS, 3)).parameters[:, 2:]
+    np.testing.assert_allclose(log_std.exp(), [[2.5e-3, 0.25e-3]] * 3, rtol=1e-5)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        teacher.answer(sampled(OBS, 3))  # said once
+        made(lambda o: (o[:2], [2.5e-3, 0.25e-3]), BOX, answers="mean_and_std").answer(sampled(OBS, 3))
+
+
+def test_an_action_that_can_be_but_one_has_a_width():
+    space = spaces.Box(np.array([-2, 1], np.float32), np.array([2, 1], np.float32))
+    teacher = made(lambda o: [0.5, 1.0], space)
+    expected = [[0.5, 1.0, np.log(0.2), np.log(0.1)]]
+    np.testing.assert_allclose(teacher.answer(sampled(OBS, 1)).parameters, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "space, action", [(spaces.Discrete(2), 1), (spaces.MultiDiscrete([2, 3]), [1, 2]), (spaces.MultiBinary(2), [0, 1])]
+)
+def test_a_small_epsilon_is_not_0(space, action):
+    params = made(lambda o: action, space, epsilon=1e-60).answer(sampled(OBS, 1)).parameters[0]
+    assert th.isfinite(params).all()
+    least = params[0] if not isinstance(space, spaces.MultiBinary) else -params[1]
+    np.testing.assert_allclose(least, np.log(0.5e-60), rtol=1e-5)
+
+
+# --- what is asked is left as it is -----------------------------------------------------------------------------------
+
+
+def test_a_module_is_in_the_mode_that_it_was_in():
+    """Each part of it: one that is frozen stays so."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.Dropout(0.9), nn.BatchNorm1d(4).eval(), nn.Linear(4, 2)).train()
+    net[2].eval()
+    before = [part.training for part in net.modules()]
+    teacher = made(net, spaces.Discrete(2), answers="logits")
+    first, second = (teacher.answer(sampled(OBS, 9)).parameters for _ in range(2))
+    assert th.equal(first, second)  # without dropout
+    assert [part.training for part in net.modules()] == before == [True, True, True, False, True]
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_no_states_have_no_answers(batched):
+    teacher = made(lambda o: o[..., :2] * 1.0, spaces.Discrete(2), answers="logits", batched=batched)
+    assert teacher.answer(np.zeros((0, 3), np.float32)).parameters.shape == (0, 2)

@@ -128,6 +128,16 @@ def test_gaussians_have_the_moments_of_the_mixture_or_their_product():
     th.testing.assert_close(product, moments((0.25 * densities[0] + 0.75 * densities[1]).exp()), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_narrow_gaussians_are_put_together_in_float32(average):
+    """Where the square of a standard deviation is 0, and its inverse infinite; a teacher without weight has no part in it."""
+    space = spaces.Box(-1, 1, (2,))
+    params = th.tensor([[0.5, -0.25, -60.0, -70.0]]).repeat(2, 1)
+    tables = [Table(space, params), Table(space, params), Table(space, params + 1)]
+    answer = EnsembleTeacher(tables, [1, 3, 0], average).answer(OBSERVATIONS[:2])
+    th.testing.assert_close(answer.parameters, params)
+
+
 def test_one_teacher_and_one_that_is_named_twice():
     space = spaces.Discrete(4)
     one, two = (Table(space, drawn(space, 50, seed).log_softmax(-1), drawn(space, 50, seed)[:, 0]) for seed in range(2))
@@ -326,8 +336,9 @@ def test_what_cannot_be_put_together_says_why():
             "random and random cannot teach together: the action_space of the one is Discrete(3)",
         ),
         (lambda: EnsembleTeacher([a, a], [1]), "There are 1 weights for 2 teachers"),
-        (lambda: EnsembleTeacher([a, a], [1, -1]), "weights must be at least 0"),
-        (lambda: EnsembleTeacher([a, a], [0, 0]), "weights must be at least 0, and not all 0"),
+        (lambda: EnsembleTeacher([a, a], [1, -1]), "weights must be numbers of at least 0"),
+        (lambda: EnsembleTeacher([a, a], ["2", "1"]), "weights must be numbers of at least 0"),
+        (lambda: EnsembleTeacher([a, a], [0, 0]), "weights must be numbers of at least 0, and not all 0"),
         (lambda: EnsembleTeacher([a, a], average="mean"), "choose one of 'probabilities', 'logits'"),
         (
             lambda: NDistill("MlpPolicy", env, teacher=PerEnvTeacher([a])),
