@@ -2,6 +2,7 @@
 
 import platform
 import re
+import shutil
 import subprocess
 
 import numpy as np
@@ -117,9 +118,13 @@ def test_a_program_on_a_device(tmp_path):
     said = subprocess.run(["./main"], cwd=tmp_path, check=True, capture_output=True, text=True).stdout
     right, _ = model.predict(np.float32([0.25, -0.5, 1]), deterministic=True)
     np.testing.assert_allclose(np.array(said.split(), float), right, atol=1e-5)
-    subprocess.run(
-        [compiler(), *strict, "-c", "-fno-builtin", "-x", "c", "main.c", "-o", "main.o"], cwd=tmp_path, check=True
-    )
+    if (plus := shutil.which("c++")) is not None:
+        subprocess.run(
+            [plus, "-std=c++11", "-pedantic", *strict, "-c", "-x", "c++", "main.c", "-o", "plus.o"],
+            cwd=tmp_path,
+            check=True,
+        )
+    subprocess.run([compiler(), *strict, "-c", "-fno-builtin", "main.c", "-o", "main.o"], cwd=tmp_path, check=True)
     assert (tmp_path / "main.o").stat().st_size < 16_384
 
 
