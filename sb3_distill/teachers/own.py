@@ -83,7 +83,11 @@ class OwnTeacher(Teacher):
             return {}
         return {self.asked.answers: th.from_numpy(answers).float()} if same else {}
 
-    def meet(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    def meet(
+        self, observation_space: spaces.Space, action_space: spaces.Space, given: spaces.Space | None = None
+    ) -> None:
+        if given is not None and not isinstance(self.asked.owner, th.nn.Module):
+            observation_space = given  # networks read images as SB3's do
         super().meet(observation_space, action_space)
         if not self._is_tried:
             self._try()

@@ -93,9 +93,11 @@ class _Together(Teacher):
     def knows_spaces(self) -> bool:
         return self._members[0].knows_spaces
 
-    def meet(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    def meet(
+        self, observation_space: spaces.Space, action_space: spaces.Space, given: spaces.Space | None = None
+    ) -> None:
         for teacher in self._members:
-            teacher.meet(observation_space, action_space)
+            teacher.meet(observation_space, action_space, given)
 
     @property
     def device(self) -> th.device:

@@ -17,7 +17,7 @@ from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from sb3_contrib.qrdqn.policies import QRDQNPolicy
 from stable_baselines3.common.distributions import Distribution
 from stable_baselines3.common.policies import ActorCriticPolicy, BasePolicy
-from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecTransposeImage
 from stable_baselines3.dqn.policies import DQNPolicy
 
 from sb3_distill.common.layers import raw_env
@@ -157,12 +157,15 @@ class Teacher(ABC):
         """Whether it has spaces, or is to take those of the first environment that it meets."""
         return self.policy is not None or None not in (self._observation_space, self._action_space)
 
-    def meet(self, observation_space: spaces.Space, action_space: spaces.Space) -> None:
+    def meet(
+        self, observation_space: spaces.Space, action_space: spaces.Space, given: spaces.Space | None = None
+    ) -> None:
         """
         Take an environment's spaces, for a teacher that has none of its own; it keeps them.
 
         :param observation_space: of what it is going to read
         :param action_space: of the environment
+        :param given: of the same as the environment gives it, before SB3 lays images out for a student's network, where it has
         """
         if self.policy is None:
             self._observation_space = self._observation_space or observation_space
@@ -369,7 +372,7 @@ def check_fits(teacher: Teacher, seen: spaces.Space, env: VecEnv) -> None:
     :param env: in which
     :raises ValueError: if it cannot read that or does other actions; both spaces are shown, and both environments if they are known
     """
-    teacher.meet(seen, env.action_space)
+    teacher.meet(seen, env.action_space, _as_given(seen, env))
     check_spaces(
         teacher.name,
         teacher.observation_space,
@@ -378,6 +381,15 @@ def check_fits(teacher: Teacher, seen: spaces.Space, env: VecEnv) -> None:
         env.action_space,
         lambda: (teacher.env_id, env_id_of(env)),
     )
+
+
+def _as_given(seen: spaces.Space, env: VecEnv) -> spaces.Space:
+    """A space of observations before SB3's ``VecTransposeImage``, where that is around the environment."""
+    while isinstance(env, VecEnvWrapper):
+        if isinstance(env, VecTransposeImage) and signature(env.observation_space) == signature(seen):
+            return env.venv.observation_space
+        env = env.venv
+    return seen
 
 
 def as_teacher_reads(teacher: Teacher, env: VecEnv) -> VecEnv:

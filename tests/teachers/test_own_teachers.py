@@ -742,3 +742,69 @@ def test_a_module_is_in_the_mode_that_it_was_in():
 def test_no_states_have_no_answers(batched):
     teacher = made(lambda o: o[..., :2] * 1.0, spaces.Discrete(2), answers="logits", batched=batched)
     assert teacher.answer(np.zeros((0, 3), np.float32)).parameters.shape == (0, 2)
+
+
+class Colours(gym.Env):
+    """Red or blue pictures, channels last; 1 is right for red ones. Beside them, in a Dict, a number."""
+
+    action_space = spaces.Discrete(2)
+
+    def __init__(self, in_dict=False):
+        self.in_dict = in_dict
+        picture = spaces.Box(0, 255, (36, 40, 3), np.uint8)
+        self.observation_space = spaces.Dict({"camera": picture, "x": spaces.Box(-1, 1, (1,))}) if in_dict else picture
+
+    def _obs(self):
+        self.is_red = bool(self.np_random.integers(2))
+        picture = np.zeros((36, 40, 3), np.uint8)
+        picture[..., 0 if self.is_red else 2] = 200
+        return {"camera": picture, "x": np.zeros(1, np.float32)} if self.in_dict else picture
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return self._obs(), {}
+
+    def step(self, action):
+        reward = float(int(action) == self.is_red)
+        self.steps += 1
+        return self._obs(), reward, self.steps == 10, False, {}
+
+
+@pytest.mark.parametrize("in_dict", [False, True])
+@pytest.mark.parametrize("remembers", [False, True])
+def test_a_rule_reads_pictures_as_the_environment_gives_them(in_dict, remembers):
+    """Where a student's network has channels first, too, and nobody has told the teacher's spaces; a network reads them as SB3's do."""
+    shapes = set()
+
+    class Rule:
+        def __call__(self, obs):
+            picture = obs["camera"] if in_dict else obs
+            shapes.add(picture.shape)
+            return int(picture[:, :, 0].mean() > picture[:, :, 2].mean())
+
+    if remembers:
+        Rule.reset = lambda self: None
+    envs = DummyVecEnv([lambda: Colours(in_dict)] * 2)
+    policy = "MultiInputPolicy" if in_dict else "CnnPolicy"
+    student = OnPolicyDistill(policy, envs, teacher=Rule(), n_steps=8, batch_size=16, n_epochs=1, seed=0, device="cpu")
+    student.learn(32)
+    assert shapes == {(36, 40, 3)}
+    answers = student.rollout_buffer.teacher_parameters.reshape(-1, 2)
+    pictures = student.rollout_buffer.observations
+    pictures = (pictures["camera"] if in_dict else pictures).reshape(-1, 3, 36, 40)
+    np.testing.assert_array_equal(answers.argmax(1), pictures[:, 0].mean((1, 2)) > pictures[:, 2].mean((1, 2)))
+
+
+def test_a_network_reads_pictures_as_those_of_sb3_do():
+    shapes = set()
+
+    class Network(th.nn.Conv2d):
+        def forward(self, pictures):
+            shapes.add(tuple(pictures.shape[1:]))
+            return super().forward(pictures.float()).mean((2, 3))
+
+    envs = DummyVecEnv([Colours] * 2)
+    teacher = load_teacher(Network(3, 2, 3), answers="logits")
+    OnPolicyDistill("CnnPolicy", envs, teacher=teacher, n_steps=8, batch_size=16, n_epochs=1, device="cpu").learn(16)
+    assert shapes == {(3, 36, 40)}
