@@ -211,7 +211,8 @@ class OnnxFunction:
                 "fractions: write the file with an input of float32, or give a function that makes of an observation what the file takes."
             )
         if values.size and wanted.kind in "iub" and not np.can_cast(values.dtype, wanted):
-            least, most = (0, 1) if wanted.kind == "b" else (np.iinfo(wanted).min, np.iinfo(wanted).max)
+            limits = None if wanted.kind == "b" else np.iinfo(wanted.str)
+            least, most = (0, 1) if limits is None else (limits.min, limits.max)
             if values.min() < least or values.max() > most:
                 raise AnswerError(
                     f"{self.path} takes {one.name!r} of {wanted}, {least} … {most}, and the observations are of {values.dtype}, from "

@@ -272,15 +272,15 @@ class RuleTeacher(OwnTeacher):
     def _answer(self, obs: th.Tensor, with_value: bool) -> Answer:
         rows = obs[:, : width(self.asked.answers, self.action_space)]
         if isinstance(self.action_space, spaces.Box) and not self._told_narrow:
-            self._tell_narrow(rows)
+            self._tell_narrow(self.action_space, rows)
         return Answer(parameters_of(self.asked.answers, self.action_space, rows, self.epsilon, self.action_std), None)
 
-    def _tell_narrow(self, rows: th.Tensor) -> None:
+    def _tell_narrow(self, action_space: spaces.Box, rows: th.Tensor) -> None:
         """That a Gaussian is taken as wider than it is; once."""
         least = self.action_std
         if self.asked.answers == "mean_and_std":
             stds = rows.chunk(2, dim=-1)[1].double()
-            least = float((stds / least_std(self.action_space)).min()) * MIN_STD if len(stds) else MIN_STD
+            least = float((stds / least_std(action_space)).min()) * MIN_STD if len(stds) else MIN_STD
         if least < MIN_STD * (1 - 1e-6):  # no matter of rounding
             self._told_narrow = True
             warnings.warn(
