@@ -1,7 +1,9 @@
 """Teachers that are no agents of SB3's, from what ``load_teacher`` is given: a function, a module."""
 
+import inspect
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from sb3_distill.common.own_env import find_environment
 from sb3_distill.common.own_object import import_object, is_object_name
 from sb3_distill.common.spaces import any_action
 from sb3_distill.evaluation.episodes import make_plain_envs
-from sb3_distill.teachers.answer_kinds import check_kind, check_options
+from sb3_distill.teachers.answer_kinds import AnswerError, check_kind, check_options
 from sb3_distill.teachers.asked import VALUE, Asked
 from sb3_distill.teachers.onnx_function import OnnxFunction
 from sb3_distill.teachers.onnx_memory import OnnxMemory
@@ -127,6 +129,16 @@ def _value_function(value: Any, name: str, answers: str, batched: bool | None) -
 
 def _check_memory(asked: Asked, source: Any) -> None:
     """Who is asked about batches is not told whose states they are, nor where an episode begins."""
+    if asked.remembers:
+        try:
+            inspect.signature(asked.owner.reset).bind()
+        except ValueError:  # builtins may have no signature
+            pass
+        except TypeError as error:
+            raise AnswerError(
+                f"{asked.name} has a reset() that cannot be called without arguments ({error}), as it is where an episode begins: give "
+                "an object whose reset() takes none."
+            ) from error
     if not asked.batched or not callable(getattr(asked.owner, "reset", None)):
         return
     said = (
@@ -183,18 +195,34 @@ def _of_id(env_id: str) -> dict[str, Any]:
         env = usual_training(env_id).make_vec_env(1) if is_atari(env_id) else make_plain_envs(env_id, 1)
     except (gym.error.Error, ImportError) as error:
         raise ValueError(f"Environment {env_id!r} cannot be made here: {error}") from error
+    spaces_of = {"observation_space": env.observation_space, "action_space": env.action_space}
+    return {**spaces_of, "env_id": env_id, "tried": states_in(env)}
+
+
+def states_in(env: VecEnv) -> Any:
+    """
+    :param env: one environment, which is closed in the end
+    :return: some states in which it is, at random play: at least the first one
+    """
     try:
         env.seed(0)
-        actions = env.action_space
-        actions.seed(0)
+        env.action_space.seed(0)
         seen = [copy_obs(env.reset())]
-        while len(seen) < TRIED:
-            seen.append(copy_obs(env.step(np.stack([any_action(actions)]))[0]))
-        return {
-            "observation_space": env.observation_space,
-            "action_space": env.action_space,
-            "env_id": env_id,
-            "tried": concatenate_obs(seen),
-        }
+        with suppress(Exception):  # of its step, which training will meet, too, and tell
+            while len(seen) < TRIED:
+                seen.append(copy_obs(env.step(np.stack([any_action(env.action_space)]))[0]))
+        return concatenate_obs(seen)
     finally:
         env.close()
+
+
+def try_in(teacher: Any, make_env: Callable[[int], VecEnv]) -> None:
+    """
+    Let a function whose spaces nobody has told be tried on states of the environment in which it is to teach, and not on samples of a
+    space, which may hold states that there are not.
+
+    :param teacher: any; of others than functions nothing is asked
+    :param make_env: makes n of what it reads
+    """
+    if isinstance(teacher, OwnTeacher) and not teacher.knows_spaces:
+        teacher.try_on(states_in(make_env(1)))

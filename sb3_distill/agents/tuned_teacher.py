@@ -7,6 +7,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.agents.known_temperatures import known_choice
 from sb3_distill.agents.load import EPISODES, load_teacher
+from sb3_distill.agents.own_source import try_in
 from sb3_distill.teachers.noise import check_noise, made_noisy
 from sb3_distill.teachers.q_network import QTeacher
 from sb3_distill.teachers.teacher import Teacher, as_teacher_reads
@@ -39,6 +40,7 @@ def load_teacher_for(
     :raises ValueError: as there; also OSError and ImportError
     """
     teacher = load_teacher(source, env_id=env_id, tune=False, **options)
+    try_in(teacher, make_env)
     if tune and isinstance(teacher, QTeacher) and teacher.temperature is None and env_id is not None:
         known = known_choice(teacher) if as_registered else None
         teacher.env_id, teacher.make_env = env_id, lambda n: as_teacher_reads(teacher, make_env(n))

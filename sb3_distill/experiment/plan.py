@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import VecEnv
 
 from sb3_distill.agents.find import find_agent
 from sb3_distill.agents.load import load_teacher
+from sb3_distill.agents.own_source import try_in
 from sb3_distill.agents.run_settings import environment_config
 from sb3_distill.agents.training import Training
 from sb3_distill.agents.training_envs import environment_of, training_in
@@ -90,6 +91,7 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
         trained, read, teacher_obs = sight(trained, settings.student_obs, teacher, remembers(settings))
     env = trained.make_monitored(settings.n_envs, settings.seed)
     seen = (env if teacher_obs is None else teacher_obs(innermost(env))).observation_space, env.action_space
+    try_in(teacher, read.make_vec_env)
     teacher.meet(*seen)
     check_spaces(
         settings.teacher,

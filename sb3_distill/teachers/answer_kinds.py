@@ -82,6 +82,10 @@ def check_serves(answers: str, action_space: spaces.Space, name: str) -> None:
         raise AnswerError(
             f"answers={answers!r} of {name} does not go with the action space {action_space}: give answers={' or '.join(fitting)}."
         )
+    if isinstance(action_space, spaces.MultiDiscrete) and action_space.nvec.ndim > 1:
+        raise AnswerError(
+            f"{name} cannot act in {action_space}: SB3 knows MultiDiscrete actions of one axis, so flatten the space."
+        )
 
 
 def width(answers: str, action_space: spaces.Space) -> int:

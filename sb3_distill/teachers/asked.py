@@ -135,7 +135,8 @@ class Asked:
     def _array(self, part: Any, n: int, size: int, obs: Any, action_space: spaces.Space) -> np.ndarray:
         """Numbers of shape (n, size)."""
         if isinstance(part, (tuple, dict)) or part is None:
-            raise AnswerError(f"{self.name} answers {_kind(part)}: {self._expected(n, action_space)}.")
+            several = " Of several parts, let it answer with the first one alone." if isinstance(part, tuple) else ""
+            raise AnswerError(f"{self.name} answers {_kind(part)}: {self._expected(n, action_space)}.{several}")
         if isinstance(part, list) and not self.batched:
             for i, one in enumerate(part):
                 if np.size(as_array(one)) != size or as_array(one).dtype.kind not in "biuf":

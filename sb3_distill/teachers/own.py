@@ -92,6 +92,10 @@ class OwnTeacher(Teacher):
         if not self._is_tried:
             self._try()
 
+    def try_on(self, obs: Any) -> None:
+        """:param obs: observations to try it on when it meets its environment, in place of some that are sampled from the space"""
+        self._tried = obs
+
     @property
     def reads_a_view(self) -> bool:
         """Whether it remembers the episode."""

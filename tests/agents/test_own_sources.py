@@ -551,3 +551,59 @@ def test_weights_beside_an_onnx_file_tell_it_from_others(onnx, tmp_path):
 
     (tmp_path / "secret").write_bytes(b"x")
     assert _data_files(tmp_path / "a" / "net.onnx", b"\n\x08location\x12\x09../secret") == []
+
+
+class Awkward:
+    """A controller whose reset wants something."""
+
+    def reset(self, obs):
+        pass
+
+    def __call__(self, obs):
+        return 0
+
+
+@pytest.mark.parametrize(
+    ("source", "given", "message"),
+    [
+        (
+            Awkward(),
+            dict(env="CartPole-v1"),
+            r"Awkward has a reset\(\) that cannot be called without arguments \(missing.*'obs'",
+        ),
+        (3, dict(observation_space=spaces.Box(-1, 1, (3,))), r"^Cannot learn from int 3: give .* or a function"),
+        (
+            lambda obs: [[0, 1], [1, 0]],
+            dict(observation_space=spaces.Box(-1, 1, (3,)), action_space=spaces.MultiDiscrete([[3, 2], [2, 2]])),
+            "SB3 knows MultiDiscrete actions of one axis",
+        ),
+    ],
+)
+def test_awkward_sources_are_told_what_is_wrong(source, given, message):
+    with pytest.raises(ValueError, match=message):
+        load_teacher(source, **given)
+
+
+def test_commands_try_a_function_on_states_of_their_environment(tmp_path, monkeypatch, capsys):
+    """And not on samples of its space: on Pendulum no cosine and sine of those belong together."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "true_states.py").write_text(
+        "def swing(obs):\n    assert abs(obs[0] ** 2 + obs[1] ** 2 - 1) < 1e-3\n    return [-obs[1]]\n"
+    )
+    assert main(["play", "true_states:swing", "--env", "Pendulum-v1", "--episodes", "1", "--quiet"]) == 0
+    words = [
+        "--env",
+        "Pendulum-v1",
+        "--method",
+        "on-policy-distill",
+        "--steps",
+        "64",
+        "--n-envs",
+        "1",
+        "--eval-episodes",
+        "2",
+    ]
+    assert (
+        main(["distill", "--teacher", "true_states:swing", *words, "--net-arch", "4", "--out", "run", "--quiet"]) == 0
+    )
+    assert (tmp_path / "run" / "student.zip").exists()

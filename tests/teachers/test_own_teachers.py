@@ -495,7 +495,7 @@ BAD = [
     ),
     (lambda o: 0, spaces.Discrete(2), {"value": 3}, r"value=… is a function from states to V_π"),
     (Counter, spaces.Discrete(2), {}, r"The class Counter is no teacher: give one of its objects, Counter\(…\)"),
-    (3, spaces.Discrete(2), {}, r"belong to teachers that are functions, and int 3 is none"),
+    (3, spaces.Discrete(2), {}, r"Cannot learn from int 3"),
     (
         nn.Linear(4, 2),
         spaces.Discrete(2),

@@ -8,6 +8,7 @@ import os
 import sys
 import time
 import warnings
+from typing import Any
 
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
@@ -45,7 +46,8 @@ def main() -> int:
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     removal = Removal(cluster, cluster.add_node(num_cpus=1))
     kwargs = {"envs_per_actor": 2, "address": cluster.address}
-    env = make_vec_env("CartPole-v1", 4, seed=0, vec_env_cls=RayVecEnv, vec_env_kwargs=kwargs)
+    ray_envs: Any = RayVecEnv
+    env = make_vec_env("CartPole-v1", 4, seed=0, vec_env_cls=ray_envs, vec_env_kwargs=kwargs)
     student = OnPolicyDistill("MlpPolicy", env, teacher="zoo:dqn/CartPole-v1", n_steps=64, seed=0)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
