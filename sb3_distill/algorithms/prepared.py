@@ -46,6 +46,7 @@ from sb3_distill.rules.distributions import check_readable
 from sb3_distill.rules.methods import PROXIMAL, STUDENT_VALUE, TEACHER_VALUE, Method, get_method, with_critic
 from sb3_distill.rules.weights import Returns
 from sb3_distill.teachers.binding import Binding
+from sb3_distill.teachers.teacher import Teacher
 from sb3_distill.teachers.view import Wrap
 
 
@@ -258,18 +259,27 @@ class Prepared(LoggableLearningRate, SavesPlain):
                 "teacher=… to the constructor or to load()."
             )
         self.teacher = load_teacher(self.teacher)
-        if TEACHER_VALUE in self._row.needs and not self.teacher.has_value:
-            of = f" with critic={self.critic!r}" if self.critic else ""
-            raise ValueError(
-                f"The method {self._row.name!r}{of} needs the teacher's value function, and {self.teacher.name} has none: use a "
-                "teacher with a critic or a Q-network, or another method."
-            )
+        self.check_values_of(self.teacher)
         self._check_discounts()
         if self._row.coefficient is not None and (self._returns is None or self._returns[0] is not self.teacher):
             self._returns = self.teacher, known_returns(self.teacher_return, self.random_return, self.teacher)
         if self.env is not None and not self._binding.is_of(self.teacher, self.env, self.teacher_obs):
             self.check_serves(self.env)
             self._binding.bind(self.teacher, self.env, self.teacher_obs)
+
+    def check_values_of(self, teacher: Teacher) -> None:
+        """
+        See that a teacher has values if the row needs them.
+
+        :param teacher: that the student may get
+        :raises ValueError: if it has none
+        """
+        if TEACHER_VALUE in self._row.needs and not teacher.has_value:
+            of = f" with critic={self.critic!r}" if self.critic else ""
+            raise ValueError(
+                f"The method {self._row.name!r}{of} needs the teacher's value function, and {teacher.name} has none: use a "
+                "teacher with a critic or a Q-network, or another method."
+            )
 
     def _check_discounts(self) -> None:
         """Say if values that are compared are not of one discount."""

@@ -120,6 +120,8 @@ def prepare(settings: Settings, verbose: int = 0) -> Plan:
     )
     # A student without a teacher takes no time and checks the rest, before the teacher's temperature takes some.
     student = build(teacher=None, verbose=0)
+    if isinstance(student, Distillation):
+        student.check_values_of(teacher)
     if isinstance(student, DistillMaskablePPO):
         student.check_hands_out_masks(env)
     if not isinstance(student, Distillation) and student.memory is not None:

@@ -192,6 +192,10 @@ class Reader:
             if not item and len(self.faults) == before:
                 self.fault(path, f"{axis}: an entry without a setting.")
                 return None
+            if axis == "seeds" and (label or set(item) != {"seed"}):
+                self.fault(path, "seeds: each is a number: what else a run has goes under fixed, or under changes.")
+            elif axis != "seeds" and "seed" in settings:
+                self.fault((*path, "seed"), f"{axis}: seed is not of an entry: it goes under seeds, or under fixed.")
         else:
             before = len(self.faults)
             name = "size" if axis == "students" and isinstance(item, str) else AXES[axis]
@@ -241,6 +245,8 @@ class Reader:
             else:
                 where = self._where(item.pop("where", None), (*path, "where"))
                 settings = self._settings(item, path)
+                if "seed" in settings:
+                    self.fault((*path, "seed"), "changes: a seed is not changed: name those to be run under seeds.")
                 if not settings and len(self.faults) == before:
                     self.fault(path, "changes: nothing is changed here.")
             if len(self.faults) == before:

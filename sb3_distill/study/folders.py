@@ -3,15 +3,18 @@
 A run is written under ``unfinished`` and renamed when it is whole, so that who finds it beside the others finds all of it.
 """
 
+import csv
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
+from zipfile import is_zipfile
 
 from sb3_distill.common.files import write_json
-from sb3_distill.experiment.run_folder import CHECKPOINT, RESULTS, STUDENT
+from sb3_distill.experiment.run_folder import CHECKPOINT, CURVES, RESULTS, STUDENT
 from sb3_distill.study.names import Run, digest_of
 from sb3_distill.study.source_code import code
 
@@ -21,6 +24,8 @@ UNFINISHED, TABLES = "unfinished", "tables"
 ABOUT, OUTPUT, TRACEBACK = "run.json", "output.txt", "traceback.txt"
 #: what ``run.json`` says that it is
 FORMAT = "sb3-distill run of a study"
+#: settings that ``results.json`` has as ``run.json`` has them
+_SAID_TWICE = ("env", "teacher", "method", "engine", "net_arch", "size", "steps", "seed", "eval_episodes")
 
 
 class State(NamedTuple):
@@ -97,10 +102,24 @@ def problem_of(folder: Path) -> str | None:
     if digest_of(about) != folder.name.rpartition("-")[2]:
         return f"its {ABOUT} is of another run"
     try:
-        read_results(folder)
+        others = _others_settings(read_results(folder), about)
+        read_curve(folder)
     except ValueError as error:
         return str(error)
-    return None if (folder / STUDENT).exists() else f"its {STUDENT} is missing"
+    if others:
+        return f"its {RESULTS} is of another run ({others})"
+    if not (folder / STUDENT).exists():
+        return f"its {STUDENT} is missing"
+    return None if is_zipfile(folder / STUDENT) else f"its {STUDENT} is not whole"
+
+
+def _others_settings(results: Mapping[str, Any], about: Mapping[str, Any]) -> str:
+    """In which of the settings that both say results are another run's."""
+    found, asked = results.get("settings"), about.get("settings")
+    if not isinstance(found, Mapping) or not isinstance(asked, Mapping):
+        return ""
+    names = [name for name in _SAID_TWICE if name in found and name in asked and found[name] != asked[name]]
+    return ", ".join(f"{name} {found[name]}, not {asked[name]}" for name in names)
 
 
 def read_about(folder: Path) -> dict[str, Any] | None:
@@ -124,11 +143,44 @@ def read_results(folder: Path) -> dict[str, Any]:
     try:
         data = json.loads((folder / RESULTS).read_text(encoding="utf-8"))
         for player in ("teacher", "student", "random play"):
-            float(data["players"][player]["mean_return"])
-    except (OSError, LookupError, TypeError, ValueError, RecursionError) as error:
-        said = error.strerror if isinstance(error, OSError) else " ".join(str(error).split())
-        raise ValueError(f"its {RESULTS} cannot be read ({said})") from error
+            _check_player(player, data["players"][player])
+    except (OSError, LookupError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise ValueError(f"its {RESULTS} cannot be read ({_words(error)})") from error
     return data  # type: ignore[no-any-return]
+
+
+def _check_player(name: str, player: Mapping[str, Any]) -> None:
+    mean, returns = player["mean_return"], player.get("returns", [])
+    for value in (mean, *returns):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+            raise ValueError(f"{value!r} is no return of {name}")
+    # The mean of float32 returns may be one, too.
+    if returns and not math.isclose(mean, math.fsum(returns) / len(returns), rel_tol=1e-4, abs_tol=1e-4):
+        raise ValueError(f"the mean return of {name}, {mean!r}, is not that of its {len(returns)} returns")
+
+
+def read_curve(folder: Path) -> list[tuple[float, float]]:
+    """
+    :param folder: of a whole run
+    :return: steps and mean return of the points of its learning curve
+    :raises ValueError: if it cannot be read, or is cut off
+    """
+    try:
+        text = (folder / CURVES[0]).read_bytes().decode("utf-8")
+        header, *rows = csv.reader(text.splitlines())
+        if not text.endswith("\n") or any(len(row) != len(header) for row in rows):
+            raise ValueError("it is cut off")
+        points = [(float(row[0]), float(row[1])) for row in rows]
+        if not points or not all(math.isfinite(value) for point in points for value in point):
+            raise ValueError("a point is no number" if points else "it has no points")
+    except (OSError, ValueError, LookupError, csv.Error) as error:
+        raise ValueError(f"its {CURVES[0]} cannot be read ({_words(error)})") from error
+    return points
+
+
+def _words(error: Exception) -> str:
+    said = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return " ".join(said.split())
 
 
 def _others(out: Path, names: Sequence[str], runs: Sequence[Run]) -> tuple[dict[str, str], int]:

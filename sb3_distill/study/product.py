@@ -56,7 +56,9 @@ def cells_of(description: Description) -> tuple[list[Cell], list[Fault]]:
             settings |= entry.settings
             lines |= dict.fromkeys(entry.settings, entry.line)
         cell = Cell(named, settings, tuple(seeds), lines)
-        clashes.update(_clashes(entries, [rule for rule in description.rules if _applies(rule, settings, None)]))
+        rules = [rule for rule in description.rules if _applies(rule, settings, None)]
+        clashes.update(_clashes(entries, rules))
+        clashes.update(_mislabelled(axes, entries, named, rules))
         cells += _ruled(cell, description.rules, used)
     for k, rule in enumerate(description.rules):
         if size and not used[k]:
@@ -83,11 +85,41 @@ def _clashes(entries: list[Entry], rules: list[Rule]) -> Iterator[Fault]:
         for name, value in entry.settings.items():
             first = said.setdefault(name, entry)
             if first is not entry and first.settings[name] != value and name not in settled:
+                how = f"Say under changes which it is: where … {name}: …."
+                if name in AXES.values():  # whose labels would be false
+                    how = "Leave it out of one of them."
                 yield Fault(
                     entry.line,
                     f"{name} is said twice of a run: {first.settings[name]} by {first.axis} (line {first.line}), and {value} by "
-                    f"{entry.axis}. Say under changes which it is: where … {name}: ….",
+                    f"{entry.axis}. {how}",
                 )
+
+
+def _mislabelled(
+    axes: Mapping[str, list[Entry]], entries: list[Entry], labels: Mapping[str, str], rules: list[Rule]
+) -> Iterator[Fault]:
+    """Changes after which tables would call a run what it is not any more."""
+    for rule, entry in product(rules, entries):
+        for name, value in (rule.settings or {}).items():
+            if entry.settings.get(name) != value and _says(axes, entry, labels[entry.axis], name):
+                label = labels[entry.axis]
+                if entry.axis == "students":
+                    how = "Give the students names, or leave it out of changes."
+                else:
+                    how = f"Leave it out of changes, and make it an entry of {entry.axis}."
+                yield Fault(
+                    rule.line,
+                    f"changes: {name} is an axis, {entry.axis}, and tables would go on to say {label!r}. {how}",
+                )
+
+
+def _says(axes: Mapping[str, list[Entry]], entry: Entry, label: str, name: str) -> bool:
+    """Whether tables say a setting of a run by what its entry of an axis is called."""
+    if entry.axis == "students" and name in ("net_arch", "size"):
+        return bool(entry.settings) and not entry.label and len(axes["students"]) > 1  # one alone is not in tables
+    return name in entry.settings and (
+        name == AXES[entry.axis] or (not entry.label and label == _whole(entry.settings))
+    )
 
 
 def _ruled(cell: Cell, rules: list[Rule], used: "Counter[int]") -> Iterator[Cell]:
@@ -129,7 +161,7 @@ def labels_of(axis: str, entries: list[Entry]) -> list[str]:
     short = [entry.label or _short(axis, entry.settings) for entry in entries]
     counts = Counter(short)
     return [
-        name if counts[name] == 1 or entry.label else ", ".join(f"{k} {_value(v)}" for k, v in entry.settings.items())
+        name if counts[name] == 1 or entry.label else _whole(entry.settings)
         for name, entry in zip(short, entries, strict=True)
     ]
 
@@ -137,21 +169,26 @@ def labels_of(axis: str, entries: list[Entry]) -> list[str]:
 def _short(axis: str, settings: Mapping[str, Any]) -> str:
     if axis == "students" and "size" in settings:
         return str(settings["size"])
-    value = settings.get(AXES[axis])
-    if value is None:
-        return ", ".join(f"{k} {_value(v)}" for k, v in settings.items())
-    return _value(value)
+    name = AXES[axis]
+    value = settings.get(name)
+    return _whole(settings) if value is None else _value(name, value)
 
 
-def _value(value: Any) -> str:
+def _whole(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name} {_value(name, value)}" for name, value in settings.items())
+
+
+def _value(name: str, value: Any) -> str:
     """
-    >>> _value([32, 32]), _value("n_distill"), _value([])
-    ('32-32', 'n-distill', 'linear')
+    >>> _value("net_arch", [32, 32]), _value("net_arch", []), _value("method", "n_distill"), _value("teacher", "a_b")
+    ('32-32', 'linear', 'n-distill', 'a_b')
     """
     if isinstance(value, list):
         return "-".join(map(str, value)) or "linear"
-    return str(value).replace("_", "-") if isinstance(value, str) and ":" not in value else str(value)
+    return str(value).replace("_", "-") if name == "method" else str(value)
 
 
 def _said(where: Mapping[str, list[Any]]) -> str:
-    return " and ".join(f"{name}: {' or '.join(map(_value, values))}" for name, values in where.items())
+    return " and ".join(
+        f"{name}: {' or '.join(_value(name, value) for value in values)}" for name, values in where.items()
+    )

@@ -1,15 +1,13 @@
 """What the runs of a study scored, read from their folders: by task, and by what is compared on the tasks."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from sb3_distill.experiment.run_folder import CURVES
 from sb3_distill.study.axes import AXES
-from sb3_distill.study.folders import read_results
+from sb3_distill.study.folders import read_curve, read_results
 from sb3_distill.study.names import Run
 
 
@@ -144,13 +142,9 @@ def read_scored(folder: Path, seed: int) -> Scored:
     """
     try:
         players: Mapping[str, Mapping[str, float]] = read_results(folder)["players"]
-        with (folder / CURVES[0]).open(newline="", encoding="utf-8") as file:
-            _, *rows = csv.reader(file)
-        points = np.array([(float(row[0]), float(row[1])) for row in rows]).reshape(-1, 2)
-    except (OSError, ValueError, IndexError) as error:
-        raise ValueError(
-            f"{folder} is no whole run: {' '.join(str(error).split())}. Move it away, and it is run again."
-        ) from error
+        points = np.array(read_curve(folder))
+    except ValueError as error:
+        raise ValueError(f"{folder} is no whole run: {error}. Move it away, and it is run again.") from error
     mean = {name: float(player["mean_return"]) for name, player in players.items()}
     parameters = int(players["student"].get("parameters") or 0)
     return Scored(

@@ -108,6 +108,9 @@ def _work(task: Task, out: Path) -> None:
     with _output_to(folder / folders.OUTPUT), warnings.catch_warnings():
         warnings.simplefilter("default")
         work(task.settings, folder)
+    problem = folders.problem_of(folder)
+    if problem is not None:  # it would be in the way of the study as soon as it lay with the others
+        raise ValueError(f"It has ended and is not whole: {problem}")
     folders.finish(out, task.name)
 
 

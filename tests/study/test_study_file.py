@@ -5,6 +5,7 @@ from stable_baselines3 import DQN
 
 from sb3_distill import Study
 from sb3_distill.study.faults import StudyError
+from sb3_distill.study.scores import places
 
 
 def faults(tmp_path, text):
@@ -81,6 +82,15 @@ resources: {cpu: 1}
         ("methods: [{method: n-distill, steps: 8}]\nenvironments: [{env: CartPole-v1, steps: 9}]\n", 1, "said twice of a run"),
         ("engines: [ppo, dqn]\n", 1, "Unknown engine 'dqn' of n-distill"),
         ("methods: [n-distill, {method: n_distill, form: unbiased}]\n", 1, "is the same run as"),
+        ("seeds: 2\nchanges:\n - {where: {seed: 1}, seed: 7}\n", 3, "a seed is not changed"),
+        ("seeds: [0, {seed: 1, steps: 8}]\n", 1, "seeds: each is a number"),
+        ("seeds: 2\nmethods: [{method: n-distill, seed: 3}]\n", 2, "goes under seeds"),
+        ("methods: [n-distill]\nchanges:\n - {where: {seed: 0}, method: teacher-distill}\n", 3, "method is an axis, methods"),
+        ("engines: [{engine: a2c, name: A}]\nchanges:\n - {where: {seed: 0}, engine: ppo}\n", 3, "would go on to say 'A'"),
+        ("students: [[8], [9]]\nchanges:\n - {where: {net_arch: [8]}, net_arch: [7]}\n", 3, "Give the students names"),
+        ("methods: [{method: n-distill, steps: 8}, {method: n-distill, steps: 9}]\nchanges:\n - {where: {steps: 8}, steps: 7}\n", 3,
+         "would go on to say 'method n-distill, steps 8'"),
+        ("methods: [{method: n-distill, engine: a2c}]\nengines: [ppo]\n", 2, "Leave it out of one of them"),
         ("seeds: 2\nfixed: {env_kwargs: {a: 2020-01-01}}\n", 2, "env_kwargs must be"),
     ],
 )  # fmt: skip
@@ -173,3 +183,35 @@ def test_what_was_missing_may_be_there_now(tmp_path, monkeypatch):
         Study(description, "out")
     DQN("MlpPolicy", "CartPole-v1", buffer_size=1, device="cpu").save("mine.zip")
     assert len(Study(description, "out").runs) == 1
+
+
+def test_changes_of_what_tables_do_not_say_are_none_of_an_axis():
+    """Of named students, of one student, of a teacher that comes with its environment, and to what it was."""
+    for data in (
+        {"students": [{"net_arch": [8], "name": "a"}, [9]], "changes": [{"where": {"net_arch": [8]}, "net_arch": [7]}]},
+        {"students": [[8]], "changes": [{"where": {"seed": 0}, "net_arch": [7]}]},
+        {"methods": ["n-distill"], "changes": [{"where": {"seed": 0}, "method": "n-distill", "steps": 9}]},
+    ):
+        assert len(Study(data, "out").runs) in (1, 2)
+
+
+def test_labels_are_as_they_were_typed(tmp_path, monkeypatch):
+    """Two teachers whose names differ by - and _ are two."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("a_b.zip", "a-b.zip")):
+        DQN("MlpPolicy", "CartPole-v1", buffer_size=1, device="cpu", seed=seed).save(name)
+    study = Study({"teachers": ["a_b.zip", "a-b.zip"], "environments": ["CartPole-v1"]}, "out")
+    assert [run.labels["teachers"] for run in study.runs] == ["a_b.zip", "a-b.zip"]
+    assert len({place for place in places(study.runs).values()}) == 2
+
+
+def test_a_teacher_without_values_is_refused_where_they_are_needed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pushes_in_study.py").write_text("def push(observation):\n    return 1\n")
+    study = Study(
+        {"teachers": ["pushes_in_study:push"], "environments": ["CartPole-v1"], "methods": ["n-distill", "teacher-v-reward"]},
+        "out",
+    )
+    with pytest.raises(StudyError, match="needs the teacher's value function, and") as caught:
+        study.check(study.runs)
+    assert len(caught.value.faults) == 1

@@ -225,3 +225,51 @@ def test_the_command_tells_what_failed_and_its_exit_code_says_so(tmp_path, capsy
     lines = capsys.readouterr().err.splitlines()
     assert [line[:19] for line in lines[:2]] == ["study.yml: line 1: ", "study.yml: line 2: "]
     assert lines[2:] == ["sb3-distill: error: study.yml has 2 faults, and nothing was run."]
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-9])
+
+
+def said(path, change):
+    data = json.loads(path.read_text())
+    change(data)
+    path.write_text(json.dumps(data))
+
+
+def student(**values):
+    return lambda data: data["players"]["student"].update(values)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "part"),
+    [
+        ("learning_curve.csv", Path.unlink, "No such file"),
+        ("learning_curve.csv", cut, "it is cut off"),
+        ("learning_curve.csv", lambda path: path.write_text("nonsense\n"), "it has no points"),
+        ("learning_curve.csv", lambda path: path.write_bytes(b"\xff\n\xff\n"), "cannot be read"),
+        ("learning_curve.csv", lambda path: path.write_text("steps,mean_return\n0,nan\n"), "is no number"),
+        ("student.zip", lambda path: path.write_bytes(b"PK\3\4"), "is not whole"),
+        ("results.json", lambda path: said(path, lambda data: data["settings"].update(seed=7)), "another run (seed 7, not 0)"),
+        ("results.json", lambda path: said(path, student(mean_return=float("nan"))), "nan is no return of student"),
+        ("results.json", lambda path: said(path, student(mean_return="12")), "'12' is no return of student"),
+        ("results.json", lambda path: said(path, student(mean_return=True, returns=[1.0])), "True is no return"),
+        ("results.json", lambda path: said(path, student(mean_return=1.0)), "is not that of its 2 returns"),
+    ],
+)  # fmt: skip
+def test_a_run_of_which_a_file_is_not_whole_is_not_done(tmp_path, name, spoil, part):
+    study = study_of(tmp_path, 1)
+    write_finished(study)
+    run = study.runs[0].name
+    spoil(tmp_path / run / name)
+    state = study.state()
+    assert state.finished == frozenset() and part in state.broken[run] and f"its {name}" in state.broken[run]
+    with pytest.raises(StudyError, match="is no whole run"):
+        study.tables()
+    # And one that ends like that has failed: it does not come to lie in the way of the study.
+    (tmp_path / folders.UNFINISHED).mkdir()
+    os.rename(tmp_path / run, tmp_path / folders.UNFINISHED / run)
+    task = Task(run, study.runs[0].settings, study.runs[0].about, str(tmp_path), os.getcwd(), "builtins:print")
+    report = work.do(task)
+    assert report.state == work.FAILED and "It has ended and is not whole" in report.text
+    assert (tmp_path / folders.UNFINISHED / run).is_dir()

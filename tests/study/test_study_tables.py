@@ -118,7 +118,7 @@ def test_a_teacher_that_is_no_better_than_random_play_has_no_share(study):
     for run in study.runs:
         path = study.out / run.name / "results.json"
         data = json.loads(path.read_text())
-        data["players"]["teacher"]["mean_return"] = 20.0
+        data["players"]["teacher"] |= {"mean_return": 20.0, "returns": [19.0, 21.0]}
         path.write_text(json.dumps(data))
     assert "—" in study.tables(figures=True)
     assert not (study.out / "tables" / "scores.png").exists()
