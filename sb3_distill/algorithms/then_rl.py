@@ -54,13 +54,15 @@ class RLSettings(NamedTuple):
 
 
 #: What keeps a policy with continuous actions, a low rate and large minibatches, is too timid for one with discrete actions.
+#: λ of 0.98 and bounded steps keep a good policy of a task that rewards late: with 0.95 MountainCar's loses a third of what it had.
+_KEEPING = {"learning_rate": 3e-4, "batch_size": 128, "n_epochs": 10, "gae_lambda": 0.98, "target_kl": 0.01}
 DISCRETE: dict[type[OnPolicyAlgorithm], RLSettings] = {
-    PPO: RLSettings(1_024, 8, {"learning_rate": 3e-4, "batch_size": 64, "n_epochs": 10}),
+    PPO: RLSettings(2_048, 4, _KEEPING),
     A2C: RLSettings(256, 32, {"learning_rate": 3e-4, "normalize_advantage": True}),
     TRPO: RLSettings(2_048, 4, {"learning_rate": 1e-3, "batch_size": 128, "target_kl": 0.01}),
     # It has no leash: a bound on each step in its place.
     RecurrentPPO: RLSettings(1_024, 8, {"learning_rate": 3e-4, "batch_size": 128, "n_epochs": 10, "target_kl": 0.01}),
-    MaskablePPO: RLSettings(1_024, 8, {"learning_rate": 3e-4, "batch_size": 64, "n_epochs": 10}),
+    MaskablePPO: RLSettings(2_048, 4, _KEEPING),
 }
 CONTINUOUS: dict[type[OnPolicyAlgorithm], RLSettings] = {
     PPO: RLSettings(4_096, 2, {"learning_rate": 1e-4, "batch_size": 256, "n_epochs": 10, "target_kl": 0.01}),

@@ -62,7 +62,7 @@ def test_settings_are_of_the_kind_of_action():
     """And whoever gives others has them."""
     box, discrete = rl_model(student_of(action_space=BOX)), rl_model(student_of())
     assert (box.n_steps * 2, box.batch_size, box.target_kl, box.learning_rate) == (4_096, 256, 0.01, 1e-4)
-    assert (discrete.n_steps * 2, discrete.batch_size, discrete.target_kl) == (1_024, 64, None)
+    assert (discrete.n_steps * 2, discrete.batch_size, discrete.target_kl) == (2_048, 128, 0.01)
     given = rl_model(student_of(), n_steps=30, gamma=0.9, learning_rate=1e-3, ent_coef=0.1)
     assert (given.n_steps, given.batch_size, given.gamma, given.learning_rate, given.ent_coef) == (
         30,
@@ -100,8 +100,8 @@ def test_callbacks_fit_the_run():
     model = rl_model(student_of())
     warmup, leash = rl_callbacks(model, 100_000)
     assert (type(warmup), type(leash)) == (CriticWarmup, Leash)
-    assert warmup.n_rollouts == 8
-    assert rl_callbacks(model, 8_192)[0].n_rollouts == 2
+    assert warmup.n_rollouts == 4
+    assert rl_callbacks(model, 8_192)[0].n_rollouts == 1
     assert rl_callbacks(model, 100, 3, 0.0)[0].n_rollouts == 3
     assert len(rl_callbacks(model, 100, 3, 0.0)) == 1
     assert len(rl_callbacks(rl_model(student_of(), "trpo"), 100_000)) == 1

@@ -209,7 +209,11 @@ def test_a_teacher_without_values_is_refused_where_they_are_needed(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     (tmp_path / "pushes_in_study.py").write_text("def push(observation):\n    return 1\n")
     study = Study(
-        {"teachers": ["pushes_in_study:push"], "environments": ["CartPole-v1"], "methods": ["n-distill", "teacher-v-reward"]},
+        {
+            "teachers": ["pushes_in_study:push"],
+            "environments": ["CartPole-v1"],
+            "methods": ["n-distill", "teacher-v-reward"],
+        },
         "out",
     )
     with pytest.raises(StudyError, match="needs the teacher's value function, and") as caught:
