@@ -149,9 +149,10 @@ def tell_plan(study: "Study", state: "State", left: "list[Run]", shard: tuple[in
 
     part = f", part {shard[0]}/{shard[1]}" if shard else ""
     begun = sum(run.name in state.begun for run in left)
+    runs = "run" if len(study.runs) == 1 else "runs"
     going_on = f" ({begun} from a checkpoint)" if begun else ""
     sys.stdout.write(
-        f"{study.title}: {len(study.runs):,} runs in {shown(study.out)}, {len(state.finished):,} done{part}; {len(left):,} to "
+        f"{study.title}: {len(study.runs):,} {runs} in {shown(study.out)}, {len(state.finished):,} done{part}; {len(left):,} to "
         f"run{going_on}\n"
     )
     for name, differs in list(state.other_versions.items())[:MOST_LISTED]:

@@ -50,6 +50,8 @@ def _checked(name: str, value: Any) -> Any:
     allowed, check = (CHECKS | CALL)[name]
     kept = check(value)
     if kept is None:
+        if name in MOST and isinstance(value, Integral) and int(value) > MOST[name]:
+            allowed += f" and at most {MOST[name]:,}"
         said = " ".join(repr(value).split())
         hint = HINTS.get(name)
         more = "" if hint is None or isinstance(value, (str, int, float)) else f" {hint}"
@@ -61,10 +63,10 @@ def _checked(name: str, value: Any) -> Any:
 # --- kinds ------------------------------------------------------------------------------------------------------------
 
 
-def _whole(least: int) -> tuple[str, Check]:
+def _whole(least: int, most: int = 2**63 - 1) -> tuple[str, Check]:
     def check(value: Any) -> int | None:
         is_whole = isinstance(value, Integral) and not isinstance(value, bool)
-        return int(value) if is_whole and least <= value < 2**63 else None
+        return int(value) if is_whole and least <= value <= most else None
 
     return f"a whole number of at least {least}", check
 
@@ -115,8 +117,8 @@ CHECKS: dict[str, tuple[str, Check]] = {
     "size": ("'25%', '7%' or '4%'", _text),
     "student_obs": ("'pixels', 'pixels:42' or a key of the environment's Dict, as text", _text),
     "steps": _whole(1),
-    "n_envs": _whole(1),
-    "seed": _whole(0),
+    "n_envs": _whole(1, 100_000),  # side by side: more would be made until memory ends
+    "seed": _whole(0, 2**32 - 1),  # NumPy's
     "threads": _whole(1),
     "device": (
         "a name such as 'cpu'",
@@ -147,6 +149,11 @@ CHECKS: dict[str, tuple[str, Check]] = {
     "tensorboard_log": ("the path of a folder", _path),
 }
 
+#: the largest of whole numbers, which are told to whom has given more
+MOST = dict.fromkeys(("steps", "threads", "eval_episodes", "then_rl"), 2**63 - 1) | {
+    "n_envs": 100_000,
+    "seed": 2**32 - 1,
+}
 #: the same of what is no setting
 CALL: dict[str, tuple[str, Check]] = {"out": ("the path of a folder", _path)}
 

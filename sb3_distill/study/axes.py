@@ -167,27 +167,28 @@ class Reader:
         if not value:
             self.fault((axis,), f"{axis} is empty, and so is the product: name one at least, or leave the key out.")
         entries = [entry for k, item in enumerate(value) if (entry := self._entry(axis, item, k)) is not None]
-        seen: list[dict[str, Any]] = []
+        once: list[Entry] = []
         for entry in entries:
-            if entry.settings in seen:
+            if any(entry.settings == other.settings for other in once):
                 self.faults.append(Fault(entry.line, f"{axis}: {_said(entry.settings)} is there twice."))
-            seen.append(entry.settings)
-        labels = [entry.label for entry in entries if entry.label]
-        for entry in entries:
+            else:
+                once.append(entry)
+        labels = [entry.label for entry in once if entry.label]
+        for entry in once:
             if entry.label and labels.count(entry.label) > 1:
                 self.faults.append(Fault(entry.line, f"{axis}: two entries have the name {entry.label!r}."))
-        return entries
+        return once
 
     def _entry(self, axis: str, item: Any, k: int) -> Entry | None:
         path = (axis, k)
         label = ""
         if isinstance(item, Mapping):
-            item = dict(item)
+            given, item = item, dict(item)
             label = item.pop("name", "")
-            if not isinstance(label, str):
+            before = len(self.faults)
+            if not isinstance(label, str) or (not label.strip() and "name" in given):
                 self.fault((*path, "name"), f"name must be text, not {_kind(label)}.")
                 label = ""
-            before = len(self.faults)
             settings = self._settings(item, path)
             if not item and len(self.faults) == before:
                 self.fault(path, f"{axis}: an entry without a setting.")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zipfile import is_zipfile
 
-from sb3_distill.common.files import write_json
+from sb3_distill.common.files import replacing, write_json
 from sb3_distill.experiment.run_folder import CHECKPOINT, CURVES, RESULTS, STUDENT
 from sb3_distill.study.names import Run, digest_of
 from sb3_distill.study.source_code import code
@@ -226,6 +226,30 @@ def begin(out: Path, run_name: str, about: Mapping[str, Any]) -> Path:
     if read_about(folder) != data:
         write_json(folder / ABOUT, data)
     return folder
+
+
+def write_traceback(out: Path, run_name: str, text: str) -> None:
+    """
+    Say beside a run why it failed, if it has a folder and the disk has room for that.
+
+    :param out: the study's folder
+    :param run_name: of the run
+    :param text: of the traceback, or how its process ended
+    """
+    with suppress(OSError):
+        folder = out / UNFINISHED / run_name
+        if folder.is_dir():
+            with replacing(folder / TRACEBACK) as temporary:
+                temporary.write_text(text, encoding="utf-8")
+
+
+def has_failed(out: Path, run_name: str) -> bool:
+    """
+    :param out: the study's folder
+    :param run_name: of a run that is not finished
+    :return: whether it has failed, the last time
+    """
+    return (out / UNFINISHED / run_name / TRACEBACK).exists()
 
 
 def finish(out: Path, run_name: str) -> None:

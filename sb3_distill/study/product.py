@@ -6,7 +6,8 @@ from dataclasses import MISSING, fields
 from itertools import product
 from typing import Any, NamedTuple
 
-from sb3_distill.experiment.settings import Settings
+from sb3_distill.experiment import offline
+from sb3_distill.experiment.settings import ROW_OPTIONS, Settings
 from sb3_distill.study.axes import AXES, MOST_RUNS, Description, Entry, Rule
 from sb3_distill.study.faults import Fault
 
@@ -149,6 +150,8 @@ def _ruled(cell: Cell, rules: list[Rule], used: "Counter[int]") -> Iterator[Cell
 def _applies(rule: Rule, settings: Mapping[str, Any], seed: int | None) -> bool:
     """Whether a rule speaks of a run; with None for the seed, of a run of any."""
     values = {**DEFAULTS, **settings, "seed": seed}
+    if values["method"] != offline.NAME:
+        values |= {name: value for name, value in ROW_OPTIONS.items() if values.get(name) is None}
     return all(values.get(name) in among or (name == "seed" and seed is None) for name, among in rule.where.items())
 
 

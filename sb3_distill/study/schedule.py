@@ -3,8 +3,10 @@
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from sb3_distill.study.folders import write_traceback
 from sb3_distill.study.processes import Death
 from sb3_distill.study.work import DONE, FAILED, HELD, STOPPED, Report, Task
 
@@ -128,6 +130,7 @@ def carry_out(
                 else:
                     text = f"{end}, {DEATHS} times"
                     reports[task.name] = Report(task.name, FAILED, text=text)
+                    write_traceback(Path(task.out), task.name, f"{text}\n")
             elif end.state == HELD:
                 held[task.name] = (task, end.text, time.monotonic() + AGAIN)
             else:

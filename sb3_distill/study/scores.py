@@ -1,13 +1,15 @@
 """What the runs of a study scored, read from their folders: by task, and by what is compared on the tasks."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 
 from sb3_distill.study.axes import AXES
-from sb3_distill.study.folders import read_curve, read_results
+from sb3_distill.study.folders import has_failed, read_curve, read_results
 from sb3_distill.study.names import Run
 
 
@@ -55,12 +57,14 @@ class Scores(NamedTuple):
     :param methods: names of what is compared, likewise: method, engine, student, as far as several are there
     :param runs: by task and method; of those that are whole
     :param planned: how many there shall be, by task and method
+    :param failed: how many of those that are not whole have failed, likewise; nothing for none
     """
 
     tasks: list[str]
     methods: list[str]
     runs: dict[tuple[str, str], list[Scored]]
     planned: dict[tuple[str, str], int]
+    failed: Mapping[tuple[str, str], int] = MappingProxyType({})
 
     def shares(self, task: str, method: str) -> np.ndarray:
         """
@@ -125,12 +129,15 @@ def scores_of(out: Path, runs: Sequence[Run], finished: frozenset[str]) -> Score
     methods = list(dict.fromkeys(method for _, method in place.values()))
     scored: dict[tuple[str, str], list[Scored]] = {}
     planned: dict[tuple[str, str], int] = {}
+    failed: Counter[tuple[str, str]] = Counter()
     for run in runs:
         here = place[run.name]
         planned[here] = planned.get(here, 0) + 1
         if run.name in finished:
             scored.setdefault(here, []).append(read_scored(out / run.name, run.about["settings"]["seed"]))
-    return Scores(tasks, methods, scored, planned)
+        elif has_failed(out, run.name):
+            failed[here] += 1
+    return Scores(tasks, methods, scored, planned, failed)
 
 
 def read_scored(folder: Path, seed: int) -> Scored:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from sb3_distill.common.folders import check_folder
 from sb3_distill.study.axes import Reader
 from sb3_distill.study.faults import Fault, StudyError
 from sb3_distill.study.folders import TABLES, UNFINISHED, State, state_of
@@ -35,7 +36,7 @@ class Study:
 
     def __init__(self, source: str | Path | Mapping[str, Any], out: str | Path | None = None) -> None:
         if isinstance(source, Mapping):
-            self.name, read = "study", Read(dict(source), {})
+            self.name, read = "study", Read(_plain(source), {})
         else:
             path = Path(source).expanduser()
             self.name, read = str(path), read_yaml(path)
@@ -43,6 +44,8 @@ class Study:
         description = reader.read(read.data)
         cells, faults = cells_of(description)
         runs, more = runs_of(cells)
+        # What is wrong with a value is wrong with all runs that have it, and told once.
+        more = [fault for fault in more if not any(fault.text.endswith(known.text) for known in reader.faults)]
         if reader.faults or faults or more:
             raise StudyError(self.name, [*reader.faults, *faults, *more])
         self.title = description.title or Path(self.name).stem
@@ -163,6 +166,7 @@ class Study:
         self.unfinished(state)
         if not state.finished:
             raise ValueError(f"{self.out} has no run of {self.name} that is whole: run the study first.")
+        check_folder(self.out / TABLES, "move it away, or choose another folder for the study with out: …, or --out")
         scores = scores_of(self.out, self.runs, state.finished)
         text = write_tables(self.out / TABLES, self.title, tables_of(scores, reach))
         if figures:
@@ -177,3 +181,10 @@ class Study:
 
             return RayPool(None if ray is True else ray, self.resources)
         return Processes(min(count, jobs or cores()))
+
+
+def _plain(value: Any) -> Any:
+    """What a file would say: Python's tuples and ranges are lists there."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, (list, tuple, range)) else value

@@ -85,12 +85,12 @@ def markdown(title: str, tables: Sequence[Table]) -> str:
     :param tables: of it
     :return: those that are for people
     """
-    parts = [f"# {title}", NOTE]
+    parts = [f"# {' '.join(title.split())}", NOTE]
     for table in tables:
         if table.told is not None and table.told[1]:
             header, rows = table.told
             lines = [header, ["---"] * len(header), *rows]
-            cells = [[cell.replace("|", "\\|") for cell in line] for line in lines]
+            cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in lines]
             parts += [f"## {table.title}", "\n".join(f"| {' | '.join(line)} |" for line in cells)]
     return "\n\n".join(parts) + "\n"
 
@@ -114,14 +114,17 @@ def overall_table(scores: Scores) -> Table:
     for method in scores.methods:
         by_task = scores.by_task(method)
         n, planned = _count(scores, scores.tasks, method)
+        failed = _failed(scores, [(task, method) for task in scores.tasks])
         if not by_task:
             rows.append([method, len(scores.tasks), 0, n, planned, *[None] * 6])
-            told.append([method, f"0/{len(scores.tasks)}", f"{n}/{planned}", "—", "—"])
+            told.append([method, f"0/{len(scores.tasks)}", f"{n}/{planned}{failed}", "—", "—"])
             continue
         mean = estimate(by_task, mean_of_tasks([len(task) for task in by_task]))
         middle = estimate(by_task, iqm)
         rows.append([method, len(scores.tasks), len(by_task), n, planned, *mean, *middle])
-        told.append([method, f"{len(by_task)}/{len(scores.tasks)}", f"{n}/{planned}", shown(mean), shown(middle)])
+        told.append(
+            [method, f"{len(by_task)}/{len(scores.tasks)}", f"{n}/{planned}{failed}", shown(mean), shown(middle)]
+        )
     columns = [*_columns("mean"), *_columns("iqm")]
     header = ["method", "tasks", "tasks_scored", "runs", "runs_planned", *columns]
     return Table("overall", "All tasks", header, rows, (["method", "tasks", "runs", "mean", "IQM"], told))
@@ -136,9 +139,10 @@ def task_table(scores: Scores) -> Table:
     told: list[list[str]] = []
     for task, method, runs in _cells(scores):
         planned = scores.planned[task, method]
+        failed = _failed(scores, [(task, method)])
         if not runs:
             rows.append([task, method, 0, planned, *[None] * 12])
-            told.append([task, method, f"0/{planned}", "not run", "—", "—", "—", "—"])
+            told.append([task, method, f"0/{planned}", failed.removeprefix(", ") or "not run", "—", "—", "—", "—"])
             continue
         returns = estimate([np.array([run.mean_return for run in runs])], _mean)
         shares = scores.shares(task, method)
@@ -149,7 +153,14 @@ def task_table(scores: Scores) -> Table:
         rows.append([task, method, len(runs), planned, *returns, teacher, random, *mean, *middle, runs[0].parameters])
         told.append(
             [
-                *(task, method, f"{len(runs)}/{planned}", shown(returns, ",.1f"), f"{teacher:,.1f}", f"{random:,.1f}"),
+                *(
+                    task,
+                    method,
+                    f"{len(runs)}/{planned}{failed}",
+                    shown(returns, ",.1f"),
+                    f"{teacher:,.1f}",
+                    f"{random:,.1f}",
+                ),
                 *(shown(mean), shown(middle)),
             ]
         )
@@ -278,6 +289,11 @@ def _cells(scores: Scores) -> Iterator[tuple[str, str, list[Scored]]]:
         for method in scores.methods:
             if (task, method) in scores.planned:
                 yield task, method, scores.runs.get((task, method), [])
+
+
+def _failed(scores: Scores, cells: Sequence[tuple[str, str]]) -> str:
+    number = sum(scores.failed.get(cell, 0) for cell in cells)
+    return f", {number} failed" if number else ""
 
 
 def _count(scores: Scores, tasks: Sequence[str], method: str) -> tuple[int, int]:

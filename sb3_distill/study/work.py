@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sb3_distill.common.files import remove_leftovers, replacing
+from sb3_distill.common.files import remove_leftovers
 from sb3_distill.common.own_env import working_directory_on_path
 from sb3_distill.study import folders
 from sb3_distill.study.claims import HeldError, claimed
@@ -124,11 +124,7 @@ def _go_to(here: str) -> None:
 
 def _failed(task: Task, out: Path, error: BaseException, seconds: float) -> Report:
     """Its traceback lies beside it, if the disk has room for that."""
-    with suppress(OSError):
-        folder = out / folders.UNFINISHED / task.name
-        if folder.is_dir():
-            with replacing(folder / folders.TRACEBACK) as temporary:
-                temporary.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    folders.write_traceback(out, task.name, "".join(traceback.format_exception(error)))
     said = " ".join(str(error).split())
     text = (
         said if type(error) in (ValueError, OSError) and said else f"{type(error).__name__}{': ' if said else ''}{said}"

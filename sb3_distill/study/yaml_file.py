@@ -1,5 +1,6 @@
 """YAML as plain values, with the line that each of them stands in. No tag of a file makes an object."""
 
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +14,9 @@ Lines = dict[tuple[str | int, ...], int]
 LONGEST = 1 << 20
 #: values of the largest file, those counted twice to which two places refer
 MOST_VALUES = 100_000
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+#: 010 would be 8, and 1:30 would be 90
+_OTHER_BASES = re.compile(r"[-+]?0[0-9_]+|.*:.*")
 #: levels of the deepest
 DEEPEST = 12
 
@@ -85,6 +89,14 @@ class _Reader:
         return self._scalar(node, line)
 
     def _scalar(self, node: yaml.Node, line: int) -> Any:
+        if node.tag in _NUMBERS and _OTHER_BASES.fullmatch(node.value):
+            self.faults.append(
+                Fault(
+                    line,
+                    f"{node.value} is a number of another base to YAML: write it without leading zeros and colons.",
+                )
+            )
+            return None
         try:
             return self._scalars.construct_object(node)
         except (yaml.YAMLError, ValueError, OverflowError) as error:
@@ -96,6 +108,9 @@ class _Reader:
         data: dict[str, Any] = {}
         for key_node, value_node in node.value:
             line = key_node.start_mark.line + 1
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                self.faults.append(Fault(line, "merge keys, <<, are not known: write the settings out."))
+                continue
             if not isinstance(key_node, yaml.ScalarNode):
                 self.faults.append(Fault(line, "a key must be text."))
                 continue

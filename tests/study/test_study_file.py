@@ -91,6 +91,12 @@ resources: {cpu: 1}
         ("methods: [{method: n-distill, steps: 8}, {method: n-distill, steps: 9}]\nchanges:\n - {where: {steps: 8}, steps: 7}\n", 3,
          "would go on to say 'method n-distill, steps 8'"),
         ("methods: [{method: n-distill, engine: a2c}]\nengines: [ppo]\n", 2, "Leave it out of one of them"),
+        ("seeds: 2\nfixed: {seed: 4294967296}\n", 2, "at least 0 and at most 4,294,967,295"),
+        ("seeds: 2\nfixed: {n_envs: 1000000000}\n", 2, "at most 100,000"),
+        ("seeds: 2\nmethods: [{method: n-distill, name: ''}]\n", 2, "name must be text"),
+        ("seeds: 2\nmethods:\n - &a {method: n-distill}\n - {<<: *a, steps: 8}\n", 4, "merge keys"),
+        ("seeds: 2\nfixed: {steps: 010}\n", 2, "010 is a number of another base"),
+        ("seeds: 2\nfixed: {steps: 1:30}\n", 2, "without leading zeros and colons"),
         ("seeds: 2\nfixed: {env_kwargs: {a: 2020-01-01}}\n", 2, "env_kwargs must be"),
     ],
 )  # fmt: skip
@@ -219,3 +225,33 @@ def test_a_teacher_without_values_is_refused_where_they_are_needed(tmp_path, mon
     with pytest.raises(StudyError, match="needs the teacher's value function, and") as caught:
         study.check(study.runs)
     assert len(caught.value.faults) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "environments: [CartPole-v1, CartPole-v1]\n",
+        "seeds: [3, 3]\n",
+        "seeds: 1\nfixed: {method: policy-distillation, memory: /nowhere}\n",
+    ],
+)
+def test_one_fault_is_told_once(tmp_path, text):
+    assert len(faults(tmp_path, text)) == 1
+
+
+def test_what_runs_have_by_default_is_found_by_where():
+    changes = [{"where": {"form": "unbiased", "baseline": "teacher"}, "steps": 8}]
+    data = {"methods": ["n-distill", {"method": "n-distill", "form": "paper"}], "changes": changes}
+    assert [run.about["settings"]["steps"] for run in Study(data, "out").runs] == [8, 16_384]
+    with pytest.raises(StudyError, match="no run has form: unbiased"):
+        Study({**data, "methods": ["policy-distillation"]}, "out")
+
+
+def test_tuples_and_ranges_of_python_are_lists():
+    data = {
+        "methods": ("n-distill",),
+        "students": ((8, 8), (4,)),
+        "seeds": range(3),
+        "changes": ({"where": {"seed": 0}, "steps": 8},),
+    }
+    assert len(Study(data, "out").runs) == 6

@@ -1,5 +1,6 @@
 """Runs as tasks of Ray: two nodes, one of which is lost, in a network namespace of their own, for Ray has no authentication."""
 
+import socket
 import sys
 
 import pytest
@@ -7,6 +8,7 @@ from ray_namespace import run_inside
 
 from sb3_distill import Study
 from sb3_distill.cli import main
+from sb3_distill.common.ray_connection import connected, gone_cluster
 
 SCRIPT = """
 import os, sys, threading, time
@@ -48,3 +50,23 @@ def test_without_ray_and_without_a_cluster_it_is_a_line(tmp_path, monkeypatch, c
     assert main(["study", "study.yml", "--ray"]) == 2
     assert "pip install 'sb3-distill[ray]'" in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_cluster_that_is_gone_is_not_waited_for(tmp_path, monkeypatch):
+    """Ray would try for minutes, at what its file of the last cluster says, or RAY_ADDRESS does."""
+    pytest.importorskip("ray")
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    assert gone_cluster() is None
+    (tmp_path / "ray").mkdir()
+    (tmp_path / "ray" / "ray_current_cluster").write_text("127.0.0.1:1\n")
+    assert "at 127.0.0.1:1 (Connection refused), which " in gone_cluster()
+    with pytest.raises(ConnectionError, match=r"No Ray cluster answers at 127\.0\.0\.1:1"):
+        connected("auto")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{server.getsockname()[1]}")
+        assert gone_cluster() is None
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:2")
+    assert gone_cluster() is None
+    with pytest.raises(ConnectionError, match=r"answers at 127.0.0.1:2 \(.*\), which RAY_ADDRESS names: unset it"):
+        connected()

@@ -49,6 +49,8 @@ def test_what_fails_stops_nothing_and_what_dies_is_given_again(tmp_path):
     # A process that always dies is a run that fails.
     progress = study_of(tmp_path, 7, does="die 6").run(1, work=FAKE)
     assert "ended by SIGKILL, as it is where memory is short, 3 times" in progress.failed[0].text
+    folder = tmp_path / folders.UNFINISHED / progress.failed[0].name
+    assert (folder / folders.TRACEBACK).read_text() == f"{progress.failed[0].text}\n"
 
 
 def test_a_worker_that_dies_with_nothing_to_do_is_replaced(tmp_path):
@@ -216,6 +218,9 @@ def test_the_command_tells_what_failed_and_its_exit_code_says_so(tmp_path, capsy
     (tmp_path / "study.yml").write_text("seeds: 2\nfixed: {steps: 64}\n")
     assert main(["study", "study.yml", "--plan"]) == 0
     assert "2 runs in runs/study, 0 done; 2 to run" in capsys.readouterr().out
+    (tmp_path / "one.yml").write_text("seeds: 1\nfixed: {steps: 64}\n")
+    assert main(["study", "one.yml", "--plan"]) == 0
+    assert "1 run in runs/one, 0 done; 1 to run" in capsys.readouterr().out
     assert not (tmp_path / "runs").exists()
     assert main(["study", "study.yml", "--shard", "3/2"]) == 2
     assert main(["study", "nothing.yml"]) == 2

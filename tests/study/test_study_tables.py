@@ -13,6 +13,7 @@ from sb3_distill.cli import main
 from sb3_distill.evaluation.learning_curves import LEVEL_COLORS
 from sb3_distill.study.figures import curve_figure, profile_figure, score_figure
 from sb3_distill.study.scores import scores_of
+from sb3_distill.study.tables import Table, markdown
 
 pytestmark = pytest.mark.zoo  # Acrobot's teacher
 
@@ -130,3 +131,29 @@ def test_a_curve_that_cannot_be_read_is_named(study):
     path.write_text("environment_steps,mean_return\n0,x\n")
     with pytest.raises(ValueError, match=f"{study.runs[3].name} is no whole run"):
         study.tables()
+
+
+def test_what_has_failed_is_told_apart_from_what_is_not_run(study):
+    for run in study.runs:
+        if run.labels["methods"] == "n-distill" and (run.labels["engines"] == "a2c" or run.labels["seeds"] == "0"):
+            (study.out / "unfinished" / run.name).mkdir(parents=True)
+            (study.out / run.name).rename(study.out / "unfinished" / run.name)
+            if run.labels["environments"] == "CartPole-v1":
+                (study.out / "unfinished" / run.name / "traceback.txt").write_text("its process was ended\n")
+    text = study.tables()
+    assert "| CartPole-v1 | n-distill, a2c | 0/5 | 5 failed |" in text
+    assert "| Acrobot-v1 | n-distill, a2c | 0/5 | not run |" in text
+    assert "| CartPole-v1 | n-distill, ppo | 4/5, 1 failed |" in text
+    assert "| n-distill, a2c | 0/2 | 0/10, 5 failed |" in text and "| n-distill, ppo | 2/2 | 8/10, 1 failed |" in text
+
+
+def test_a_file_in_the_place_of_the_tables_is_named(study):
+    (study.out / "tables").write_text("")
+    with pytest.raises(ValueError, match="tables is not a folder: move it away"):
+        study.tables()
+
+
+def test_names_do_not_break_the_tables():
+    table = Table("a", "b", [], [], (["task"], [["one\n| two"]]))
+    assert markdown("a\nb", [table]).endswith("| task |\n| --- |\n| one \\| two |\n")
+    assert markdown("a\nb", [table]).startswith("# a b\n")
