@@ -44,6 +44,8 @@ def cells_of(description: Description) -> tuple[list[Cell], list[Fault]]:
     if size > MOST_RUNS:
         return [], [*faults, Fault(0, f"it has {size:,} runs, and may have {MOST_RUNS:,}: split it.")]
     labels = {axis: labels_of(axis, entries) for axis, entries in axes.items() if axis != "seeds"}
+    for axis, names in labels.items():
+        faults += _called_the_same(axes[axis], names)
     seeds = [entry.settings.get("seed", description.fixed.get("seed", 0)) for entry in axes["seeds"]]
     used: Counter[int] = Counter()
     clashes: set[Fault] = set()
@@ -76,6 +78,16 @@ def _fixed_twice(description: Description) -> Iterator[Fault]:
         name = AXES[axis]
         if name in description.fixed and any(name in entry.settings for entry in entries):
             yield Fault(entries[0].line, f"{name} is under fixed, too: leave it out there, or leave out {axis}.")
+
+
+def _called_the_same(entries: list[Entry], names: list[str]) -> Iterator[Fault]:
+    """A name that somebody gives may be what another entry is called by itself."""
+    for k, (entry, name) in enumerate(zip(entries, names, strict=True)):
+        others = [first for first, other in zip(entries[:k], names[:k], strict=True) if other == name]
+        if any(
+            not (first.label and entry.label) for first in others
+        ):  # of two given names it is said where they are read
+            yield Fault(entry.line, f"{entry.axis}: tables would call two entries {name!r}: give both a name.")
 
 
 def _clashes(entries: list[Entry], rules: list[Rule]) -> Iterator[Fault]:

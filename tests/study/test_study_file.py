@@ -97,6 +97,8 @@ resources: {cpu: 1}
         ("seeds: 2\nmethods:\n - &a {method: n-distill}\n - {<<: *a, steps: 8}\n", 4, "merge keys"),
         ("seeds: 2\nfixed: {steps: 010}\n", 2, "010 is a number of another base"),
         ("seeds: 2\nfixed: {steps: 1:30}\n", 2, "without leading zeros and colons"),
+        ("methods: [n-distill, {steps: 8, name: n-distill},\n  {steps: 9, name: method n-distill}]\n", 2,
+         "would call two entries 'method n-distill'"),
         ("seeds: 2\nfixed: {env_kwargs: {a: 2020-01-01}}\n", 2, "env_kwargs must be"),
     ],
 )  # fmt: skip
