@@ -87,6 +87,11 @@ class MutualDistillation:
         :raises ValueError: as :meth:`~sb3_distill.DistillPPO.learn` does
         """
         check_whole("total_timesteps", total_timesteps, 1)
+        if callback is not None and not callable(callback):
+            raise ValueError(
+                f"callback is a function of a student, called after each of its rollouts, not {callback!r}. Callbacks of SB3's are for one "
+                "student's own learn()."
+            )
         first = {id(student) for student in self.students} if reset_num_timesteps else set()
         end = {id(s): total_timesteps + (0 if reset_num_timesteps else s.num_timesteps) for s in self.students}
         made = {id(s): 0 if reset_num_timesteps else s.num_timesteps for s in self.students}

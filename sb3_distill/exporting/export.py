@@ -105,6 +105,12 @@ def export(
     with prepared(source, env, vec_normalize, layout) as made:
         agent, recipe, venv = made
         questions = asked(agent, recipe, n_observations, venv)
+        if int8 and not questions.n_met:
+            warnings.warn(
+                "Weights of eight bits are fitted to observations that were drawn from the space, for no environment is at hand: give "
+                "env=…, and they are fitted to those that are met in play.",
+                stacklevel=2,
+            )
         with replacing(path) as temporary:
             with rounded(recipe, questions) if int8 else nullcontext():
                 run = write(to, agent, recipe, questions, temporary, path, int8)

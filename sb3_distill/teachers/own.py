@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.preprocessing import is_image_space, is_image_space_channels_first
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvObs, VecEnvStepReturn
 
@@ -131,15 +132,23 @@ class OwnTeacher(Teacher):
     def _seen(self, obs: Any) -> Any:
         """
         Observations as the function takes them: normalised, and images laid out as in its own space, wherever a student's network has
-        their channels. Networks take them as they come, and see to that themselves.
+        their channels. To networks their channels come first, as to SB3's.
         """
-        if not isinstance(self.asked.owner, th.nn.Module):
-            space = self.observation_space
-            if isinstance(space, spaces.Dict):
-                obs = {key: as_laid_out(np.asarray(obs[key]), tuple(sub.shape or ()), 1) for key, sub in space.items()}
-            else:
-                obs = as_laid_out(np.asarray(obs), tuple(space.shape or ()), 1)
+        space = self.observation_space
+        if isinstance(space, spaces.Dict):
+            obs = {key: as_laid_out(np.asarray(obs[key]), self._layout(sub), 1) for key, sub in space.items()}
+        else:
+            obs = as_laid_out(np.asarray(obs), self._layout(space), 1)
         return obs if self.normalize_obs is None else self.normalize_obs(obs)
+
+    def _layout(self, space: spaces.Space) -> tuple[int, ...]:
+        """The shape in which one observation of a space is given to the function."""
+        shape = tuple(space.shape or ())
+        is_network = isinstance(self.asked.owner, th.nn.Module)
+        is_image = isinstance(space, spaces.Box) and is_image_space(space)
+        if not is_network or not is_image or is_image_space_channels_first(space):  # type: ignore[arg-type]
+            return shape
+        return shape[2], *shape[:2]
 
     def prepare(self, obs: Observation) -> th.Tensor:
         if self.asked.remembers:

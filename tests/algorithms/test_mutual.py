@@ -129,5 +129,7 @@ def test_students_have_an_environment_each_and_something_to_learn():
         MutualDistillation(pair)
     with pytest.raises(ValueError, match=r"No student has a weight on the environment's reward.*env_reward_coef=1\.0"):
         MutualDistillation([student(0, env_reward_coef=0.0), student(1, env_reward_coef=0.0)])
+    with pytest.raises(ValueError, match="callback is a function of a student"):
+        MutualDistillation([student(0), student(1)]).learn(32, callback=[print])
     with pytest.raises(ValueError, match="total_timesteps must be a whole number"):
         MutualDistillation([student(0), student(1)]).learn("100")

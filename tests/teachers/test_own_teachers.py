@@ -14,6 +14,7 @@ from stable_baselines3.common.vec_env import DummyVecEnv, VecEnvWrapper, VecNorm
 from torch import nn
 
 from sb3_distill import NDistill, OnPolicyDistill, PolicyDistillation, TeacherVReward, load_teacher
+from sb3_distill.evaluation.episodes import episode_returns
 from sb3_distill.memory.recorder import record
 from sb3_distill.rules.distributions import from_parameters
 from sb3_distill.teachers.fingerprint import fingerprint_of
@@ -796,15 +797,21 @@ def test_a_rule_reads_pictures_as_the_environment_gives_them(in_dict, remembers)
     np.testing.assert_array_equal(answers.argmax(1), pictures[:, 0].mean((1, 2)) > pictures[:, 2].mean((1, 2)))
 
 
-def test_a_network_reads_pictures_as_those_of_sb3_do():
+@pytest.mark.parametrize("kwargs", [{}, {"env": Colours()}, {"observation_space": Colours().observation_space}])
+def test_a_network_reads_pictures_as_those_of_sb3_do(kwargs):
+    """Channels first: beside a student, in play, and where it is tried, whoever has told its spaces."""
     shapes = set()
 
-    class Network(th.nn.Conv2d):
+    class Network(nn.Module):
         def forward(self, pictures):
             shapes.add(tuple(pictures.shape[1:]))
-            return super().forward(pictures.float()).mean((2, 3))
+            red, _, blue = pictures.float().mean((2, 3)).T
+            return th.stack([blue, red], dim=1)
 
+    if "observation_space" in kwargs:
+        kwargs = kwargs | {"action_space": Colours.action_space}
+    teacher = load_teacher(Network(), answers="logits", **kwargs)
     envs = DummyVecEnv([Colours] * 2)
-    teacher = load_teacher(Network(3, 2, 3), answers="logits")
+    assert episode_returns(teacher, envs, 4).mean() == 10
     OnPolicyDistill("CnnPolicy", envs, teacher=teacher, n_steps=8, batch_size=16, n_epochs=1, device="cpu").learn(16)
     assert shapes == {(3, 36, 40)}
