@@ -39,6 +39,7 @@ class Foreign(NamedTuple):
     :param value: from observations to V, where its unit is the environment's reward
     :param of: library and algorithm
     :param doubt: what a user should be warned of, if anything
+    :param normalises: whether the statistics of its observations are within
     """
 
     name: str
@@ -47,6 +48,7 @@ class Foreign(NamedTuple):
     value: nn.Module | None
     of: str
     doubt: str | None = None
+    normalises: bool = False
 
 
 def read_foreign(path: Path) -> Foreign | None:
@@ -138,7 +140,7 @@ def rsl_rl(groups: Mapping[str, Weights]) -> Foreign | None:
     same_sight = _inputs(actor) == _inputs(critic)  # it may see what the actor does not
     value = nn.Sequential(_normaliser(theirs), critic) if same_sight and known else None
     policy = _Gaussian(nn.Sequential(_normaliser(mine), actor), std)
-    return Foreign("", policy, "mean_and_std", value, "rsl_rl's PPO")
+    return Foreign("", policy, "mean_and_std", value, "rsl_rl's PPO", normalises=bool(mine))
 
 
 #: what is known, the first that fits

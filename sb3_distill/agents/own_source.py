@@ -165,6 +165,11 @@ def _told_by_file(source: Foreign, answers: Any, batched: Any, value: Any, vec_n
         raise ValueError(
             f"{source.name} is {source.of}, which says itself what it answers with: leave answers=…, batched=… and value=… out."
         )
+    if source.normalises and vec_normalize is not None:
+        raise ValueError(
+            f"{source.name} has the statistics of its observations in the file, and with vec_normalize=… they would be normalised twice: "
+            "leave it out."
+        )
     if source.doubt is not None and vec_normalize is None:
         warnings.warn(f"{source.name}: {source.doubt}.", stacklevel=2)
     return source.answers, source.value or value

@@ -5,10 +5,12 @@ import os
 import sys
 from collections import OrderedDict
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch as th
 from gymnasium import spaces
+from stable_baselines3.common.vec_env import DummyVecEnv, VecNormalize
 from torch import nn
 
 from sb3_distill import OnPolicyDistill, TeacherVReward, load_teacher
@@ -288,6 +290,22 @@ def test_a_critic_reads_through_no_normaliser_but_its_own(tmp_path):
             th.testing.assert_close(teacher.value(obs), critic(th.from_numpy(obs))[:, 0])
     th.save({"model_state_dict": policy, "obs_norm_state_dict": statistics(0)}, tmp_path / "model_1.pt")
     assert not load_teacher(tmp_path / "model_1.pt", observation_space=OBS, action_space=BOX).has_value
+
+
+def test_a_model_with_statistics_is_not_normalised_twice(tmp_path):
+    """And one without takes those that are given."""
+    env = DummyVecEnv([lambda: gym.make("Pendulum-v1")])
+    given = VecNormalize(env)
+    given.reset()
+    policy = prefixed(actor=layers(3, 8, 1, activation=nn.ELU), critic=layers(3, 8, 1, activation=nn.ELU))
+    policy |= {"std": th.tensor([0.3])}
+    th.save({"model_state_dict": policy}, tmp_path / "plain.pt")
+    th.save({"model_state_dict": policy, "obs_norm_state_dict": statistics(0)}, tmp_path / "own.pt")
+    assert load_teacher(tmp_path / "plain.pt", env=env, vec_normalize=given).normalize_obs is not None
+    with pytest.raises(
+        ValueError, match=r"own\.pt has the statistics of its observations.*normalised twice: leave it out"
+    ):
+        load_teacher(tmp_path / "own.pt", env=env, vec_normalize=given)
 
 
 @pytest.mark.parametrize("kwargs", [{}, dict(observation_space=OBS, action_space=BOX)])
