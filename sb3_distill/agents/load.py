@@ -216,9 +216,8 @@ def _of_an_agent(source: Any, env_id: str | None, env: Any, of_functions: dict[s
     given = [name for name, value in of_functions.items() if value is not None]
     if env is not None and (not isinstance(env, str) or env_id not in (None, env)):
         given.append("env")
-    if given and isinstance(
-        source, (str, Path, BaseAlgorithm, BasePolicy)
-    ):  # what else it is is said without them, too
+    # Of what is no agent either, that alone is said.
+    if given and isinstance(source, (str, Path, BaseAlgorithm, BasePolicy)):
         raise ValueError(
             f"{'=… and '.join(given)}=… belong{'s' if len(given) == 1 else ''} to teachers that are functions, and {_in_a_line(source)} is "
             "none: leave it out."

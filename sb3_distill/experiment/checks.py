@@ -63,7 +63,13 @@ def _checked(name: str, value: Any) -> Any:
 # --- kinds ------------------------------------------------------------------------------------------------------------
 
 
-def _whole(least: int, most: int = 2**63 - 1) -> tuple[str, Check]:
+LARGEST = 2**63 - 1
+#: the largest of whole numbers, which are told to whom has given more: environments side by side would be made until memory ends, and a
+#: seed is NumPy's
+MOST = dict.fromkeys(("steps", "threads", "eval_episodes", "then_rl"), LARGEST) | {"n_envs": 100_000, "seed": 2**32 - 1}
+
+
+def _whole(least: int, most: int = LARGEST) -> tuple[str, Check]:
     def check(value: Any) -> int | None:
         is_whole = isinstance(value, Integral) and not isinstance(value, bool)
         return int(value) if is_whole and least <= value <= most else None
@@ -117,8 +123,8 @@ CHECKS: dict[str, tuple[str, Check]] = {
     "size": ("'25%', '7%' or '4%'", _text),
     "student_obs": ("'pixels', 'pixels:42' or a key of the environment's Dict, as text", _text),
     "steps": _whole(1),
-    "n_envs": _whole(1, 100_000),  # side by side: more would be made until memory ends
-    "seed": _whole(0, 2**32 - 1),  # NumPy's
+    "n_envs": _whole(1, MOST["n_envs"]),
+    "seed": _whole(0, MOST["seed"]),
     "threads": _whole(1),
     "device": (
         "a name such as 'cpu'",
@@ -149,11 +155,6 @@ CHECKS: dict[str, tuple[str, Check]] = {
     "tensorboard_log": ("the path of a folder", _path),
 }
 
-#: the largest of whole numbers, which are told to whom has given more
-MOST = dict.fromkeys(("steps", "threads", "eval_episodes", "then_rl"), 2**63 - 1) | {
-    "n_envs": 100_000,
-    "seed": 2**32 - 1,
-}
 #: the same of what is no setting
 CALL: dict[str, tuple[str, Check]] = {"out": ("the path of a folder", _path)}
 

@@ -47,13 +47,8 @@ def header(recipe: Recipe, examples: Sequence[np.ndarray], metadata: Mapping[str
     program = traced(recipe, one, dynamic=False)
     code = Code(name, int8)
     inputs = []
-    for port in recipe.inputs:
-        if th.as_tensor(np.zeros(1, port.dtype)).dtype not in C_TYPES:
-            raise Unsupported(
-                f"C has no type for the input {port.name!r} of {np.dtype(port.dtype)}: export to 'onnx' or 'torchscript'."
-            )
     for port, argument in zip(recipe.inputs, c_names(recipe.inputs), strict=True):
-        dtype = th.as_tensor(np.zeros(1, port.dtype)).dtype
+        dtype = _dtype(port)
         shape = tuple(1 if size == "batch" else int(size) for size in port.full_shape)
         size = int(np.prod(shape))
         inputs.append(Value(Buffer(argument, C_TYPES[dtype], size), th.arange(size).reshape(shape), dtype))
@@ -100,8 +95,17 @@ def arguments(recipe: Recipe) -> list[str]:
     return [*found, *(f"{_ctype(port)} *{port.name}" for port in recipe.outputs)]
 
 
+def _dtype(port: Port) -> th.dtype:
+    found = th.as_tensor(np.zeros(1, port.dtype)).dtype
+    if found not in C_TYPES:
+        raise Unsupported(
+            f"C has no type for the input {port.name!r} of {np.dtype(port.dtype)}: export to 'onnx' or 'torchscript'."
+        )
+    return found
+
+
 def _ctype(port: Port) -> str:
-    return C_TYPES[th.as_tensor(np.zeros(1, port.dtype)).dtype]
+    return C_TYPES[_dtype(port)]
 
 
 def _text(recipe: Recipe, code: Code, metadata: Mapping[str, str]) -> str:

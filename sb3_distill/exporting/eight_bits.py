@@ -63,12 +63,8 @@ def rounded(recipe: Recipe, questions: Asked) -> Iterator[None]:
     try:
         with tracing(recipe), th.no_grad():
             before = inputs_of(recipe, given)
-            ends = ends_of(
-                recipe,
-                tuple(
-                    x[(slice(None),) * p.batch_axis + (slice(2),)] for x, p in zip(given, recipe.inputs, strict=True)
-                ),
-            )
+            few = tuple(x.split(2, dim=port.batch_axis)[0] for x, port in zip(given, recipe.inputs, strict=True))
+            ends = ends_of(recipe, few)
             for layer in before:
                 if layer not in ends:
                     kept += [(weights, weights.clone()) for weights in layer.parameters()]

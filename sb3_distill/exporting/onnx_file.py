@@ -15,13 +15,13 @@ import torch as th
 from sb3_distill.common.user_code import first_line
 from sb3_distill.exporting.recipe import Recipe
 
-#: of a terminal, in messages of torch's
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import onnx
+
+#: of a terminal, in messages of torch's
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def check_installed() -> None:

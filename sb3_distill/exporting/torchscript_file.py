@@ -26,9 +26,8 @@ def write_torchscript(recipe: Recipe, examples: Any, metadata: Mapping[str, str]
     """
     learning = [weights for weights in recipe.parameters() if weights.requires_grad]
     try:
-        for (
-            weights
-        ) in learning:  # whoever runs the file does not learn, and would keep a graph of all that it has answered
+        # Whoever runs the file does not learn, and would keep a graph of all that it has answered.
+        for weights in learning:
             weights.requires_grad_(False)
         with tracing(recipe), th.no_grad():
             # Not to be checked by torch, which runs it once more: the file is, by more than that.

@@ -84,9 +84,8 @@ def _called_the_same(entries: list[Entry], names: list[str]) -> Iterator[Fault]:
     """A name that somebody gives may be what another entry is called by itself."""
     for k, (entry, name) in enumerate(zip(entries, names, strict=True)):
         others = [first for first, other in zip(entries[:k], names[:k], strict=True) if other == name]
-        if any(
-            not (first.label and entry.label) for first in others
-        ):  # of two given names it is said where they are read
+        # Of two given names it is said where they are read.
+        if any(not (first.label and entry.label) for first in others):
             yield Fault(entry.line, f"{entry.axis}: tables would call two entries {name!r}: give both a name.")
 
 

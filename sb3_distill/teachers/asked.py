@@ -67,7 +67,7 @@ class Asked:
         :raises AnswerError: if one is not: which, and the observation; of an error in the function it is the cause
         """
         if length(obs) == 0:  # no network need know what a batch of none is
-            return np.zeros((0, 1 if self.answers == VALUE else width(self.answers, action_space)))
+            return np.zeros((0, self._width(action_space)))
         said = self.raw(obs)
         rows = self._shaped(said, length(obs), obs, action_space)
         problem = fault(self.answers, action_space, rows)
@@ -106,9 +106,13 @@ class Asked:
                 f"{'They are' if self.batched else 'It is'} {_short(obs)}."
             ) from error
 
+    def _width(self, action_space: spaces.Space) -> int:
+        """How many numbers the answer for one state is."""
+        return 1 if self.answers == VALUE else width(self.answers, action_space)
+
     def _shaped(self, said: Any, n: int, obs: Any, action_space: spaces.Space) -> np.ndarray:
         parts = self._two(said) if self.answers == "mean_and_std" else (said,)
-        size = width(self.answers, action_space) if self.answers != VALUE else 1
+        size = self._width(action_space)
         columns = [self._array(part, n, size // len(parts), obs, action_space) for part in parts]
         return np.concatenate(columns, axis=1)
 

@@ -87,9 +87,7 @@ class OwnTeacher(Teacher):
     def meet(
         self, observation_space: spaces.Space, action_space: spaces.Space, given: spaces.Space | None = None
     ) -> None:
-        if given is not None and not isinstance(self.asked.owner, th.nn.Module):
-            observation_space = given  # networks read images as SB3's do
-        super().meet(observation_space, action_space)
+        super().meet(observation_space if given is None else given, action_space)
         if not self._is_tried:
             self._try()
 

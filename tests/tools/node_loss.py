@@ -15,6 +15,7 @@ from stable_baselines3.common.env_util import make_vec_env
 
 from sb3_distill import OnPolicyDistill
 from sb3_distill.envs import RayVecEnv
+from tests.tools.loopback import begin_inside
 
 STEPS, REMOVED_AFTER = 2_048, 400
 
@@ -61,7 +62,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if os.environ.get("NODE_LOSS_INSIDE"):
-        sys.exit(main())
-    inside = ["sh", "-c", 'ip link set lo up && exec "$@"', "sh", sys.executable, "-m", "tests.tools.node_loss"]
-    os.execvpe("unshare", ["unshare", "-n", *inside], {**os.environ, "NODE_LOSS_INSIDE": "1"})
+    begin_inside("tests.tools.node_loss", [])
+    sys.exit(main())

@@ -26,6 +26,7 @@ import numpy as np
 import psutil
 
 from sb3_distill.study.study import Study
+from tests.tools.loopback import begin_inside
 
 TINY, SLEEPY = "tests.tools.study_kills:tiny", "tests.tools.study_kills:sleepy"
 METHODS = (
@@ -214,25 +215,6 @@ def check(study: Study) -> list[str]:
     return problems
 
 
-def in_namespace(argv: list[str]) -> None:
-    """Begin anew in a network that has the loopback alone, if this is not one."""
-    if os.environ.get("STUDY_KILLS_INSIDE"):
-        return
-    inside = [
-        "unshare",
-        "-n",
-        "sh",
-        "-c",
-        'ip link set lo up && exec "$@"',
-        "sh",
-        sys.executable,
-        "-m",
-        "tests.tools.study_kills",
-        *argv,
-    ]
-    os.execvpe("unshare", inside, {**os.environ, "STUDY_KILLS_INSIDE": "1"})
-
-
 def kills(args: argparse.Namespace) -> int:
     """:return: exit code"""
     folder = Path(args.out)
@@ -331,7 +313,7 @@ def main(argv: list[str]) -> int:
         drive(Path(args.out), args.runs, args.address)
     if args.what == "speed":
         return speed(args)
-    in_namespace(argv)
+    begin_inside("tests.tools.study_kills", argv)
     return kills(args)
 
 
